@@ -1,0 +1,397 @@
+"""What ``kk.yaml`` may say: frozen models whose errors name the key, and ``key=value`` overrides.
+
+Sections: ``competition`` (what the data looks like; written by ``kk init``), ``folds``, ``run`` (how to train) and ``cache``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kaggle_kit import files
+from kaggle_kit.errors import ConfigError, MissingFileError
+from kaggle_kit.registry import suggest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+S = TypeVar("S", bound="Section")
+ImageSize = int | tuple[int, int]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TrainDataConfig(Section):
+    """Where the training images and labels are. Paths are relative to ``data_dir``."""
+
+    layout: Literal["folders", "csv"]
+    dirs: list[str] = Field(description="folders layout: the folders that hold a folder per class; csv: where images lie")
+    csv: str | None = None
+    image_column: str | None = None
+    label_columns: list[str] = Field([], description="one column of labels, or one 0/1 column per class")
+    label_separator: str | None = Field(None, description="several labels in one cell, separated by this")
+    group_column: str | None = Field(None, description="rows of one group stay in one fold")
+    fold_column: str | None = Field(None, description="for `kk folds --scheme column`")
+    train_only_dirs: list[str] = Field([], description="folders of extra images, trained on but never validated on")
+    train_only_column: str | None = Field(None, description="a 0/1 column that marks such rows")
+
+
+class TestDataConfig(Section):
+    """Where the test images are. Without ``csv`` the ids come from the sample submission, or else from the files."""
+
+    __test__ = False
+
+    dirs: list[str]
+    csv: str | None = None
+    image_column: str | None = None
+
+
+class SubmissionConfig(Section):
+    """The form of ``sample_submission.csv``."""
+
+    sample: str | None = Field(None, description="the file; without one, ids and class names are written")
+    id_column: str = "id"
+    form: Literal["label", "index", "labels", "probability", "positive"] = "label"
+    columns: dict[str, str] = Field({}, description="target column -> class, in the sample's order; a single column maps to ''")
+    indices: dict[str, int] = Field({}, description="form index: class -> the integer that the grader expects")
+    separator: str = Field(" ", description="form labels: between the labels of a cell")
+    threshold: Share = Field(0.5, description="form labels: a class is written when its probability reaches this")
+    empty_label: str | None = Field(None, description="form labels: what stands for no label; None writes the most probable")
+
+
+class CompetitionConfig(Section):
+    """The competition: its data, task, metric and classes."""
+
+    name: str
+    data_dir: str = Field(description="relative to kk.yaml, or absolute")
+    task: Literal["binary", "multiclass", "multilabel"]
+    metric: str = "accuracy"
+    classes: list[str] = Field(min_length=1, description="the order of columns everywhere; binary: the positive class last")
+    train: TrainDataConfig
+    test: TestDataConfig | None = None
+    submission: SubmissionConfig = SubmissionConfig()
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """YAML reads an unquoted 1, no or 2020-01-01 as something else than the text that names the class."""
+        if isinstance(value, list) and any(not isinstance(name, str) for name in value):
+            wrong = [repr(name) for name in value if not isinstance(name, str)]
+            raise ValueError(f"class names must be quoted text, found {', '.join(wrong[:5])}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> CompetitionConfig:
+        if self.task == "binary" and len(self.classes) != 2:
+            raise ValueError(f"task binary needs 2 classes, got {len(self.classes)}")
+        return self
+
+
+class FoldsConfig(Section):
+    """Defaults of ``kk folds``."""
+
+    scheme: str = Field("auto", description="auto: multilabel, stratified-group or stratified, as the data asks for")
+    n_folds: Annotated[int, Field(ge=1)] = 5
+    repeats: Count = 1
+    seed: int = 0
+    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="scheme holdout: the share validated on")
+    duplicates: Literal["exact", "near", "off"] = "near"
+    near_distance: Annotated[int, Field(ge=0, le=32)] = Field(
+        4, description="bits of 64 that two perceptual hashes may differ in"
+    )
+
+
+class ModelConfig(Section):
+    """A timm model. ``options`` go to ``timm.create_model``, e.g. ``{aa_layer: blurpool}``."""
+
+    name: str = "tf_efficientnet_lite0"
+    pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
+    drop_rate: Rate = 0.0
+    drop_path_rate: Rate = 0.0
+    freeze: Annotated[int, Field(ge=-1)] = Field(
+        0, description="leading parameter groups of the backbone to freeze; -1: all of it"
+    )
+    freeze_bn: bool = Field(False, description="batch norm keeps its pretrained statistics")
+    grad_checkpointing: bool = False
+    channels_last: bool = True
+    compile: bool = False
+    options: dict[str, Any] = {}
+
+
+class DataConfig(Section):
+    """How images become batches."""
+
+    image_size: ImageSize | None = Field(None, description="pixels: side, or height and width; none: the model's own")
+    batch_size: Count = 32
+    eval_batch_size: Count | None = Field(None, description="none: twice batch_size")
+    workers: Annotated[int, Field(ge=0)] | None = Field(None, description="loader processes; none: from the CPUs")
+    fit: Literal["crop", "squash", "pad"] = Field("crop", description="how an image of another shape comes to the size")
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="none: the model's own")
+    sampler: str = "shuffle"
+    samples_per_epoch: Count | None = None
+    bad_images: Literal["stop", "skip"] = Field("stop", description="unreadable training images; test images always stop")
+
+    @field_validator("image_size")
+    @classmethod
+    def _positive(cls, value: ImageSize | None) -> ImageSize | None:
+        if value is not None and min(value if isinstance(value, tuple) else (value,)) < 8:
+            raise ValueError("image_size must be at least 8 pixels")
+        return value
+
+
+class AugmentConfig(Section):
+    """Augmentation of training images, and mixing of training batches."""
+
+    preset: str = "light"
+    transforms: list[dict[str, Any]] = Field([], description="albumentations after the preset, e.g. [{name: CLAHE, p: 0.3}]")
+    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of the beta distribution; 0: off")
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    mix_prob: Share = 1.0
+    mix_off_epochs: Annotated[int, Field(ge=0)] = Field(0, description="last epochs without mixing")
+
+
+class OptimizerConfig(Section):
+    """An optimizer of timm's factory. Weight decay does not touch 1-D parameters."""
+
+    name: str = "adamw"
+    lr: Positive = 1e-3
+    head_lr: Positive | None = Field(None, description="none: the same as lr")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    momentum: Rate = 0.9
+    accumulate: Count = Field(1, description="batches per optimizer step")
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+    options: dict[str, Any] = {}
+
+
+class ScheduleConfig(Section):
+    """A learning-rate schedule of timm's factory."""
+
+    name: str = "cosine"
+    epochs: Count = 10
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
+    options: dict[str, Any] = {}
+
+
+class LossConfig(Section):
+    """``auto``: cross entropy, or binary cross entropy for multi-label."""
+
+    name: str = "auto"
+    label_smoothing: Rate = 0.0
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = None
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+
+
+class EarlyStoppingConfig(Section):
+    """Stop when the metric has not improved by ``min_delta`` for ``patience`` epochs; 0: never."""
+
+    patience: Annotated[int, Field(ge=0)] = 0
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class HardwareConfig(Section):
+    """Where to run; nothing here is meant to change what is learnt."""
+
+    accelerator: str = "auto"
+    devices: Count = 1
+    strategy: str = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    engine: str = Field("auto", description="inference engine")
+
+
+class RunConfig(Section):
+    """Everything that one training run depends on."""
+
+    seed: int = 0
+    folds: str = Field("folds", description="the fold table, folds/<name>.csv")
+    strategy: str = "finetune"
+    ema: Rate = Field(0.0, description="decay of the averaged weights; 0: off")
+    keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    hardware: HardwareConfig = HardwareConfig()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that may change the result; hardware, loader processes and eval batch size are left out."""
+        return files.fingerprint(
+            self.model_dump(mode="json", exclude={"hardware": True, "data": {"workers", "eval_batch_size"}})
+        )
+
+
+class CacheConfig(Section):
+    """The store of decoded images."""
+
+    enabled: bool = True
+    budget: str | int | None = Field(None, description="bytes, or e.g. 8GB; none: from free disk and memory")
+
+
+class Config(Section):
+    """A whole ``kk.yaml``."""
+
+    competition: CompetitionConfig
+    folds: FoldsConfig = FoldsConfig()
+    run: RunConfig = RunConfig()
+    cache: CacheConfig = CacheConfig()
+
+
+ALIASES: dict[str, str] = {
+    "model": "model.name",
+    "pretrained": "model.pretrained",
+    "epochs": "schedule.epochs",
+    "schedule": "schedule.name",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.lr",
+    "head_lr": "optimizer.head_lr",
+    "weight_decay": "optimizer.weight_decay",
+    "layer_decay": "optimizer.layer_decay",
+    "batch_size": "data.batch_size",
+    "image_size": "data.image_size",
+    "workers": "data.workers",
+    "sampler": "data.sampler",
+    "augment": "augment.preset",
+    "mixup": "augment.mixup",
+    "cutmix": "augment.cutmix",
+    "loss": "loss.name",
+    "label_smoothing": "loss.label_smoothing",
+    "precision": "hardware.precision",
+    "devices": "hardware.devices",
+}
+"""Short names of ``key=value`` for the entries set most often."""
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read ``kk.yaml`` and set entries of its ``run`` section from ``key=value`` strings.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ConfigError: it is not YAML, or a key or value is wrong; the message names the key and the nearest valid one.
+    """
+    content = _read_yaml(Path(path))
+    run = content.get("run")
+    if overrides:
+        content = {**content, "run": override(run if isinstance(run, Mapping) else {}, overrides)}
+    return _build(Config, content, str(path))
+
+
+def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run configuration alone (a recipe, or what ``kk tune`` wrote); same errors as :func:`load_config`."""
+    return _build(RunConfig, override(_read_yaml(Path(path)), overrides), str(path))
+
+
+def derive(config: RunConfig, overrides: Sequence[str] = (), *, source: str = "overrides") -> RunConfig:
+    """A new configuration with ``key=value`` entries changed.
+
+    Raises:
+        ConfigError: an override is malformed, or its key or value is wrong.
+    """
+    return _build(RunConfig, override(config.model_dump(mode="json"), overrides), source)
+
+
+def build_run_config(content: Mapping[str, Any], *, source: str) -> RunConfig:
+    """A run configuration from plain values, as stored in ``run.json``; same errors as :func:`load_config`."""
+    return _build(RunConfig, content, source)
+
+
+def build_config(content: Mapping[str, Any], *, source: str) -> Config:
+    """A whole configuration from plain values; same errors as :func:`load_config`."""
+    return _build(Config, content, source)
+
+
+def override(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Copy ``content`` with entries set from ``dotted.key=value`` strings; values are YAML.
+
+    Raises:
+        ConfigError: a string has no ``=`` or its value is not YAML.
+    """
+    result: dict[str, Any] = dict(content)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"expected key=value, got {text!r}; for example epochs=5 or optimizer.weight_decay=0.01.")
+        try:
+            parsed = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of {key!r} is not YAML: {value!r} ({_line(error)}).") from error
+        result = _with_entry(result, _resolve(key).split("."), parsed, key)
+    return result
+
+
+def _resolve(key: str) -> str:
+    return ALIASES.get(key, key)
+
+
+def _with_entry(content: Mapping[str, Any], path: Sequence[str], value: Any, key: str) -> dict[str, Any]:
+    head, *rest = path
+    if not rest:
+        return {**content, head: value}
+    inner = content.get(head) or {}
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"{key!r} cannot be set: {head!r} is {inner!r}, not a section.")
+    return {**content, head: _with_entry(inner, rest, value, key)}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist. Run `kk init DATA_DIR` first, or go to your workspace.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_line(error)}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} should hold sections such as `competition:`, found {type(content).__name__}.")
+    return content
+
+
+def _build(model: type[S], content: Mapping[str, Any], source: str) -> S:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(model, problem) for problem in error.errors()]
+        raise ConfigError(f"{source}: " + "\n  ".join(lines)) from error
+
+
+def _explain(model: type[Section], problem: Any) -> str:
+    """One line of what is wrong with one key, in the words of this package rather than pydantic's."""
+    path = [str(part) for part in problem["loc"]]
+    where = ".".join(path) or "the file"
+    if problem["type"] == "extra_forbidden":
+        section = _section(model, path[:-1])
+        names = list(section.model_fields) if section else []
+        short = [alias for alias in ALIASES if model is not Config] if len(path) == 1 else []
+        return f"unknown key {where!r}.{suggest(path[-1], [*names, *short])} Known here: {', '.join(names)}."
+    if problem["type"] == "missing":
+        return f"{where} is missing."
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}."
+
+
+def _section(model: type[Section], path: Sequence[str]) -> type[Section] | None:
+    for part in path:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        found = [candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, Section)]
+        if not found:
+            return None
+        model = found[0]
+    return model
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

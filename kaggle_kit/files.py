@@ -1,0 +1,162 @@
+"""Files written whole or not at all, CSV read without surprises, and fingerprints.
+
+Every artifact of kaggle_kit goes through :func:`atomic_path`: a temporary file in the same folder, fsync, rename. A reader
+never sees half a file, and a full disk leaves the previous version in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kaggle_kit.errors import DataError, MissingFileError, StorageError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free space or choose another folder, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free space or choose another folder, then run the same command again",
+    errno.EROFS: "the file system is read-only; choose a workspace on a writable one",
+    errno.EACCES: "permission denied; choose a workspace that you may write to",
+    errno.EPERM: "not permitted; choose a workspace that you may write to",
+}
+_TRACKED = (
+    "kaggle_kit",
+    "torch",
+    "timm",
+    "albumentations",
+    "ttach",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "opencv-python-headless",
+)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``, else removed.
+
+    Raises:
+        StorageError: the folder or file cannot be written; names the path, the reason and, for a full disk, the bytes wanted.
+    """
+    path = Path(path)
+    # Hidden, unique and with the final suffix last, since writers such as numpy and pyarrow look at the suffix.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise
+        written = temporary.stat().st_size if temporary.exists() else 0
+        raise StorageError(f"cannot write {path} ({written:,} bytes so far): {_REASONS[error.errno]}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Not every file system lets a folder be opened, and then there is nothing to do."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, as UTF-8 with ``\\n`` line ends."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as indented JSON, atomically; keys keep their order."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
+
+
+def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        made_by: the command that writes this file, for the error message.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: the file is not a JSON object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist. Run `{made_by}` first.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}). Delete it and run `{made_by}` again.") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} should hold a JSON object, found {type(value).__name__}. Run `{made_by}` again.")
+    return value
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV with every cell as the text that stands there: "0001", "NA" and "" survive.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: the file is empty, is not UTF-8 or is not a CSV.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist.") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty; expected a CSV with a header line.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a UTF-8 CSV: {str(error).strip()}.") from error
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV atomically, with ``\\n`` line ends and without the index."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of ``value`` as canonical JSON: independent of key order, dependent on list order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """sha256 of a file's bytes, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in _TRACKED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,0 +1,180 @@
+"""What a training run leaves on disk, and how later commands read it. No torch here.
+
+``runs/<run>/run.json`` says what the run is; each ``runs/<run>/fold<k>/`` holds ``fold.json`` (state and score),
+``history.csv``, ``oof.parquet``, ``model.safetensors``, and after ``kk predict`` also ``test.parquet``, ``control.parquet`` and,
+when views were used, ``oof_views.parquet``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kaggle_kit import files
+from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit.tables import Classes, Predictions, read_predictions, require_unique, shown
+from kaggle_kit.workspace import Workspace
+
+OOF, OOF_VIEWS, TEST, CONTROL = "oof.parquet", "oof_views.parquet", "test.parquet", "control.parquet"
+RUN_RECORD, FOLD_RECORD = "run.json", "fold.json"
+HISTORY, MODEL, LAST, BEST = "history.csv", "model.safetensors", "last.ckpt", "best.ckpt"
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """One fold of a run: its folder and the content of ``fold.json`` (empty when training has not begun)."""
+
+    fold: int
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return self.record.get("state") == "finished"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and the content of ``run.json``.
+
+    ``record`` holds: name, competition, competition_fingerprint, task, metric, classes, folds (name of the fold table),
+    folds_fingerprint, n_splits, config (plain values of a RunConfig), config_fingerprint, versions, created.
+    """
+
+    name: str
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def classes(self) -> Classes:
+        return Classes(tuple(self.record["classes"]))
+
+    @property
+    def folds(self) -> list[FoldRun]:
+        """All folds of the run in order, begun or not."""
+        return [read_fold(self.path / f"fold{fold}", fold) for fold in range(int(self.record["n_splits"]))]
+
+    def finished_folds(self) -> list[FoldRun]:
+        """The finished folds.
+
+        Raises:
+            DataError: there are none.
+        """
+        finished = [fold for fold in self.folds if fold.finished]
+        if not finished:
+            raise DataError(f"run {self.name!r} has no finished fold. Run `kk train --run {self.name}` first.")
+        return finished
+
+
+def read_fold(path: Path, fold: int) -> FoldRun:
+    """Read one fold folder; a missing or empty record means that the fold has not begun."""
+    record = path / FOLD_RECORD
+    return FoldRun(fold, path, files.read_json(record, made_by="kk train") if record.exists() else {})
+
+
+def read_run(workspace: Workspace, name: str) -> Run:
+    """Read one run.
+
+    Raises:
+        MissingFileError: there is no such run; names those that exist.
+        DataError: its record is damaged.
+    """
+    path = workspace.run_dir(name)
+    if not (path / RUN_RECORD).exists():
+        known = list_runs(workspace)
+        raise MissingFileError(f"no run {name!r} in {workspace.runs_dir}. {_known(known)}")
+    record = files.read_json(path / RUN_RECORD, made_by="kk train")
+    missing = [key for key in ("classes", "n_splits", "config", "task", "metric", "folds_fingerprint") if key not in record]
+    if missing:
+        raise DataError(f"{path / RUN_RECORD} lacks {shown(missing)}. Train the run again.")
+    return Run(name, path, record)
+
+
+def list_runs(workspace: Workspace) -> list[str]:
+    """Names of all runs, oldest first."""
+    records = workspace.runs_dir.glob(f"*/{RUN_RECORD}")
+    return [
+        record.parent.name for record in sorted(records, key=lambda record: (record.stat().st_mtime_ns, record.parent.name))
+    ]
+
+
+def choose_runs(workspace: Workspace, names: Sequence[str] = ()) -> list[Run]:
+    """The runs called ``names``, or all runs when none are named.
+
+    Raises:
+        MissingFileError: a named run does not exist, or there is no run at all.
+    """
+    chosen = list(names) or list_runs(workspace)
+    if not chosen:
+        raise MissingFileError(f"no runs in {workspace.runs_dir}. Run `kk train` first.")
+    return [read_run(workspace, name) for name in chosen]
+
+
+def read_oof(run: Run, *, views: str = "none") -> Predictions:
+    """Out-of-fold probabilities of a run's finished folds, one row an id; over repeats of the folds they are averaged.
+
+    Args:
+        views: "none" for what training wrote, else the views with which ``kk predict`` made them.
+
+    Raises:
+        MissingFileError, DataError: a file is missing, damaged, or was made with other views.
+        ClassMappingError: a fold's classes are not the run's.
+    """
+    parts: list[Predictions] = []
+    for fold in run.finished_folds():
+        path = fold.path / (OOF if views == "none" else OOF_VIEWS)
+        part = read_predictions(path)
+        run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
+        if part.meta.get("views", "none") != views:
+            raise DataError(
+                f"{path} was made with views {part.meta.get('views')!r}, expected {views!r}. Run `kk predict` again."
+            )
+        parts.append(part)
+    return _average_by_id(parts, run.classes)
+
+
+def read_test(run: Run, file_name: str = TEST) -> list[Predictions]:
+    """Test (or control) probabilities, one entry a finished fold, rows in the order of the first fold's file.
+
+    Raises:
+        MissingFileError, DataError: a file is missing, damaged, made with other views, or holds other ids.
+        ClassMappingError: a fold's classes are not the run's.
+    """
+    parts: list[Predictions] = []
+    for fold in run.finished_folds():
+        path = fold.path / file_name
+        part = read_predictions(path)
+        run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
+        if parts and set(parts[0].ids) != set(part.ids):
+            differing = set(parts[0].ids) ^ set(part.ids)
+            raise DataError(
+                f"{path} and fold {run.finished_folds()[0].fold} hold other ids: {shown(differing)}. Run `kk predict` again."
+            )
+        if parts and parts[0].meta.get("views") != part.meta.get("views"):
+            raise DataError(
+                f"{path} was made with other views than the folds before it. Run `kk predict --run {run.name}` again."
+            )
+        parts.append(part.take(parts[0].ids) if parts else part)
+    return parts
+
+
+def _average_by_id(parts: Sequence[Predictions], classes: Classes) -> Predictions:
+    for part in parts:
+        require_unique(part.ids, "out-of-fold rows of one fold")
+    ids = tuple(dict.fromkeys(row_id for part in parts for row_id in part.ids))
+    where = {row_id: row for row, row_id in enumerate(ids)}
+    total = np.zeros((len(ids), len(classes)), dtype=np.float64)
+    count = np.zeros(len(ids), dtype=np.int64)
+    for part in parts:
+        rows = [where[row_id] for row_id in part.ids]
+        total[rows] += part.probs
+        count[rows] += 1
+    return Predictions(ids, (total / count[:, None]).astype(np.float32), classes, parts[0].meta)
+
+
+def _known(names: Sequence[str]) -> str:
+    return f"There are: {shown(names)}." if names else "There are none; run `kk train` first."

@@ -1,0 +1,409 @@
+"""The three tables that cross file boundaries: :class:`Classes`, :class:`Predictions` and :class:`FoldTable`.
+
+Classes travel with numbers, rows travel with ids: every file carries the ordered class names and their fingerprint, joins are
+by id, and a reader that finds other classes than it expected says which differ. :class:`Classes` is the only place where a
+class name becomes an index or an index becomes a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kaggle_kit import files
+from kaggle_kit.errors import ClassMappingError, DataError, FoldError, MissingFileError
+
+Labels = tuple[str, ...]
+"""The labels of one row: one name, or for multi-label any number of names."""
+
+_METADATA_KEY = b"kaggle_kit"
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Ordered, unique class names.
+
+    Raises:
+        ClassMappingError: there are no names, an empty name or a name twice.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if not self.names:
+            raise ClassMappingError("a list of classes needs at least one name, got none.")
+        if any(not isinstance(name, str) or not name for name in self.names):
+            raise ClassMappingError(f"class names must be non-empty strings, got {shown(map(repr, self.names))}.")
+        if len(self._positions) != len(self.names):
+            twice = [name for name in dict.fromkeys(self.names) if self.names.count(name) > 1]
+            raise ClassMappingError(f"class names must be unique, found twice: {shown(twice)}.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._positions
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.names)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the ordered names; another order is another fingerprint."""
+        return files.fingerprint(list(self.names))
+
+    def index(self, name: str) -> int:
+        """Position of ``name``.
+
+        Raises:
+            ClassMappingError: no class has this name.
+        """
+        try:
+            return self._positions[name]
+        except KeyError:
+            raise ClassMappingError(f"label {name!r} is none of the {len(self)} classes ({shown(self.names)}).") from None
+
+    def encode(self, labels: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Names to positions, (N,)."""
+        return np.array([self.index(label) for label in labels], dtype=np.int64)
+
+    def encode_rows(self, rows: Iterable[Iterable[str]]) -> npt.NDArray[np.uint8]:
+        """Rows of any number of names to a 0/1 matrix, (N, C)."""
+        rows = [tuple(row) for row in rows]
+        matrix = np.zeros((len(rows), len(self)), dtype=np.uint8)
+        for row, names in zip(matrix, rows, strict=True):
+            row[[self.index(name) for name in names]] = 1
+        return matrix
+
+    def decode(self, positions: Iterable[int]) -> list[str]:
+        """Positions to names.
+
+        Raises:
+            ClassMappingError: a position lies outside 0..C-1 (negative ones included: they would wrap around).
+        """
+        positions = [int(position) for position in positions]
+        wrong = [position for position in positions if not 0 <= position < len(self)]
+        if wrong:
+            raise ClassMappingError(f"class index must lie in 0..{len(self) - 1}, got {shown(map(str, wrong))}.")
+        return [self.names[position] for position in positions]
+
+    def top(self, probs: npt.ArrayLike) -> list[str]:
+        """The most probable class of each row of ``probs`` (N, C); the first one on a tie."""
+        return self.decode(self._columns(probs).argmax(axis=1))
+
+    def above(self, probs: npt.ArrayLike, threshold: npt.ArrayLike = 0.5, *, at_least_one: bool = False) -> list[Labels]:
+        """The classes of each row whose probability reaches ``threshold`` (a number or (C,)), in class order.
+
+        With ``at_least_one``, a row that no class reaches gets its most probable class.
+        """
+        probs = self._columns(probs)
+        chosen = probs >= np.asarray(threshold)
+        if at_least_one:
+            empty = ~chosen.any(axis=1)
+            chosen[empty, probs[empty].argmax(axis=1)] = True
+        return [tuple(self.decode(np.flatnonzero(row))) for row in chosen]
+
+    def order_of(self, other: Classes, *, here: str, there: str) -> npt.NDArray[np.int64]:
+        """Positions in ``other`` of these classes, so that ``there_probs[:, order]`` has this column order.
+
+        Raises:
+            ClassMappingError: the two hold different names; names those that differ.
+        """
+        if set(self.names) != set(other.names):
+            raise ClassMappingError(self.difference(other, here=here, there=there))
+        return other.encode(self.names)
+
+    def require_same(self, other: Classes, *, here: str, there: str) -> None:
+        """Refuse ``other`` unless it has the same names in the same order.
+
+        Raises:
+            ClassMappingError: names the files and the classes that differ.
+        """
+        if self.names != other.names:
+            raise ClassMappingError(self.difference(other, here=here, there=there))
+
+    def difference(self, other: Classes, *, here: str, there: str) -> str:
+        """One sentence on how two class lists differ, for messages."""
+        only_here = [name for name in self.names if name not in other]
+        only_there = [name for name in other.names if name not in self]
+        if only_here or only_there:
+            parts = [f"only in {place}: {shown(names)}" for place, names in ((here, only_here), (there, only_there)) if names]
+            return f"the classes of {here} ({len(self)}) and {there} ({len(other)}) differ; {'; '.join(parts)}."
+        moved = [
+            f"{position}: {mine!r} / {theirs!r}"
+            for position, (mine, theirs) in enumerate(zip(self.names, other.names, strict=True))
+            if mine != theirs
+        ]
+        return f"{here} and {there} hold the same classes in another order; column {shown(moved)}."
+
+    def _columns(self, probs: npt.ArrayLike) -> npt.NDArray[Any]:
+        probs = np.asarray(probs)
+        if probs.ndim != 2 or probs.shape[1] != len(self):
+            raise ClassMappingError(f"expected probabilities of shape (N, {len(self)}), got {probs.shape}.")
+        return probs
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities of some rows.
+
+    Attributes:
+        ids: N unique row ids.
+        probs: (N, C) float32, finite, in 0..1; rows sum to 1 unless the task is multi-label.
+        classes: the C classes that the columns stand for.
+        meta: what the file was made from (kind, run, fold, views, fingerprints, versions); JSON values only.
+    """
+
+    ids: tuple[str, ...]
+    probs: npt.NDArray[np.float32]
+    classes: Classes
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "probs", np.asarray(self.probs, dtype=np.float32))
+        if self.probs.shape != (len(self.ids), len(self.classes)):
+            raise DataError(
+                f"predictions of {len(self.ids)} ids and {len(self.classes)} classes need probabilities of shape "
+                f"({len(self.ids)}, {len(self.classes)}), got {self.probs.shape}."
+            )
+        require_unique(self.ids, "predictions")
+        if not np.isfinite(self.probs).all():
+            bad = [row_id for row_id, finite in zip(self.ids, np.isfinite(self.probs).all(axis=1), strict=True) if not finite]
+            raise DataError(f"predictions hold NaN or infinite values for {len(bad)} ids: {shown(bad)}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, ids: Sequence[str], *, what: str = "predictions") -> Predictions:
+        """The rows of ``ids``, in that order.
+
+        Raises:
+            DataError: some of ``ids`` are not here.
+        """
+        where = {row_id: row for row, row_id in enumerate(self.ids)}
+        missing = [row_id for row_id in ids if row_id not in where]
+        if missing:
+            raise DataError(f"{what} lack {len(missing)} of {len(ids)} ids: {shown(missing)}.")
+        return Predictions(tuple(ids), self.probs[[where[row_id] for row_id in ids]], self.classes, self.meta)
+
+    def align(self, classes: Classes, *, here: str, there: str = "predictions") -> Predictions:
+        """The same rows with columns in the order of ``classes``; raises ClassMappingError when the names differ."""
+        order = classes.order_of(self.classes, here=here, there=there)
+        return Predictions(self.ids, self.probs[:, order], classes, self.meta)
+
+    def write(self, path: Path) -> None:
+        """Write parquet: column ``id``, then one float32 column a class in class order, with ``meta`` inside the file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        meta = {**self.meta, "classes": list(self.classes.names), "classes_fingerprint": self.classes.fingerprint}
+        columns = [pa.array(self.ids, pa.string()), *(pa.array(column, pa.float32()) for column in self.probs.T)]
+        # From arrays, not a dict: a class may be called "id".
+        table = pa.Table.from_arrays(columns, names=["id", *self.classes.names])
+        table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(meta, ensure_ascii=False).encode()})
+        with files.atomic_path(Path(path)) as temporary:
+            pq.write_table(table, temporary)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a file that :meth:`Predictions.write` made.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is no such file, or it is damaged.
+        ClassMappingError: its columns are not the classes that it says it holds.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    try:
+        table = pq.ParquetFile(path).read()  # not read_table, which refuses two columns called "id"
+        meta = json.loads(table.schema.metadata[_METADATA_KEY])
+        classes = Classes(tuple(meta.pop("classes")))
+        fingerprint = meta.pop("classes_fingerprint")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist. Run `kk train` (out-of-fold) or `kk predict` (test) first.") from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged ({error}). Make it again.") from error
+    columns = tuple(table.column_names)
+    if columns != ("id", *classes.names) or fingerprint != classes.fingerprint:
+        raise ClassMappingError(
+            f"{path}: the columns ({shown(columns[1:])}) are not the classes that the file was written with "
+            f"({shown(classes.names)}). It was changed after it was made; make it again."
+        )
+    probs = np.empty((table.num_rows, len(classes)), dtype=np.float32)
+    for position in range(len(classes)):
+        probs[:, position] = table.column(position + 1).to_numpy()
+    return Predictions(tuple(table.column(0).to_pylist()), probs, classes, meta)
+
+
+@dataclass(frozen=True)
+class FoldTable:
+    """Which rows are validated on in which fold.
+
+    Attributes:
+        ids: N unique ids of training rows.
+        labels: N label tuples; one name each unless ``multilabel``.
+        groups: (N,) int64; rows of one group are never on both sides of a split.
+        assignments: (R, N) int64: for each repeat the fold that validates on the row, or -1 for a row that is only ever
+            trained on (external data, or everything but the hold-out).
+        n_folds: folds of one repeat.
+        classes: all classes of the competition, in its order.
+        multilabel: whether rows may have several labels, or none.
+        meta: scheme, seed, competition, fingerprints and versions; JSON values only.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[Labels, ...]
+    groups: npt.NDArray[np.int64]
+    assignments: npt.NDArray[np.int64]
+    n_folds: int
+    classes: Classes
+    multilabel: bool = False
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "labels", tuple(tuple(row) for row in self.labels))
+        object.__setattr__(self, "groups", np.asarray(self.groups, dtype=np.int64))
+        object.__setattr__(self, "assignments", np.atleast_2d(np.asarray(self.assignments, dtype=np.int64)))
+        rows = len(self.ids)
+        if len(self.labels) != rows or self.groups.shape != (rows,) or self.assignments.shape[1] != rows:
+            raise FoldError(f"a fold table of {rows} ids needs as many labels, groups and assignments.")
+        require_unique(self.ids, "fold table")
+        if self.assignments.size and not (self.assignments.min() >= -1 and self.assignments.max() < self.n_folds):
+            raise FoldError(
+                f"folds must lie in -1..{self.n_folds - 1}, found {sorted(set(self.assignments.ravel().tolist()))}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_repeats(self) -> int:
+        return self.assignments.shape[0]
+
+    @property
+    def n_splits(self) -> int:
+        """Number of models that `--fold all` trains: split ``s`` is fold ``s % n_folds`` of repeat ``s // n_folds``."""
+        return self.n_repeats * self.n_folds
+
+    def split(self, fold: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row positions to train on and to validate on.
+
+        Raises:
+            FoldError: there is no such fold.
+        """
+        if not 0 <= fold < self.n_splits:
+            raise FoldError(f"fold must lie in 0..{self.n_splits - 1}, got {fold}.")
+        repeat, part = divmod(fold, self.n_folds)
+        valid = self.assignments[repeat] == part
+        return np.flatnonzero(~valid), np.flatnonzero(valid)
+
+    def truth(self, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any]:
+        """Class positions (N,) int64, or for multi-label a 0/1 matrix (N, C) uint8, of all rows or of ``rows``."""
+        labels = self.labels if rows is None else [self.labels[row] for row in rows]
+        if self.multilabel:
+            return self.classes.encode_rows(labels)
+        return self.classes.encode(row[0] for row in labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of everything that shapes a split: ids, labels, assignments and classes. Not of groups or meta."""
+        digest = hashlib.sha256(self.classes.fingerprint.encode())
+        digest.update(json.dumps([self.ids, self.labels, self.n_folds], ensure_ascii=False).encode())
+        digest.update(np.ascontiguousarray(self.assignments).tobytes())
+        return digest.hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write ``path`` (id, label, group, fold, then fold_1 … for further repeats) and its ``.json`` record.
+
+        Multi-label cells are JSON lists, since class names may hold any separator.
+        """
+        frame = pd.DataFrame({"id": list(self.ids), "label": [self._cell(row) for row in self.labels], "group": self.groups})
+        for repeat, assignment in enumerate(self.assignments):
+            frame[_fold_column(repeat)] = assignment
+        files.write_table(Path(path), frame)
+        record = {
+            **self.meta,
+            "n_folds": self.n_folds,
+            "multilabel": self.multilabel,
+            "classes": list(self.classes.names),
+            "classes_fingerprint": self.classes.fingerprint,
+            "fingerprint": self.fingerprint,
+        }
+        files.write_json(Path(path).with_suffix(".json"), record)
+
+    def _cell(self, row: Labels) -> str:
+        return json.dumps(row, ensure_ascii=False) if self.multilabel else row[0]
+
+
+def read_folds(path: Path) -> FoldTable:
+    """Read a fold table and its record.
+
+    Raises:
+        MissingFileError: one of the two files is missing.
+        FoldError: the table was changed after it was made, or columns are missing.
+    """
+    path = Path(path)
+    frame = files.read_table(path) if path.exists() else None
+    if frame is None:
+        raise MissingFileError(f"{path} does not exist. Run `kk folds` first.")
+    record = files.read_json(path.with_suffix(".json"), made_by="kk folds")
+    try:
+        n_folds, multilabel = int(record.pop("n_folds")), bool(record.pop("multilabel"))
+        classes, stated = Classes(tuple(record.pop("classes"))), record.pop("fingerprint")
+        record.pop("classes_fingerprint")
+        columns = [column for column in frame.columns if column == "fold" or column.startswith("fold_")]
+        labels = tuple(tuple(json.loads(cell)) if multilabel else (cell,) for cell in frame["label"])
+        assignments = np.stack([frame[column].astype("int64").to_numpy() for column in columns])
+        groups = frame["group"].astype("int64").to_numpy()
+    except (KeyError, ValueError, TypeError) as error:
+        raise FoldError(f"{path} is not a fold table of kaggle_kit ({error!r}). Run `kk folds` again.") from error
+    table = FoldTable(tuple(frame["id"]), labels, groups, assignments, n_folds, classes, multilabel, record)
+    if table.fingerprint != stated:
+        raise FoldError(
+            f"{path} was changed after `kk folds` made it (its fingerprint differs from {path.stem}.json). Run `kk folds` again."
+        )
+    return table
+
+
+def require_unique(ids: Sequence[str], what: str) -> None:
+    """Refuse ids that occur twice.
+
+    Raises:
+        DataError: names the ids.
+    """
+    if len(set(ids)) == len(ids):
+        return
+    seen: set[str] = set()
+    twice = [row_id for row_id in ids if row_id in seen or seen.add(row_id)]  # type: ignore[func-returns-value]
+    raise DataError(f"{what}: ids must be unique, found more than once: {shown(dict.fromkeys(twice))}.")
+
+
+def _fold_column(repeat: int) -> str:
+    return "fold" if repeat == 0 else f"fold_{repeat}"
+
+
+def shown(values: Iterable[str]) -> str:
+    """The first few of many values, for messages."""
+    listed = list(values)
+    more = f" … and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more
