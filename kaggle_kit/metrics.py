@@ -79,7 +79,7 @@ class Metric:
 def _accuracy(truth: Array, labels: Array) -> float:
     from sklearn.metrics import accuracy_score
 
-    return accuracy_score(truth, labels)
+    return float(accuracy_score(truth, labels))
 
 
 def _balanced_accuracy(truth: Array, labels: Array) -> float:
@@ -93,7 +93,7 @@ def _balanced_accuracy(truth: Array, labels: Array) -> float:
 def _f1(truth: Array, labels: Array, *, average: str) -> float:
     from sklearn.metrics import f1_score
 
-    return f1_score(truth, labels, average=average, zero_division=0)
+    return float(f1_score(truth, labels, average=average, zero_division=0))
 
 
 def _log_loss(truth: Array, probs: Array) -> float:
@@ -132,7 +132,7 @@ def _roc_auc_binary(truth: Array, probs: Array) -> float:
 
     if probs.shape[1] != 2:
         raise DataError(f"metric roc_auc is for two classes, got {probs.shape[1]}; use roc_auc_macro or roc_auc_columns.")
-    return float("nan") if len(np.unique(truth)) < 2 else roc_auc_score(truth == 1, probs[:, 1])
+    return float("nan") if len(np.unique(truth)) < 2 else float(roc_auc_score(truth == 1, probs[:, 1]))
 
 
 def _roc_auc_macro(truth: Array, probs: Array) -> float:
@@ -150,7 +150,8 @@ def _roc_auc_macro(truth: Array, probs: Array) -> float:
     kept = probs[:, present] + 1e-12
     kept = kept / kept.sum(axis=1, keepdims=True)
     codes = np.searchsorted(present, truth)
-    return roc_auc_score(codes, kept[:, 1] if len(present) == 2 else kept, multi_class="ovo", average="macro")
+    scores = kept[:, 1] if len(present) == 2 else kept
+    return float(roc_auc_score(codes, scores, multi_class="ovo", average="macro"))
 
 
 def _average_precision(truth: Array, probs: Array) -> float:
@@ -165,7 +166,7 @@ def _quadratic_kappa(truth: Array, labels: Array) -> float:
 
     if len(np.unique(np.concatenate([truth, labels]))) == 1:
         return 1.0
-    return cohen_kappa_score(truth, labels, weights="quadratic")
+    return float(cohen_kappa_score(truth, labels, weights="quadratic"))
 
 
 def _top_k(truth: Array, probs: Array, *, k: int) -> float:
@@ -217,7 +218,7 @@ def get_metric(name: str) -> Metric:
             f"metric {name!r}: cannot import {function_name!r} from {module_name!r} ({error}). "
             "Expected module:function, importable from where you stand."
         ) from error
-    needs = getattr(function, "needs", "probs")
+    needs: Any = getattr(function, "needs", "probs")
     if not callable(function) or needs not in ("labels", "probs"):
         raise ConfigError(
             f"metric {name!r} must be a function whose `needs` is 'labels' or 'probs', got {function!r}, {needs!r}."

@@ -1,8 +1,8 @@
 """What a training run leaves on disk, and how later commands read it. No torch here.
 
 ``runs/<run>/run.json`` says what the run is; each ``runs/<run>/fold<k>/`` holds ``fold.json`` (state and score),
-``history.csv``, ``oof.parquet``, ``model.safetensors``, and after ``kk predict`` also ``test.parquet``, ``control.parquet`` and,
-when views were used, ``oof_views.parquet``.
+``history.csv``, ``oof.parquet``, ``model.safetensors``, and after ``kk predict`` also ``test.parquet``, ``control.parquet``
+and, when views were used, ``oof_views.parquet``.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class Predictions:
             )
         require_unique(self.ids, "predictions")
         if not np.isfinite(self.probs).all():
-            bad = [row_id for row_id, finite in zip(self.ids, np.isfinite(self.probs).all(axis=1), strict=True) if not finite]
+            bad = [self.ids[row] for row in np.flatnonzero(~np.isfinite(self.probs).all(axis=1))]
             raise DataError(f"predictions hold NaN or infinite values for {len(bad)} ids: {shown(bad)}.")
 
     def __len__(self) -> int:
@@ -298,7 +298,7 @@ class FoldTable:
 
     @property
     def n_repeats(self) -> int:
-        return self.assignments.shape[0]
+        return int(self.assignments.shape[0])
 
     @property
     def n_splits(self) -> int:
@@ -373,14 +373,15 @@ def read_folds(path: Path) -> FoldTable:
         record.pop("classes_fingerprint")
         columns = [column for column in frame.columns if column == "fold" or column.startswith("fold_")]
         labels = tuple(tuple(json.loads(cell)) if multilabel else (cell,) for cell in frame["label"])
-        assignments = np.stack([frame[column].astype("int64").to_numpy() for column in columns])
-        groups = frame["group"].astype("int64").to_numpy()
+        assignments = np.array([frame[column].astype("int64") for column in columns], dtype=np.int64)
+        groups = np.array(frame["group"].astype("int64"), dtype=np.int64)
     except (KeyError, ValueError, TypeError) as error:
         raise FoldError(f"{path} is not a fold table of kaggle_kit ({error!r}). Run `kk folds` again.") from error
     table = FoldTable(tuple(frame["id"]), labels, groups, assignments, n_folds, classes, multilabel, record)
     if table.fingerprint != stated:
         raise FoldError(
-            f"{path} was changed after `kk folds` made it (its fingerprint differs from {path.stem}.json). Run `kk folds` again."
+            f"{path} was changed after `kk folds` made it: its fingerprint is not the one in {path.stem}.json. "
+            "Run `kk folds` again."
         )
     return table
 
