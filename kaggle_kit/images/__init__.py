@@ -1,0 +1,1 @@
+"""Images: from a file to pixels, and from pixels to batches."""

@@ -1,0 +1,284 @@
+"""The one place where an image file becomes pixels.
+
+Whatever a file holds, the result is upright 8-bit RGB:
+
+- EXIF orientation is applied.
+- CMYK and YCCK JPEG are converted as Pillow does it, without colour profiles.
+- 16-bit grey and colour are scaled by 1/257 and rounded, so that 65535 becomes 255. The scale is never taken from the image
+  itself: two images with the same values stay the same.
+- Transparency (RGBA, LA, palette, a transparent colour) is laid over white.
+- The first frame of an animation and the first page of a document are taken.
+
+OpenCV decodes plain 8-bit JPEG and PNG, the bulk of real data; Pillow does the rest, and everything that looks damaged,
+because OpenCV fills what is missing with grey and says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from kaggle_kit.errors import ImageError
+
+Pixels = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB."""
+Progress = Callable[[int, int], None]
+"""Called with how many are done, and of how many."""
+K = TypeVar("K", bound=Hashable)
+
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_UNDO: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
+    7: lambda image: image.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda image: image.transpose(1, 0, 2)[::-1],
+}
+"""What brings an image of this EXIF orientation upright."""
+
+
+def decode_image(source: Path | bytes, *, min_size: tuple[int, int] | None = None) -> Pixels:
+    """Decode an image file, or the bytes of one.
+
+    Args:
+        min_size: (height, width). A JPEG may then be decoded at 1/2, 1/4 or 1/8 of its size, which is much faster, as long as
+            the upright result is still at least this large in both directions.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated or no image; the message names it and the reason.
+    """
+    data, name = _read(source)
+    with _naming(name), _header(data) as (image, tell):
+        if _is_plain(image, data, tell):
+            pixels = _decode_plain(image, data, min_size)
+            if pixels is not None:
+                return pixels
+        if _bits(image, data) == 16:
+            return _decode_deep(image, data)
+        return _decode_any(image)
+
+
+def image_size(source: Path | bytes) -> tuple[int, int]:
+    """(height, width) of the upright image, from the header alone.
+
+    Raises:
+        ImageError: the file is missing, empty or no image.
+    """
+    data, name = _read(source) if isinstance(source, bytes) else (None, str(source))
+    with _naming(name), _header(data if data is not None else Path(source)) as (image, _):  # type: ignore[arg-type]
+        height, width = _stored_size(image)
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def check_images(
+    rows: Sequence[tuple[K, Path]], *, workers: int | None = None, progress: Progress | None = None
+) -> dict[K, str]:
+    """Decode every image and return why the bad ones cannot be read.
+
+    Args:
+        rows: a key of any kind, such as the id, and the file.
+        workers: threads; none: one per CPU. Decoding releases the interpreter lock.
+
+    Returns:
+        key -> reason, in the order of ``rows``; empty when all can be read.
+    """
+    reasons: dict[K, str] = {}
+    with ThreadPoolExecutor(workers or available_cpus()) as pool:
+        for done, ((key, _), reason) in enumerate(zip(rows, pool.map(_reason, [path for _, path in rows]), strict=True), 1):
+            if reason is not None:
+                reasons[key] = reason
+            if progress is not None:
+                progress(done, len(rows))
+    return reasons
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use, which in a container are often fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _reason(path: Path) -> str | None:
+    try:
+        decode_image(path, min_size=(1, 1))  # the whole file is still read and entropy-decoded
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _read(source: Path | bytes) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        data, name = source, f"image of {len(source)} bytes"
+    else:
+        name = str(source)
+        with _naming(name):
+            data = Path(source).read_bytes()
+    if not data:
+        raise ImageError(f"{name}: the file is empty (0 bytes).")
+    return data, name
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn whatever the decoders raise into an ImageError with the file's name."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except FileNotFoundError:
+        raise ImageError(f"{name}: there is no such file.") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image in a known format, or its header is damaged.") from None
+    except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError, ArithmeticError, MemoryError) as error:
+        # Pillow's format plugins let many kinds of error through for damaged files.
+        raise ImageError(f"{name}: {_sentence(error)}") from error
+    except (Image.DecompressionBombError, cv2.error, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
+        raise ImageError(f"{name}: {_sentence(error)}") from error
+
+
+def _sentence(error: BaseException) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{' '.join(reason.split()) or type(error).__name__}."
+
+
+@contextlib.contextmanager
+def _header(source: bytes | Path) -> Iterator[tuple[Image.Image, int]]:
+    """Open with Pillow, which parses the header only; also yields where in the stream the header ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # large images, odd metadata
+        stream = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+        with stream, Image.open(stream) as image:
+            yield image, stream.tell()
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) as stored, before orientation."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None:  # newer versions of Pillow report the upright size of a TIFF
+        return int(tags[257]), int(tags[256])
+    return image.height, image.width
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 is upright."""
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
+        return 1  # getexif() would decode the whole image to look behind it
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError):
+        return 1  # damaged metadata does not make the pixels unreadable
+    return value if value in _UNDO else 1
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits per channel, 8 or 16; Pillow's mode hides 16-bit colour."""
+    if image.mode in _DEEP_MODES:
+        return 16
+    if image.format == "PNG":
+        return 16 if data[24] == 16 else 8
+    tags = getattr(image, "tag_v2", None)
+    return 16 if tags is not None and max(tags.get(258, (8,))) == 16 else 8
+
+
+def _is_plain(image: Image.Image, data: bytes, header_end: int) -> bool:
+    """Whether OpenCV decodes these bytes rightly: 8-bit grey or RGB, one frame, no transparency, and complete."""
+    if image.mode not in ("RGB", "L"):
+        return False
+    if image.format in ("JPEG", "MPO"):
+        # Entropy-coded data escapes 0xFF, so this is the end marker. A thumbnail in the header has one as well.
+        return data.rfind(b"\xff\xd9", header_end) >= 0
+    if image.format == "PNG":
+        plain = data[24] == 8 and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+        return plain and b"IEND" in data[-64:]
+    return False
+
+
+def _decode_plain(image: Image.Image, data: bytes, min_size: tuple[int, int] | None) -> Pixels | None:
+    """OpenCV; None when it cannot decode the data, so that Pillow may try or say why."""
+    orientation = _orientation(image)
+    scale = 1
+    if min_size is not None and image.format != "PNG":
+        wanted_h, wanted_w = min_size[::-1] if orientation in _SIDEWAYS else min_size
+        scale = max((s for s in (1, 2, 4, 8) if image.height // s >= wanted_h and image.width // s >= wanted_w), default=1)
+    flags = _REDUCED.get(scale, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    if decoded is None:
+        return None
+    return _upright(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
+
+
+def _decode_deep(image: Image.Image, data: bytes) -> Pixels:
+    """16 bits per channel. Pillow reads grey; colour only with the low byte cut off, so OpenCV reads that."""
+    orientation = _orientation(image)
+    if image.mode in _DEEP_MODES:
+        image.load()
+        stored: npt.NDArray[np.generic] = np.asarray(image)
+        if getattr(image, "tag_v2", None) is not None:
+            stored = np.asarray(image)
+            orientation = 1 if stored.shape[:2] != _stored_size(image) else orientation
+        transparent = image.info.get("transparency")
+        grey = _to_8_bit(stored)
+        if isinstance(transparent, int):
+            grey = np.where(stored == transparent, np.uint8(255), grey)
+        return _upright(np.repeat(grey[:, :, None], 3, axis=2), orientation)
+    image.load()  # OpenCV would return a truncated file half empty; Pillow raises
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        return _decode_any(image)
+    return _upright(_flatten(_to_8_bit(decoded)), orientation)
+
+
+def _to_8_bit(values: npt.NDArray[np.generic]) -> Pixels:
+    scaled: npt.NDArray[np.float32] = np.rint(np.asarray(values, np.float32) / np.float32(257.0))
+    return scaled.clip(0, 255).astype(np.uint8)
+
+
+def _flatten(pixels: Pixels) -> Pixels:
+    """OpenCV's (H, W), (H, W, 2), BGR or BGRA to RGB over white."""
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels[:, :, ::-1])
+    alpha = pixels[:, :, -1:].astype(np.float32) / 255.0
+    colour = pixels[:, :, -2::-1] if pixels.shape[2] == 4 else np.repeat(pixels[:, :, :1], 3, axis=2)
+    blended: npt.NDArray[np.float32] = np.rint(colour * alpha + 255.0 * (1.0 - alpha))
+    return blended.astype(np.uint8)
+
+
+def _decode_any(image: Image.Image) -> Pixels:
+    """Pillow, for every other kind of image."""
+    if image.mode == "F":
+        raise ImageError("floating-point pixels have no fixed range; convert the image to 8 or 16 bits.")
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
+    return np.array(upright.convert("RGB"), dtype=np.uint8)
+
+
+def _upright(image: Pixels, orientation: int) -> Pixels:
+    undo = _UNDO.get(orientation)
+    return image if undo is None else np.ascontiguousarray(undo(image))
