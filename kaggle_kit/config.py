@@ -35,7 +35,12 @@ class TrainDataConfig(Section):
 
     layout: Literal["folders", "csv"]
     dirs: list[str] = Field(description="folders layout: the folders that hold a folder per class; csv: where images lie")
+    class_level: Literal["first", "last", "path"] = Field(
+        "first", description="folders layout, nested: the folder below dirs, the one around the image, or all between them"
+    )
+    val_dirs: list[str] = Field([], description="those of dirs that are validated on, as fold 0 of `kk folds --scheme column`")
     csv: str | None = None
+    val_csv: str | None = Field(None, description="a second CSV with the same columns, whose rows have fold 0")
     image_column: str | None = None
     label_columns: list[str] = Field([], description="one column of labels, or one 0/1 column per class")
     label_separator: str | None = Field(None, description="several labels in one cell, separated by this")
@@ -43,6 +48,9 @@ class TrainDataConfig(Section):
     fold_column: str | None = Field(None, description="for `kk folds --scheme column`")
     train_only_dirs: list[str] = Field([], description="folders of extra images, trained on but never validated on")
     train_only_column: str | None = Field(None, description="a 0/1 column that marks such rows")
+    label_map: dict[str, str | None] = Field(
+        {}, description="label cell or class folder -> the label to read instead; null leaves the row out"
+    )
 
 
 class TestDataConfig(Section):
