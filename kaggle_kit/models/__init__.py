@@ -1,0 +1,31 @@
+"""timm models: finding pretrained weights, building, freezing, saving and loading."""
+
+from kaggle_kit.models.build import (
+    build_model,
+    freeze,
+    image_spec,
+    load_pretrained,
+    model_name,
+    set_train_mode,
+    unwrap,
+)
+from kaggle_kit.models.storage import LoadedModel, load_model, read_header, save_model
+from kaggle_kit.models.weights import PACKAGES, Weights, find_weights, resolve_name
+
+__all__ = [
+    "PACKAGES",
+    "LoadedModel",
+    "Weights",
+    "build_model",
+    "find_weights",
+    "freeze",
+    "image_spec",
+    "load_model",
+    "load_pretrained",
+    "model_name",
+    "read_header",
+    "resolve_name",
+    "save_model",
+    "set_train_mode",
+    "unwrap",
+]

@@ -1,0 +1,309 @@
+"""Building timm models: names, pretrained weights, freezing, and the image specification a model wants."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_data_config
+from timm.models import group_parameters
+from torch import nn
+
+from kaggle_kit.config import DataConfig, ImageSize, ModelConfig
+from kaggle_kit.errors import ConfigError, WeightsError
+from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.models.weights import Tensors, Weights, read_tensors, resolve_name
+from kaggle_kit.tables import shown
+
+_LOG = logging.getLogger(__name__)
+_RECORD = "_kaggle_kit_record"
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+_INNER = ("_orig_mod", "module", "_forward_module")
+_OPTIONAL = ("drop_path_rate", "drop_rate")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What it takes to build the same architecture again: ``arch.tag``, number of outputs, timm's arguments, layout."""
+
+    name: str
+    n_classes: int
+    options: Mapping[str, Any]
+    channels_last: bool
+
+
+def build_model(
+    config: ModelConfig, n_classes: int, *, weights: Weights | None = None, image_size: ImageSize | None = None
+) -> nn.Module:
+    """Build a timm model with ``n_classes`` outputs, in training mode on the CPU.
+
+    Args:
+        weights: from :func:`kaggle_kit.models.find_weights`; None starts from random values. The classifier is always new
+            unless the weights' own has the same number of classes and fits.
+        image_size: ``data.image_size``; architectures that are built for one size (most transformers) are built for it.
+
+    Raises:
+        ConfigError: there is no such model, or it does not take an option.
+        WeightsError: the weights lack tensors of this model, or (for a file given) hold others.
+    """
+    name = resolve_name(config.name)
+    options = {**config.options, **_size_option(name, image_size, config.options)}
+    drops = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
+    model = _create(name, n_classes, {**options, **{key: rate for key, rate in drops.items() if rate}})
+    attach_record(model, ModelRecord(name, n_classes, options, config.channels_last))
+    if weights is not None and weights.path is not None:
+        load_pretrained(model, weights)
+    if config.grad_checkpointing:
+        _checkpoint_gradients(model, name)
+    return to_layout(model, config.channels_last)
+
+
+def rebuild_model(record: ModelRecord) -> nn.Module:
+    """Build the architecture of ``record`` with random values, in evaluation mode.
+
+    A tag that this version of timm does not know is no obstacle, since weights and image specification are stored: then
+    the bare architecture is built.
+
+    Raises:
+        ConfigError: this version of timm has no such architecture.
+    """
+    try:
+        name = resolve_name(record.name)
+    except ConfigError:
+        name = resolve_name(record.name.partition(".")[0])
+        _LOG.info("timm %s does not know %s; %s has the same layers", timm.__version__, record.name, name)
+    model = _create(name, record.n_classes, dict(record.options))
+    attach_record(model, record)
+    return to_layout(model, record.channels_last).eval()
+
+
+def model_name(model: nn.Module) -> str:
+    """``architecture.tag`` of a model that :func:`build_model` made."""
+    return record_of(model).name
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The timm model inside what torch.compile, Fabric, DDP or an averaging wrapper put around it."""
+    while _RECORD not in vars(model):
+        inner = next(
+            (child for name, child in model.named_children() if name in ("_orig_mod", "module", "_forward_module")), None
+        )
+        if inner is None:
+            return model
+        model = inner
+    return model
+
+
+def attach_record(model: nn.Module, record: ModelRecord) -> None:
+    """Remember on ``model`` how it was built; a deep copy carries it along."""
+    vars(model)[_RECORD] = record
+
+
+def record_of(model: nn.Module) -> ModelRecord:
+    """The record that :func:`attach_record` left.
+
+    Raises:
+        ConfigError: the model was not built by this package.
+    """
+    record = vars(unwrap(model)).get(_RECORD)
+    if not isinstance(record, ModelRecord):
+        raise ConfigError(f"expected a model from kaggle_kit.models.build_model, got {type(model).__name__}.")
+    return record
+
+
+def to_layout(model: nn.Module, channels_last: bool) -> nn.Module:
+    """Move 4-D weights to channels-last memory, which convolutions run faster with, or leave them."""
+    return model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore[call-overload, no-any-return]
+
+
+def _create(name: str, n_classes: int, options: dict[str, Any]) -> nn.Module:
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=n_classes, **options)
+    except TypeError as error:
+        match = _UNEXPECTED.search(str(error))
+        refused = match[1] if match else ""
+        if refused in _OPTIONAL and refused in options:
+            _LOG.warning("%s has no %s; it is ignored", name, refused)
+            return _create(name, n_classes, {key: value for key, value in options.items() if key != refused})
+        raise ConfigError(f"model.options: {name} does not take {refused or options!r} ({error}).") from error
+    except (AssertionError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{name} cannot be built with {options!r}: {str(error) or type(error).__name__}.") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{name} is not a model that can be trained.")
+    return model
+
+
+def _size_option(name: str, image_size: ImageSize | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """``img_size`` for the architectures whose layers depend on it."""
+    cfg = timm.models.get_pretrained_cfg(name)
+    if image_size is None or "img_size" in options or cfg is None or not cfg.fixed_input_size:
+        return {}
+    return {"img_size": height_width(image_size)}
+
+
+def height_width(image_size: ImageSize) -> tuple[int, int]:
+    """A side, or height and width, as height and width."""
+    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+
+
+def load_pretrained(model: nn.Module, weights: Weights) -> None:
+    """Fill ``model`` from ``weights``; every tensor but the classifier's must be there and fit.
+
+    Raises:
+        WeightsError: names the tensors that are missing, of another shape, or (for a file given) not part of the model.
+    """
+    if weights.path is None:
+        return
+    tensors = _adapt(model, read_tensors(weights.path))
+    own = model.state_dict()
+    head = set(_classifier_tensors(model))
+    if any(key in tensors and tensors[key].shape != own[key].shape for key in head):
+        tensors = {key: value for key, value in tensors.items() if key not in head}
+    problems = {
+        "missing": [key for key in own if key not in tensors and key not in head and not key.endswith("num_batches_tracked")],
+        "of another shape": [key for key, value in tensors.items() if key in own and value.shape != own[key].shape],
+    }
+    unknown = [key for key in tensors if key not in own]
+    if weights.kind == "file":
+        problems["not in the model"] = _beyond_head(unknown, head)
+    elif unknown:
+        _LOG.warning("%s: not used: %s", weights.path.name, shown(unknown))
+    stated = "; ".join(f"{what}: {shown(keys)}" for what, keys in problems.items() if keys)
+    if stated:
+        raise WeightsError(f"{weights.path} does not fit {model_name(model)}. Tensors {stated}. Give another file or model.")
+    model.load_state_dict({key: value for key, value in tensors.items() if key in own}, strict=False)
+
+
+def _beyond_head(unknown: Iterable[str], head: Iterable[str]) -> list[str]:
+    """Tensors that a file holds beyond the model's, without those of a classifier that was cut or named otherwise."""
+    modules = {key.rpartition(".")[0] for key in head} | {"fc", "head", "head.fc", "classifier"}
+    return [key for key in unknown if key.rpartition(".")[0] not in modules]
+
+
+def _adapt(model: nn.Module, tensors: Tensors) -> Tensors:
+    """Bring foreign names and position embeddings of another size to this model's form."""
+    own = model.state_dict()
+    if "_conv_stem.weight" in tensors and "conv_stem.weight" in own:
+        return _rename_in_order(tensors, own)
+    fits = all(key in tensors and tensors[key].shape == value.shape for key, value in own.items())
+    # By timm's convention the module of an architecture holds the function that reads its original checkpoints.
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if fits or convert is None:
+        return tensors
+    try:
+        return dict(convert(tensors, model))
+    except (KeyError, RuntimeError, ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"these weights do not fit {model_name(model)}: {error!r}. Give another file or model.") from error
+
+
+def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tensors:
+    """EfficientNet weights under the names of the other well-known PyTorch port: the same layers in the same order."""
+    pairs = list(zip(tensors.items(), own.items(), strict=False))
+    head = len(own) - 2  # the classifier's weight and bias come last in both
+    same = len(tensors) == len(own) and all(
+        theirs.rpartition(".")[2] == mine.rpartition(".")[2] and (value.shape == wanted.shape or position >= head)
+        for position, ((theirs, value), (mine, wanted)) in enumerate(pairs)
+    )
+    if not same:
+        raise WeightsError(f"EfficientNet weights of another size: {len(tensors)} tensors for a model of {len(own)}.")
+    return {mine: value for (_, value), (mine, _) in pairs}
+
+
+def _classifier_tensors(model: nn.Module) -> list[str]:
+    """Names in the state dict that belong to the classifier."""
+    stated = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    modules = (stated,) if isinstance(stated, str) else tuple(stated)
+    return [key for key in model.state_dict() if key.startswith(tuple(f"{module}." for module in modules))]
+
+
+def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
+    """Stop the training of ``config.freeze`` leading stages (timm's coarse parameter groups: stem, then stages).
+
+    With -1 everything but the classifier is frozen. Returns the names of the frozen parameters.
+
+    Raises:
+        ConfigError: the architecture has fewer stages, or timm does not know its groups.
+    """
+    if config.freeze == 0:
+        return []
+    inner = unwrap(model)
+    head = set(_classifier_tensors(inner))
+    if config.freeze == -1:
+        names = [name for name, _ in inner.named_parameters() if name not in head]
+    else:
+        names = _leading_stages(inner, config.freeze, head)
+    frozen = set(names)
+    for name, parameter in inner.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    return names
+
+
+def _leading_stages(model: nn.Module, count: int, head: set[str]) -> list[str]:
+    matcher = getattr(model, "group_matcher", None)
+    if matcher is None:
+        raise ConfigError(f"model.freeze: timm knows no stages of {model_name(model)}; use 0 or -1 (all but the classifier).")
+    groups = [names for _, names in sorted(group_parameters(model, matcher(coarse=True)).items())]
+    stages = [names for names in groups if not head & set(names)]
+    if count > len(stages):
+        raise ConfigError(f"model.freeze: {model_name(model)} has {len(stages)} stages, got {count}; -1 freezes all of them.")
+    return [name for names in stages[:count] for name in names]
+
+
+def set_train_mode(model: nn.Module, config: ModelConfig) -> None:
+    """``model.train()``, but batch norm keeps its statistics where it is frozen or ``config.freeze_bn`` is set."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            parameters = list(module.parameters())
+            frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+            if config.freeze_bn or frozen:
+                module.eval()
+
+
+def _checkpoint_gradients(model: nn.Module, name: str) -> None:
+    refusal = f"model.grad_checkpointing: {name} does not support it; set it to false."
+    switch = getattr(model, "set_grad_checkpointing", None)
+    if switch is None:
+        raise ConfigError(refusal)
+    try:
+        switch(True)
+    except (AssertionError, NotImplementedError) as error:
+        raise ConfigError(refusal) from error
+
+
+def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
+    """How images must look for this model: size, mean, std, interpolation and crop, from timm and ``data``.
+
+    Raises:
+        ConfigError: the model was built for another size than ``data.image_size``.
+    """
+    inner = unwrap(model)
+    cfg = dict(getattr(inner, "pretrained_cfg", {}))
+    built = record_of(inner).options.get("img_size")
+    size = height_width(data.image_size) if data.image_size is not None else None
+    if built is not None:
+        built = height_width(built)
+        if size is not None and size != built:
+            raise ConfigError(f"data.image_size is {size}, but {model_name(inner)} was built for {built}.")
+        size = built
+    test_size = tuple(cfg.get("test_input_size") or cfg.get("input_size") or (3, 0, 0))[1:]
+    # timm tests many models at a larger size than it trained them at, with a wider crop; that crop belongs to that size.
+    large = size is not None and min(size) >= min(test_size)
+    resolved = resolve_data_config({}, pretrained_cfg=cfg, use_test_size=large)
+    height, width = size or resolved["input_size"][1:]
+    return ImageSpec(
+        height=height,
+        width=width,
+        mean=tuple(resolved["mean"]),
+        std=tuple(resolved["std"]),
+        interpolation=resolved["interpolation"],
+        crop_pct=data.crop_pct or resolved["crop_pct"],
+        fit=data.fit,
+    )
