@@ -10,7 +10,8 @@ Whatever a file holds, the result is upright 8-bit RGB:
 - The first frame of an animation and the first page of a document are taken.
 
 OpenCV decodes plain 8-bit JPEG and PNG, the bulk of real data; Pillow does the rest, and everything that looks damaged,
-because OpenCV fills what is missing with grey and says nothing.
+because OpenCV fills what is missing with grey and says nothing. What no decoder notices is not noticed here either: bytes
+changed in the middle of a JPEG decode to wrong colours.
 """
 
 from __future__ import annotations
@@ -232,18 +233,13 @@ def _decode_plain(image: Image.Image, data: bytes, min_size: tuple[int, int] | N
 def _decode_deep(image: Image.Image, data: bytes) -> Pixels:
     """16 bits per channel. Pillow reads grey; colour only with the low byte cut off, so OpenCV reads that."""
     orientation = _orientation(image)
-    if image.mode in _DEEP_MODES:
-        image.load()
-        stored: npt.NDArray[np.generic] = np.asarray(image)
-        if getattr(image, "tag_v2", None) is not None:
-            stored = np.asarray(image)
-            orientation = 1 if stored.shape[:2] != _stored_size(image) else orientation
-        transparent = image.info.get("transparency")
-        grey = _to_8_bit(stored)
-        if isinstance(transparent, int):
-            grey = np.where(stored == transparent, np.uint8(255), grey)
-        return _upright(np.repeat(grey[:, :, None], 3, axis=2), orientation)
     image.load()  # OpenCV would return a truncated file half empty; Pillow raises
+    if image.mode in _DEEP_MODES:
+        stored = np.asarray(ImageOps.exif_transpose(image))
+        grey = _to_8_bit(stored)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            grey = np.where(stored == transparent, np.uint8(255), grey)
+        return np.repeat(grey[:, :, None], 3, axis=2)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         return _decode_any(image)
