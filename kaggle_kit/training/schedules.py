@@ -1,0 +1,219 @@
+"""Learning-rate schedules by name, stepped once an optimizer update: timm's, and ours where timm has none.
+
+Every schedule but ``plateau`` is a function of the update count, so that the optimizer's own state restores it exactly.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch.optim import Optimizer
+
+from kaggle_kit.config import ScheduleConfig
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.registry import lookup
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a schedule spans. ``warmup`` is in updates; ``options`` are those of ``schedule.options``."""
+
+    epochs: float
+    updates_per_epoch: int
+    warmup: int
+    min_lr: float
+    warmup_lr: float
+    greater_is_better: bool
+    options: Mapping[str, Any]
+
+    @property
+    def updates(self) -> float:
+        return self.epochs * self.updates_per_epoch
+
+
+class CurveScheduler(Scheduler):
+    """``min_lr + (lr - min_lr) * factor(done)`` after a linear warm-up; ``done`` runs from 0 to 1 over the schedule."""
+
+    def __init__(self, optimizer: Optimizer, plan: Plan, factor: Callable[[float], float]) -> None:
+        super().__init__(optimizer, param_group_field="lr", t_in_epochs=False)
+        self.plan = plan
+        self.factor = factor
+        self.step_update(0)
+
+    def _get_lr(self, t: int) -> list[float]:
+        plan = self.plan
+        if t < plan.warmup:
+            return [plan.warmup_lr + (base - plan.warmup_lr) * t / plan.warmup for base in self.base_values]
+        factor = self.factor(min(t / max(plan.updates, 1), 1.0))
+        return [plan.min_lr + (base - plan.min_lr) * factor for base in self.base_values]
+
+
+class PlateauScheduler(CurveScheduler):
+    """Divides the rate when the score has not improved for ``patience`` epochs.
+
+    timm's own is deprecated and keeps no state in checkpoints, so that a resumed run would differ from one never killed.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, plan: Plan, *, decay_rate: float = 0.1, patience: int = 3, min_delta: float = 1e-4
+    ) -> None:
+        self.decay_rate, self.patience, self.min_delta = decay_rate, patience, min_delta
+        self.best, self.stale, self.decays = math.nan, 0, 0
+        super().__init__(optimizer, plan, lambda _: self.decay_rate**self.decays)
+
+    def step(self, epoch: int, metric: float | None = None) -> None:  # noqa: ARG002 - timm's signature
+        """Take the score of a finished epoch."""
+        if metric is None or math.isnan(metric):
+            return
+        gain = metric - self.best if self.plan.greater_is_better else self.best - metric
+        if math.isnan(self.best) or gain > self.min_delta:
+            self.best, self.stale = metric, 0
+            return
+        self.stale += 1
+        if self.stale > self.patience:
+            self.decays, self.stale = self.decays + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "stale": self.stale, "decays": self.decays}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.stale, self.decays = float(state_dict["best"]), int(state_dict["stale"]), int(state_dict["decays"])
+
+
+Factory = Callable[[Optimizer, Plan], Scheduler]
+
+
+def _from_timm(optimizer: Optimizer, plan: Plan, *, name: str, **defaults: Any) -> Scheduler:
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=name,
+        num_epochs=plan.epochs,
+        warmup_epochs=plan.warmup / plan.updates_per_epoch,
+        warmup_lr=plan.warmup_lr,
+        min_lr=plan.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=plan.updates_per_epoch,
+        **{**defaults, **plan.options},
+    )
+    return scheduler
+
+
+def _cosine(optimizer: Optimizer, plan: Plan) -> Scheduler:
+    """Half a cosine from ``lr`` to ``min_lr`` (Loshchilov & Hutter 2017)."""
+    return _from_timm(optimizer, plan, name="cosine")
+
+
+def _warm_restarts(optimizer: Optimizer, plan: Plan) -> Scheduler:
+    """Cosine with restarts (SGDR): ``cycles`` equal parts of the run, ``cycle_decay`` times the rate each."""
+    options = dict(plan.options)
+    cycles = max(int(options.pop("cycles", 3)), 1)
+    # timm multiplies num_epochs by the updates of an epoch and takes a fraction as it is.
+    part = replace(plan, epochs=plan.epochs / cycles, options=options)
+    return _from_timm(optimizer, part, name="cosine", cycle_limit=cycles, cycle_decay=1.0)
+
+
+def _step(optimizer: Optimizer, plan: Plan) -> Scheduler:
+    """A tenth after every third of the run, or as ``decay_epochs`` and ``decay_rate`` say."""
+    return _from_timm(optimizer, plan, name="step", decay_epochs=max(plan.epochs / 3, 1), decay_rate=0.1)
+
+
+def _multistep(optimizer: Optimizer, plan: Plan) -> Scheduler:
+    """A tenth at the epochs of ``decay_milestones`` (by default 60 % and 85 % of the run)."""
+    milestones = [plan.epochs * 0.6, plan.epochs * 0.85]
+    return _from_timm(optimizer, plan, name="multistep", decay_milestones=milestones, decay_rate=0.1)
+
+
+def _curve(optimizer: Optimizer, plan: Plan, *, shape: Callable[..., float]) -> Scheduler:
+    inspect.signature(shape).bind(0.0, **plan.options)
+    return CurveScheduler(optimizer, plan, partial(shape, **plan.options))
+
+
+def _constant(_: float) -> float:
+    return 1.0
+
+
+def _linear(done: float) -> float:
+    return 1.0 - done
+
+
+def _onecycle(done: float, *, pct_start: float = 0.3, div: float = 25.0, final_div: float = 1e4) -> float:
+    """Up from ``1 / div`` and down to ``1 / (div * final_div)`` along cosines (Smith & Topin 2018)."""
+    low, final = 1 / div, 1 / (div * final_div)
+    if done < pct_start:
+        return 1 + (low - 1) * (1 + math.cos(math.pi * done / pct_start)) / 2
+    return final + (1 - final) * (1 + math.cos(math.pi * (done - pct_start) / (1 - pct_start))) / 2
+
+
+def _cyclic(done: float, *, cycles: float = 4, floor: float = 0.1, decay: float = 1.0) -> float:
+    """Triangles between ``floor`` and 1 (Smith 2017); every cycle's height is ``decay`` times the one before."""
+    cycle, place = divmod(min(done, 1 - 1e-12) * cycles, 1.0)
+    return float(floor + (1 - floor) * (1 - abs(2 * place - 1)) * decay**cycle)
+
+
+def _plateau(optimizer: Optimizer, plan: Plan) -> Scheduler:
+    return PlateauScheduler(optimizer, plan, **plan.options)
+
+
+SCHEDULES: dict[str, Factory] = {
+    "cosine": _cosine,
+    "warm_restarts": _warm_restarts,
+    "step": _step,
+    "multistep": _multistep,
+    "tanh": partial(_from_timm, name="tanh"),
+    "poly": partial(_from_timm, name="poly", decay_rate=0.9),
+    "plateau": _plateau,
+    "constant": partial(_curve, shape=_constant),
+    "linear": partial(_curve, shape=_linear),
+    "onecycle": partial(_curve, shape=_onecycle),
+    "cyclic": partial(_curve, shape=_cyclic),
+}
+
+
+def build_schedule(
+    optimizer: Optimizer, config: ScheduleConfig, *, updates_per_epoch: int, greater_is_better: bool = True
+) -> Scheduler:
+    """The configured schedule. Call ``step_update(n)`` after update ``n`` and ``step(epoch, score)`` after an epoch.
+
+    Raises:
+        ConfigError: unknown schedule or option, or a warm-up as long as the run.
+    """
+    factory = lookup(SCHEDULES, config.name, "schedule")
+    if config.warmup_epochs and config.warmup_epochs >= config.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs must be below epochs ({config.epochs}), got {config.warmup_epochs}; "
+            "train longer or warm up for less."
+        )
+    plan = Plan(
+        epochs=config.epochs,
+        updates_per_epoch=updates_per_epoch,
+        warmup=round(config.warmup_epochs * updates_per_epoch),
+        min_lr=config.min_lr,
+        # Not 0: the first update would be lost.
+        warmup_lr=0.01 * min(float(group["lr"]) for group in optimizer.param_groups),
+        greater_is_better=greater_is_better,
+        options=config.options,
+    )
+    try:
+        return factory(optimizer, plan)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(
+            f"schedule {config.name!r} cannot be made with schedule.options={config.options}: {error}."
+        ) from error
+
+
+def schedule_state(scheduler: Scheduler) -> dict[str, Any]:
+    """What a checkpoint must hold beyond the update count and the optimizer's state: nothing, but for ``plateau``."""
+    return scheduler.state_dict() if isinstance(scheduler, PlateauScheduler) else {}
+
+
+def restore_schedule(scheduler: Scheduler, state: dict[str, Any]) -> None:
+    """Undo :func:`schedule_state`."""
+    if isinstance(scheduler, PlateauScheduler):
+        scheduler.load_state_dict(state)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kaggle_kit.config import LossConfig
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.tables import Classes
+from kaggle_kit.training.losses import LOSSES, build_loss, class_weights
+
+CLASSES = Classes(("b", "a", "c"))
+TRUTH = np.array([0, 0, 0, 1, 2, 2])
+HOT = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]], dtype=np.uint8)
+LOGITS = torch.tensor([[1.0, -2, 0.3], [0.1, 0.2, 0.7], [3, 1, -1], [0, 0, 0], [1, 2, 3], [-1, 0.5, 2]])
+
+
+def loss(name, task="multiclass", truth=TRUTH, **options):
+    return build_loss(LossConfig(name=name, **options), task, CLASSES, truth)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_falls_when_followed_downhill(name, task):
+    if name == "cross_entropy" and task == "multilabel":
+        pytest.skip("refused, see below")
+    truth = HOT if task == "multilabel" else TRUTH[:4]
+    targets = torch.from_numpy(truth)
+    function = loss(name, task, truth, label_smoothing=0.1, class_weights="balanced")
+    logits = LOGITS[:4].clone().requires_grad_()
+    first = function(logits, targets)
+    assert first.ndim == 0
+    assert first.dtype == torch.float32
+    (gradient,) = torch.autograd.grad(first, logits)
+    assert function(logits - 0.1 * gradient, targets) < first
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_logits_give_a_float32_loss(name):
+    assert loss(name)(LOGITS.bfloat16(), torch.from_numpy(TRUTH)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights", [None, {"a": 3.0, "b": 0.5}])
+def test_cross_entropy_agrees_with_torch(weights):
+    given = None if weights is None else torch.tensor([0.5, 3.0, 1.0])
+    targets = torch.from_numpy(TRUTH)
+    expected = F.cross_entropy(LOGITS, targets, weight=given)
+    torch.testing.assert_close(loss("auto", class_weights=weights)(LOGITS, targets), expected)
+
+
+def test_smoothing_agrees_with_torch():
+    targets = torch.from_numpy(TRUTH)
+    expected = F.cross_entropy(LOGITS, targets, label_smoothing=0.2)
+    torch.testing.assert_close(loss("cross_entropy", label_smoothing=0.2)(LOGITS, targets), expected)
+
+
+def test_one_hot_targets_equal_positions_and_mixed_targets_mix_the_loss():
+    function = loss("cross_entropy")
+    first, second = torch.from_numpy(TRUTH), torch.from_numpy(TRUTH[::-1].copy())
+    hot, other = F.one_hot(first, 3).float(), F.one_hot(second, 3).float()
+    torch.testing.assert_close(function(LOGITS, hot), function(LOGITS, first))
+    mixed = function(LOGITS, 0.3 * hot + 0.7 * other)
+    torch.testing.assert_close(mixed, 0.3 * function(LOGITS, first) + 0.7 * function(LOGITS, second))
+
+
+def test_focal_without_gamma_is_the_plain_loss_and_with_it_forgives_what_is_sure():
+    targets = torch.from_numpy(TRUTH)
+    torch.testing.assert_close(loss("focal", focal_gamma=0)(LOGITS, targets), loss("cross_entropy")(LOGITS, targets))
+    hot = torch.from_numpy(HOT)
+    plain, focal = (loss(name, "multilabel", HOT, focal_gamma=0)(LOGITS[:4], hot) for name in ("bce", "focal"))
+    torch.testing.assert_close(focal, plain)
+    sure, unsure = torch.tensor([[6.0, 0, 0]]), torch.tensor([[0.5, 0, 0]])
+    one = torch.tensor([0])
+    ratio = [loss("focal")(row, one) / loss("cross_entropy")(row, one) for row in (sure, unsure)]
+    assert ratio[0] < ratio[1] < 1
+
+
+def test_auto_is_bce_for_multilabel():
+    hot = torch.from_numpy(HOT)
+    expected = F.binary_cross_entropy_with_logits(LOGITS[:4], hot.float())
+    torch.testing.assert_close(loss("auto", "multilabel", HOT)(LOGITS[:4], hot), expected)
+
+
+def test_balanced_weights_are_inverse_frequencies_in_class_order():
+    weights = class_weights(LossConfig(class_weights="balanced"), CLASSES, TRUTH)
+    np.testing.assert_allclose(weights, [6 / 9, 2, 1], rtol=1e-6)
+    assert np.isfinite(class_weights(LossConfig(class_weights="balanced"), CLASSES, np.zeros(4, dtype=int))).all()
+    np.testing.assert_allclose(class_weights(LossConfig(class_weights="balanced"), CLASSES, HOT), 1)
+
+
+def test_weights_by_name_follow_the_class_order_and_unknown_names_are_refused():
+    weights = class_weights(LossConfig(class_weights={"c": 5.0}), CLASSES, TRUTH)
+    assert weights.tolist() == [1, 1, 5]
+    with pytest.raises(ConfigError, match=r"do not exist: scab"):
+        class_weights(LossConfig(class_weights={"scab": 2.0}), CLASSES, TRUTH)
+
+
+def test_wrong_choices_are_refused():
+    with pytest.raises(ConfigError, match=r"unknown loss 'focla'. Did you mean 'focal'"):
+        loss("focla")
+    with pytest.raises(ConfigError, match="exactly one label"):
+        loss("cross_entropy", "multilabel", HOT)
