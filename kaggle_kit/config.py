@@ -226,6 +226,8 @@ class RunConfig(Section):
     strategy: str = "finetune"
     ema: Rate = Field(0.0, description="decay of the averaged weights; 0: off")
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
+    nan: Literal["stop", "skip"] = Field("stop", description="a loss that is not finite: stop the fold, or skip the batch")
+    checkpoint_minutes: Positive = Field(10.0, description="time between checkpoints within an epoch")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -238,9 +240,8 @@ class RunConfig(Section):
     @property
     def fingerprint(self) -> str:
         """sha256 of all that may change the result; hardware, loader processes and eval batch size are left out."""
-        return files.fingerprint(
-            self.model_dump(mode="json", exclude={"hardware": True, "data": {"workers", "eval_batch_size"}})
-        )
+        left_out: Any = {"hardware": True, "checkpoint_minutes": True, "data": {"workers", "eval_batch_size"}}
+        return files.fingerprint(self.model_dump(mode="json", exclude=left_out))
 
 
 class CacheConfig(Section):
