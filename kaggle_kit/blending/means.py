@@ -1,0 +1,83 @@
+"""Blends of equal weight: means of several kinds, and the rank average."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kaggle_kit.blending.base import (
+    FLOOR,
+    Array,
+    Parameters,
+    Problem,
+    Stack,
+    as_probabilities,
+    evidence,
+    from_evidence,
+)
+
+EXPONENTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def mean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
+    """Mean of probabilities, weighted when there are ``weights``."""
+    weights = np.asarray(parameters.get("weights", [1.0] * len(stack)), dtype=np.float64)
+    total = np.zeros(stack[0].shape)
+    for weight, probs in zip(weights / weights.sum(), stack, strict=True):
+        if weight:
+            total += weight * probs
+    return total
+
+
+def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
+    """Geometric mean. For multi-label of both outcomes of each cell, so that 0 and 1 are treated alike: a mean of logits."""
+    total = np.zeros(stack[0].shape)
+    for probs in stack:
+        total += evidence(probs, multilabel=multilabel)
+    return from_evidence(total / len(stack), multilabel=multilabel)
+
+
+def power(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
+    """Power mean of exponent ``exponent``: 1 is the mean, 0 the geometric one, above 1 the confident run counts for more."""
+    exponent = float(parameters["exponent"])
+    if exponent == 0.0:
+        return gmean(stack, parameters, multilabel)
+    total, against = np.zeros(stack[0].shape), np.zeros(stack[0].shape)
+    for probs in stack:
+        total += np.power(np.clip(probs, FLOOR, 1.0, dtype=np.float64), exponent)
+        if multilabel:
+            against += np.power(np.clip(1.0 - probs, FLOOR, 1.0, dtype=np.float64), exponent)
+    total = np.power(total / len(stack), 1.0 / exponent)
+    return total / (total + np.power(against / len(stack), 1.0 / exponent)) if multilabel else total
+
+
+def learn_exponent(problem: Problem) -> Parameters:
+    """The exponent that does best; of equals the one nearest to the plain mean."""
+    ordered = sorted(EXPONENTS, key=lambda exponent: abs(exponent - 1.0))
+    keys = [problem.key(_power_blend(problem, exponent)) for exponent in ordered]
+    # A single run, or runs that agree, differ by rounding only; that must not choose an exponent.
+    rounded = [(round(score, 9), round(likely, 9)) for score, likely in keys]
+    return {"exponent": ordered[rounded.index(max(rounded))]}
+
+
+def _power_blend(problem: Problem, exponent: float) -> Array:
+    blended = power(problem.stack, {"exponent": exponent}, problem.multilabel)
+    return as_probabilities(blended, multilabel=problem.multilabel)
+
+
+def rank(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
+    """Rank average of each class column, put back on the scale of probabilities.
+
+    A row's ranks among the rows given (ties share theirs) are averaged over runs, and the mean rank is read off the mean of
+    the runs' sorted columns (quantile normalisation, Bolstad et al. 2003). So the order within a column is that of the rank
+    average, while a run on another scale cannot outvote the rest. Depends on the set of rows: blend a test set as a whole.
+    """
+    from scipy.stats import rankdata
+
+    ranks, reference = np.zeros(stack[0].shape), np.zeros(stack[0].shape)
+    for probs in stack:
+        ranks += rankdata(probs, axis=0) - 1.0
+        reference += np.sort(probs, axis=0)
+    positions = np.arange(len(ranks))
+    for column in range(stack[0].shape[1]):
+        ranks[:, column] = np.interp(ranks[:, column] / len(stack), positions, reference[:, column] / len(stack))
+    return ranks

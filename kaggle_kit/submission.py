@@ -1,0 +1,213 @@
+"""Predictions as the CSV that the competition asks for.
+
+Five forms, after the sample submission: a label, an integer, several labels in a cell, one probability column a class, or the
+probability of the positive class. Columns are matched to classes by the explicit map in ``kk.yaml``, never by position.
+
+Precision: a probability is written as the shortest decimal that reads back as the same float32, at most nine significant
+digits. Each decimal lies nearer to its own float32 than to any other, so equal stays equal, the order of any two values stays,
+and a ranking metric cannot move; a row that summed to 1 in float32 still does within 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kaggle_kit import files
+from kaggle_kit.config import SubmissionConfig
+from kaggle_kit.errors import SubmissionError
+from kaggle_kit.registry import lookup
+from kaggle_kit.tables import Classes, Predictions, require_unique, shown
+
+Array = npt.NDArray[np.float32]
+Thresholds = npt.ArrayLike
+_BLOCK_ROWS = 20_000
+_OUTSIDE = 1e-5  # further outside 0..1 than float32 rounding takes a probability
+
+
+def submission_frame(
+    predictions: Predictions,
+    form: SubmissionConfig,
+    *,
+    classes: Classes,
+    ids: Sequence[str],
+    columns: Sequence[str] = (),
+    thresholds: Thresholds | None = None,
+) -> pd.DataFrame:
+    """The submission as a table: text cells, and float32 where the form wants probabilities.
+
+    Args:
+        predictions: (N, C) probabilities; its columns are brought to the order of ``classes`` by name.
+        form: the form wanted.
+        classes: the competition's classes; for form "positive" the last one is the positive one.
+        ids: the ids wanted, as the sample spells them; the rows come out in this order.
+        columns: the sample's header; without one, the id column and then the targets.
+        thresholds: form "labels": a number, or (C,) in the order of ``classes``, instead of ``form.threshold``.
+
+    Raises:
+        SubmissionError: ids are missing or not asked for, the header holds a column that the form does not map, a class has
+            no column or integer, or a probability lies outside 0..1.
+        ClassMappingError: the predictions hold other classes.
+    """
+    probs = _rows_of(predictions, classes, ids)
+    header = list(columns) or [form.id_column, *(form.columns or _default_columns(form, classes))]
+    if form.id_column not in header:
+        raise SubmissionError(f"the sample's header has no id column {form.id_column!r}; it holds {shown(header)}.")
+    at = header.index(form.id_column)
+    targets = header[:at] + header[at + 1 :]
+    cells = lookup(FORMS, form.form, "submission form")(probs, form, classes, targets, thresholds)
+    series = [pd.Series(list(ids), dtype=object), *(pd.Series(column) for column in cells)]
+    frame = pd.concat(series[1 : at + 1] + series[:1] + series[at + 1 :], axis=1)
+    frame.columns = pd.Index(header, dtype=object)  # set last: a class may be called as the id column is
+    return frame
+
+
+def write_submission(
+    path: Path,
+    predictions: Predictions,
+    form: SubmissionConfig,
+    *,
+    classes: Classes,
+    ids: Sequence[str],
+    columns: Sequence[str] = (),
+    thresholds: Thresholds | None = None,
+) -> Path:
+    """Write :func:`submission_frame` to ``path``, whole or not at all, as UTF-8 with ``\\n`` line ends.
+
+    Raises:
+        SubmissionError: as :func:`submission_frame`; or a name or id holds a character that CSV readers disagree on.
+        StorageError: the file cannot be written.
+    """
+    frame = submission_frame(predictions, form, classes=classes, ids=ids, columns=columns, thresholds=thresholds)
+    _require_plain([*ids, *frame.columns, *classes])
+    with files.atomic_path(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
+        for start in range(0, max(len(frame), 1), _BLOCK_ROWS):  # in blocks: text takes many times the room of float32
+            block = pd.concat([_as_text(frame.iloc[start : start + _BLOCK_ROWS, at]) for at in range(frame.shape[1])], axis=1)
+            block.to_csv(handle, index=False, header=start == 0, lineterminator="\n")
+    return Path(path)
+
+
+def sample_header(path: Path) -> list[str]:
+    """The column names of a sample submission, exactly as they stand there: pandas would rename one that occurs twice."""
+    import csv
+
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        return next(csv.reader(handle), [])
+
+
+def _rows_of(predictions: Predictions, classes: Classes, ids: Sequence[str]) -> Array:
+    require_unique(ids, "the submission's ids")
+    wanted, held = set(ids), set(predictions.ids)
+    missing = [row_id for row_id in ids if row_id not in held]
+    extra = [row_id for row_id in predictions.ids if row_id not in wanted]
+    if missing or extra:
+        parts = [f"{len(missing)} have no prediction ({shown(missing)})"] if missing else []
+        parts += [f"{len(extra)} predictions are for other ids ({shown(extra)})"] if extra else []
+        raise SubmissionError(f"of {len(ids)} ids wanted, {'; '.join(parts)}. Run `kk predict` again for this test set.")
+    probs = predictions.align(classes, here="the competition").take(ids).probs
+    if probs.size and (probs.min() < -_OUTSIDE or probs.max() > 1 + _OUTSIDE):
+        raise SubmissionError(f"probabilities must lie in 0..1, found {probs.min()} to {probs.max()}; were logits written?")
+    return np.clip(probs, 0.0, 1.0)
+
+
+def _default_columns(form: SubmissionConfig, classes: Classes) -> list[str]:
+    return list(classes) if form.form == "probability" else ["label"]
+
+
+def _single(targets: Sequence[str], form: SubmissionConfig) -> None:
+    if len(targets) != 1:
+        raise SubmissionError(
+            f"form {form.form!r} fills one column beside the ids, the header has {len(targets)}: {shown(targets)}. "
+            "Correct competition.submission in kk.yaml."
+        )
+
+
+def _label(
+    probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
+) -> list[pd.Series]:
+    _single(targets, form)
+    return [pd.Series(classes.top(probs), dtype=object)]
+
+
+def _index(
+    probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
+) -> list[pd.Series]:
+    _single(targets, form)
+    lacking = [name for name in classes if name not in form.indices]
+    if lacking:
+        raise SubmissionError(
+            f"form 'index' needs the grader's integer of every class; competition.submission.indices lacks {shown(lacking)}."
+        )
+    return [pd.Series([str(form.indices[name]) for name in classes.top(probs)], dtype=object)]
+
+
+def _labels(
+    probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], thresholds: Thresholds | None
+) -> list[pd.Series]:
+    _single(targets, form)
+    torn = [name for name in classes if form.separator in name or not form.separator]
+    if torn:
+        raise SubmissionError(
+            f"the separator {form.separator!r} stands inside class names ({shown(torn)}), so that a cell could not be read "
+            "back; set competition.submission.separator to what the sample submission uses."
+        )
+    threshold = form.threshold if thresholds is None else thresholds
+    rows = classes.above(probs, threshold, at_least_one=form.empty_label is None)
+    return [pd.Series([form.separator.join(row) or form.empty_label for row in rows], dtype=object)]
+
+
+def _probability(
+    probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
+) -> list[pd.Series]:
+    mapping = form.columns or {name: name for name in classes}
+    unknown = [column for column in targets if column not in mapping]
+    if unknown:
+        raise SubmissionError(f"columns of the sample submission that competition.submission.columns lacks: {shown(unknown)}.")
+    wanted = [mapping[column] for column in targets]
+    lacking = [name for name in classes if name not in wanted]
+    if lacking or len(wanted) != len(classes):
+        raise SubmissionError(
+            f"{len(classes)} classes need one column each, the header maps to {len(wanted)} "
+            f"({'without: ' + shown(lacking) if lacking else 'some twice'}). Correct competition.submission.columns."
+        )
+    return [pd.Series(probs[:, position]) for position in classes.encode(wanted)]
+
+
+def _positive(
+    probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
+) -> list[pd.Series]:
+    _single(targets, form)
+    if len(classes) != 2:
+        raise SubmissionError(f"form 'positive' is for two classes, got {len(classes)}: {shown(classes)}.")
+    return [pd.Series(probs[:, -1])]
+
+
+Form = Callable[[Array, SubmissionConfig, Classes, Sequence[str], "Thresholds | None"], list[pd.Series]]
+FORMS: dict[str, Form] = {
+    "label": _label,
+    "index": _index,
+    "labels": _labels,
+    "probability": _probability,
+    "positive": _positive,
+}
+"""What fills the target columns: name -> function of probabilities, form, classes, target columns and thresholds."""
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """float32 to its shortest decimal; text as it is."""
+    if column.dtype != np.float32:
+        return column
+    return pd.Series(column.to_numpy().astype(str).astype(object), index=column.index, name=column.name)
+
+
+def _require_plain(texts: Sequence[str]) -> None:
+    """Carriage returns and NUL end a cell or a line for some CSV readers even inside quotes."""
+    bad = [text for text in texts if "\r" in text or "\0" in text]
+    if bad:
+        raise SubmissionError(
+            f"names and ids must not hold carriage returns or NUL, found {shown(map(repr, bad))}. Rename them."
+        )
