@@ -1,0 +1,96 @@
+"""Which training rows an epoch sees, in which order; a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.registry import lookup
+
+Rows = npt.NDArray[np.int64]
+Draw = Callable[[npt.NDArray[Any], int, np.random.Generator], Rows]
+"""(targets (N,) or (N, C), how many rows, generator) → rows."""
+
+
+def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+    """An independent stream of random numbers for each purpose and, say, epoch and step."""
+    return np.random.default_rng([seed % 2**64, zlib.crc32(purpose.encode()), *indices])
+
+
+def _shuffle(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
+    """Every row once before any comes twice."""
+    rounds = -(-size // len(targets))
+    return np.concatenate([rng.permutation(len(targets)) for _ in range(rounds)])[:size].astype(np.int64)
+
+
+def _weighted(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
+    """With replacement, every class equally often; of several labels the rarest counts."""
+    weights = row_weights(targets)
+    return rng.choice(len(targets), size=size, replace=True, p=weights / weights.sum()).astype(np.int64)
+
+
+SAMPLERS: dict[str, Draw] = {"shuffle": _shuffle, "weighted": _weighted}
+
+
+def row_weights(targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """1 / size of the row's class, (N,). With (N, C) targets a label is present from 0.5 on and the rarest one counts; rows
+    without labels count as a class of their own."""
+    if targets.ndim == 1:
+        weights: npt.NDArray[np.float64] = 1.0 / np.bincount(targets)[targets]
+        return weights
+    present = targets >= 0.5
+    unlabelled = ~present.any(axis=1)
+    per_class = 1.0 / np.maximum(present.sum(axis=0), 1)
+    weights = np.where(present, per_class, 0.0).max(axis=1)
+    weights[unlabelled] = 1.0 / max(unlabelled.sum(), 1)
+    return weights
+
+
+@dataclass(frozen=True)
+class EpochSampler:
+    """Draws the rows of each epoch."""
+
+    draw: Draw
+    targets: npt.NDArray[Any]
+    size: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def rows(self, epoch: int) -> Rows:
+        """(size,) rows of this epoch in order."""
+        return self.draw(self.targets, self.size, generator(self.seed, "rows", epoch))
+
+
+def make_sampler(name: str, targets: npt.NDArray[Any], *, seed: int, samples_per_epoch: int | None = None) -> EpochSampler:
+    """Build a sampler.
+
+    Args:
+        name: an entry of ``SAMPLERS``.
+        targets: (N,) int64 class indices or (N, C) float32, one per training row.
+        samples_per_epoch: none: N.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: there are no rows.
+    """
+    draw = lookup(SAMPLERS, name, "sampler")
+    if len(targets) == 0:
+        raise DataError("there are no training rows to sample from; check the fold table and `bad_images`.")
+    if samples_per_epoch is not None and samples_per_epoch < 1:
+        raise ConfigError(f"samples_per_epoch must be at least 1, got {samples_per_epoch}.")
+    return EpochSampler(draw, np.asarray(targets), samples_per_epoch or len(targets), seed)
+
+
+def rank_share(size: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:
+    """Positions of an epoch that one of several processes takes: every ``world_size``-th, and as many for each, so that none
+    waits for another; the first positions come again where the division leaves a rest."""
+    each = -(-size // world_size)
+    return (np.arange(each, dtype=np.int64) * world_size + rank) % size

@@ -1,0 +1,76 @@
+"""Which rows an epoch sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.images.samplers import SAMPLERS, generator, make_sampler, rank_share, row_weights
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize("size", [None, 1, 7, 45])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_every_sampler(name: str, size: int | None, multilabel: bool) -> None:
+    targets = np.arange(20) % 3
+    if multilabel:
+        targets = np.eye(3, dtype=np.float32)[targets]
+    sampler = make_sampler(name, targets, seed=4, samples_per_epoch=size)
+    rows = sampler.rows(2)
+    assert rows.shape == (size or 20,) == (len(sampler),)
+    assert rows.dtype == np.int64
+    assert rows.min() >= 0
+    assert rows.max() < 20
+    np.testing.assert_array_equal(rows, make_sampler(name, targets, seed=4, samples_per_epoch=size).rows(2))
+    if len(rows) > 5:
+        assert not np.array_equal(rows, sampler.rows(3))
+        assert not np.array_equal(rows, make_sampler(name, targets, seed=5, samples_per_epoch=size).rows(2))
+
+
+@given(st.integers(1, 30), st.integers(1, 100), st.integers(-3, 5))
+@settings(max_examples=30, deadline=None)
+def test_shuffle_takes_every_row_equally_often(n_rows: int, size: int, seed: int) -> None:
+    sampler = make_sampler("shuffle", np.zeros(n_rows, np.int64), seed=seed, samples_per_epoch=size)
+    counts = np.bincount(sampler.rows(0), minlength=n_rows)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_weighted_balances_classes() -> None:
+    targets = np.repeat([0, 1, 2], [1000, 100, 10])
+    rows = make_sampler("weighted", targets, seed=0, samples_per_epoch=6000).rows(0)
+    assert np.all(np.abs(np.bincount(targets[rows]) / 6000 - 1 / 3) < 0.03)
+
+
+def test_row_weights_take_the_rarest_label() -> None:
+    targets = np.array([[1, 0], [1, 1], [1, 0], [1, 0], [0, 0]], np.float32)
+    np.testing.assert_allclose(row_weights(targets), [0.25, 1.0, 0.25, 0.25, 1.0])
+    np.testing.assert_allclose(row_weights(np.array([3, 0, 3])), [0.5, 1.0, 0.5])
+
+
+@given(st.integers(1, 50), st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_ranks_take_equal_shares_that_cover_the_epoch(size: int, world: int) -> None:
+    shares = [rank_share(size, rank, world) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    assert set(np.concatenate(shares).tolist()) == set(range(size))
+    assert len(shares[0]) * world - size < world
+
+
+def test_generators_are_independent_by_purpose_and_index() -> None:
+    draws = {
+        float(generator(seed, purpose, *indices).random())
+        for seed, purpose, indices in [(0, "a", (0,)), (0, "b", (0,)), (0, "a", (1,)), (1, "a", (0,)), (-1, "a", (0, 0))]
+    }
+    assert len(draws) == 5
+
+
+def test_errors() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'weighted'"):
+        make_sampler("weigthed", np.zeros(3, np.int64), seed=0)
+    with pytest.raises(DataError, match="no training rows"):
+        make_sampler("shuffle", np.zeros(0, np.int64), seed=0)
+    with pytest.raises(ConfigError, match="samples_per_epoch"):
+        make_sampler("shuffle", np.zeros(3, np.int64), seed=0, samples_per_epoch=0)
