@@ -308,6 +308,8 @@ class FoldTable:
     def split(self, fold: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Row positions to train on and to validate on.
 
+        A row that is only ever trained on sits out the folds that validate on a row of its group, such as its duplicate.
+
         Raises:
             FoldError: there is no such fold.
         """
@@ -315,7 +317,8 @@ class FoldTable:
             raise FoldError(f"fold must lie in 0..{self.n_splits - 1}, got {fold}.")
         repeat, part = divmod(fold, self.n_folds)
         valid = self.assignments[repeat] == part
-        return np.flatnonzero(~valid), np.flatnonzero(valid)
+        related = np.isin(self.groups, self.groups[valid])
+        return np.flatnonzero(~related), np.flatnonzero(valid)
 
     def truth(self, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any]:
         """Class positions (N,) int64, or for multi-label a 0/1 matrix (N, C) uint8, of all rows or of ``rows``."""
@@ -326,10 +329,10 @@ class FoldTable:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of everything that shapes a split: ids, labels, assignments and classes. Not of groups or meta."""
+        """sha256 of everything that shapes a split: ids, labels, groups, assignments and classes. Not of meta."""
         digest = hashlib.sha256(self.classes.fingerprint.encode())
         digest.update(json.dumps([self.ids, self.labels, self.n_folds], ensure_ascii=False).encode())
-        digest.update(np.ascontiguousarray(self.assignments).tobytes())
+        digest.update(np.vstack([self.groups, self.assignments]).tobytes())
         return digest.hexdigest()
 
     def write(self, path: Path) -> None:

@@ -1,0 +1,17 @@
+"""Folds: which rows are validated on when. Groups and duplicates are never parted; the same seed gives the same file."""
+
+from kaggle_kit.folds.duplicates import Duplicates, Key
+from kaggle_kit.folds.make import create_folds, folds_for, make_folds
+from kaggle_kit.folds.schemes import SCHEMES
+from kaggle_kit.folds.summary import balance_table, summary
+
+__all__ = [
+    "SCHEMES",
+    "Duplicates",
+    "Key",
+    "balance_table",
+    "create_folds",
+    "folds_for",
+    "make_folds",
+    "summary",
+]
