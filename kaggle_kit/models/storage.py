@@ -26,6 +26,7 @@ from kaggle_kit.tables import Classes
 
 _KEY = "kaggle_kit"
 _FORMAT = 1
+_OWN = ("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint", "spec", "task")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def save_model(
     """Write ``model`` (wrapped or not) to ``path`` atomically and return the file's sha256.
 
     Args:
-        meta: what it was made from: competition, run, fold, seed, config, fingerprints; JSON values only.
+        meta: what it was made from: competition, run, fold, seed, config, fingerprints; JSON values only. The keys stand
+            beside this function's own in the header; see :func:`read_header`.
         half: store floating-point tensors in 16 bits; the file is half as long.
 
     Raises:
@@ -80,18 +82,17 @@ def save_model(
     if record.n_classes != len(classes):
         raise ClassMappingError(f"{path}: the model has {record.n_classes} outputs for {len(classes)} classes.")
     header = {
+        **meta,
         "format": _FORMAT,
-        "model": {
-            "name": record.name,
-            "n_classes": record.n_classes,
-            "options": dict(record.options),
-            "channels_last": record.channels_last,
-        },
+        "arch": record.name,
+        "num_classes": record.n_classes,
+        "options": dict(record.options),
+        "channels_last": record.channels_last,
         "classes": list(classes.names),
         "classes_fingerprint": classes.fingerprint,
         "spec": spec.to_dict(),
         "task": task,
-        "meta": {**meta, "versions": files.versions()},
+        "versions": files.versions(),
     }
     tensors = {name: _plain(value, half=half) for name, value in unwrap(model).state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header, ensure_ascii=False)})
@@ -110,13 +111,14 @@ def load_model(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel
     path = Path(path)
     header = read_header(path)
     try:
-        record = ModelRecord(**header["model"])
+        record = ModelRecord(header["arch"], int(header["num_classes"]), dict(header["options"]), bool(header["channels_last"]))
         spec = ImageSpec.from_dict(header["spec"])
-        classes, task, meta = Classes(tuple(header["classes"])), str(header["task"]), dict(header["meta"])
+        classes, task = Classes(tuple(header["classes"])), str(header["task"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} lacks what a model of kaggle_kit needs ({error!r}). Train it again.") from error
     if classes.fingerprint != header.get("classes_fingerprint") or len(classes) != record.n_classes:
         raise ClassMappingError(f"{path}: its class list was changed after it was written. Train the model again.")
+    meta = {key: value for key, value in header.items() if key not in _OWN}
     model = rebuild_model(record)
     try:
         model.load_state_dict(safetensors.torch.load_file(path), strict=True)

@@ -1,0 +1,211 @@
+"""What computes logits: PyTorch on any device, or OpenVINO on a CPU.
+
+Engines agree: for the same batch their probabilities differ by less than 1e-4, and the most probable class is the same but for
+ties. That is why OpenVINO is told to compute in float32; left to itself it takes bfloat16 where the CPU has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from kaggle_kit.errors import ConfigError, DependencyError, DeviceMemoryError
+from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.registry import lookup
+
+_LOG = logging.getLogger(__name__)
+
+EXPORT_PAYS_FROM = 512 * 224 * 224
+"""Pixels to predict from which an export to OpenVINO is worth its 1 to 4 s: below, it costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where and how to compute.
+
+    Attributes:
+        precision: auto, bf16, fp16 or fp32; GPUs only, a CPU computes in float32.
+        cache_dir: where exported models are kept; None exports each time.
+    """
+
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+    precision: str = "auto"
+    cache_dir: Path | None = None
+
+
+class Engine(Protocol):
+    """A model that is ready to predict."""
+
+    name: str
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) normalised float32 on the device of the engine to (B, C) float32 logits."""
+
+
+class TorchEngine:
+    """Eager PyTorch, with autocast on a GPU."""
+
+    name = "torch"
+
+    def __init__(self, model: nn.Module, options: EngineOptions) -> None:
+        self._model = model.to(options.device).eval()
+        self._device = options.device
+        self._dtype = half_dtype(options.device, options.precision)
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), self._autocast(), memory_errors():
+            output: torch.Tensor = self._model(batch)
+        return output.float()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, dtype=self._dtype)
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU. Batches may be of any length; height and width are fixed."""
+
+    name = "openvino"
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        output = self._compiled(batch.contiguous().numpy())[0]
+        return torch.from_numpy(output).float().clone()  # the next call reuses OpenVINO's memory
+
+
+def _torch_engine(model: nn.Module, _spec: ImageSpec, _fingerprint: str, options: EngineOptions) -> Engine:
+    return TorchEngine(model, options)
+
+
+def _openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
+    try:
+        import openvino
+    except ImportError as error:
+        raise DependencyError("engine openvino needs a package: pip install 'kaggle-kit[cpu]'; or use engine=torch.") from error
+    if options.device.type != "cpu":
+        raise ConfigError(f"engine openvino computes on the CPU, the device is {options.device}; use engine=torch.")
+    name = f"{fingerprint[:24]}-{spec.height}x{spec.width}-{openvino.__version__.partition('-')[0]}"
+    folder = options.cache_dir / "openvino" / name if options.cache_dir and fingerprint else None
+    core = openvino.Core()
+    if folder is not None and (folder / "model.xml").is_file():
+        exported = core.read_model(folder / "model.xml")
+    else:
+        exported = _export(model, spec)
+        if folder is not None:
+            _keep_export(exported, folder)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    return OpenVinoEngine(core.compile_model(exported, "CPU", settings))
+
+
+ENGINES: dict[str, Callable[[nn.Module, ImageSpec, str, EngineOptions], Engine]] = {
+    "torch": _torch_engine,
+    "openvino": _openvino_engine,
+}
+"""Name -> (model, image spec, fingerprint of the model's file or "", options) -> engine."""
+
+
+def choose_engine(name: str, device: torch.device, pixels: int) -> str:
+    """Resolve "auto": OpenVINO on a CPU where it is installed and the work pays for the export, else PyTorch.
+
+    Args:
+        pixels: images x views x height x width of the whole pass.
+
+    Raises:
+        ConfigError: there is no such engine.
+    """
+    if name != "auto":
+        lookup({**ENGINES, "auto": None}, name, "engine")
+        return name
+    installed = importlib.util.find_spec("openvino") is not None
+    return "openvino" if device.type == "cpu" and installed and pixels >= EXPORT_PAYS_FROM else "torch"
+
+
+def make_engine(
+    name: str, model: nn.Module, spec: ImageSpec, *, fingerprint: str = "", options: EngineOptions | None = None
+) -> Engine:
+    """Make an entry of ``ENGINES`` ready.
+
+    Args:
+        fingerprint: sha256 of the model's file; an export is kept under it. Empty for a model that still changes.
+
+    Raises:
+        ConfigError: there is no such engine, or it cannot use the device.
+        DependencyError: its package is not installed.
+    """
+    return lookup(ENGINES, name, "engine")(model, spec, fingerprint, options or EngineOptions())
+
+
+def half_dtype(device: torch.device, precision: str) -> torch.dtype | None:
+    """The type of autocast, or None for plain float32: bf16 where the GPU computes in it, else fp16."""
+    if device.type != "cuda" or precision == "fp32":
+        return None
+    if precision == "auto":
+        # Asked without emulation: before Ampere bf16 works, but slower than float32.
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn an accelerator that is out of memory into an error that says what to lower.
+
+    Raises:
+        DeviceMemoryError: the block ran out of GPU memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        first = str(error).splitlines()[0]
+        raise DeviceMemoryError(
+            f"the GPU's memory is too small for this batch ({first}) Lower data.batch_size (predicting: data.eval_batch_size "
+            "or --batch-size), lower image_size, take a smaller model, or set model.grad_checkpointing=true."
+        ) from error
+
+
+def _export(model: nn.Module, spec: ImageSpec) -> Any:
+    """Trace ``model`` for batches of any length."""
+    import openvino
+
+    # A batch of two: tracing with one would let some models fold the batch axis away.
+    example = torch.zeros(2, 3, spec.height, spec.width)
+    plain = model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    with torch.inference_mode(), _quiet():
+        return openvino.convert_model(plain, example_input=example, input=[-1, 3, spec.height, spec.width])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tracing warns of every Python branch on a shape; the shapes here are fixed."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _keep_export(exported: Any, folder: Path) -> None:
+    """Store an export (two files) under its final name in one step; not being able to is no reason to stop."""
+    import openvino
+
+    temporary = folder.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        openvino.save_model(exported, temporary / "model.xml", compress_to_fp16=False)
+        temporary.rename(folder)
+    except (OSError, RuntimeError) as error:
+        _LOG.info("the exported model is not kept in %s: %s", folder, error)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

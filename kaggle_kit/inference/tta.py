@@ -1,0 +1,133 @@
+"""Test-time augmentation: views of a batch by ttach, and how the views' probabilities are merged.
+
+Views are made on the device from one decoded batch, and every view has the shape and memory layout of its input. Merging is
+ours: ttach's mergers take whatever they are given, so that a geometric mean of logits flips signs, one of half-precision
+probabilities underflows, and sharpened rows do not sum to 1. Here probabilities come first, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+import ttach
+
+from kaggle_kit.registry import lookup
+
+View = Callable[[torch.Tensor], torch.Tensor]
+_CROP = 7 / 8
+_ZOOMS = [0.9, 1.1]
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """Views by name.
+
+    Attributes:
+        compose: height and width to ttach transforms.
+        refit: brings a view of another size back to height and width.
+    """
+
+    compose: Callable[[int, int], ttach.Compose]
+    refit: Callable[[torch.Tensor, int, int], torch.Tensor]
+
+
+def _keep(images: torch.Tensor, height: int, width: int) -> torch.Tensor:  # noqa: ARG001 - one signature for all refits
+    return images
+
+
+def _resize(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _centre(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Cut or mirror at the borders until the size is right; the centre stays where it is."""
+    excess_y, excess_x = images.shape[2] - height, images.shape[3] - width
+    top, left = max(excess_y, 0) // 2, max(excess_x, 0) // 2
+    cut = images[:, :, top : top + height, left : left + width]
+    missing_y, missing_x = height - cut.shape[2], width - cut.shape[3]
+    if not (missing_y or missing_x):
+        return cut
+    padding = (missing_x // 2, missing_x - missing_x // 2, missing_y // 2, missing_y - missing_y // 2)
+    return F.pad(cut, padding, mode="reflect")
+
+
+def _rotations(height: int, width: int) -> ttach.Rotate90:
+    """All quarter turns of a square; half a turn of another shape, which a quarter turn would change."""
+    return ttach.Rotate90([0, 90, 180, 270] if height == width else [0, 180])
+
+
+def _crops(height: int, width: int) -> ttach.FiveCrops:
+    return ttach.FiveCrops(max(1, round(height * _CROP)), max(1, round(width * _CROP)))
+
+
+VIEWS: dict[str, ViewSet] = {
+    "none": ViewSet(lambda _h, _w: ttach.Compose([]), _keep),
+    "hflip": ViewSet(lambda _h, _w: ttach.Compose([ttach.HorizontalFlip()]), _keep),
+    "vflip": ViewSet(lambda _h, _w: ttach.Compose([ttach.VerticalFlip()]), _keep),
+    "flips": ViewSet(lambda _h, _w: ttach.Compose([ttach.HorizontalFlip(), ttach.VerticalFlip()]), _keep),
+    "rot90": ViewSet(lambda h, w: ttach.Compose([_rotations(h, w)]), _keep),
+    "d4": ViewSet(lambda h, w: ttach.Compose([ttach.HorizontalFlip(), _rotations(h, w)]), _keep),
+    "five-crop": ViewSet(lambda h, w: ttach.Compose([_crops(h, w)]), _resize),
+    "ten-crop": ViewSet(lambda h, w: ttach.Compose([ttach.HorizontalFlip(), _crops(h, w)]), _resize),
+    "multiscale": ViewSet(lambda _h, _w: ttach.Compose([ttach.Scale(_ZOOMS, "bilinear", False)]), _centre),
+}
+"""none, flips and turns (d4: all 8 symmetries of a square); crops: corners and centre of 7/8 of the side, resized back;
+multiscale: 0.9, 1 and 1.1, cut or mirrored at the borders to the same size, so that models of a fixed size take them."""
+
+
+def make_views(name: str, height: int, width: int) -> list[View]:
+    """Functions from a float batch (B, 3, height, width) to one view of it, of the same shape and memory layout.
+
+    Raises:
+        ConfigError: there are no such views.
+    """
+    view_set = lookup(VIEWS, name, "views")
+
+    def view_of(transformer: ttach.base.Transformer) -> View:
+        def view(images: torch.Tensor) -> torch.Tensor:
+            made = view_set.refit(transformer.augment_image(images), height, width)
+            # A turn or a cut loses channels-last, and the convolutions that follow would be slow.
+            channels_last = images.is_contiguous(memory_format=torch.channels_last)
+            return made.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+        return view
+
+    return [view_of(transformer) for transformer in view_set.compose(height, width)]
+
+
+def to_probs(logits: torch.Tensor, task: str) -> torch.Tensor:
+    """Softmax, or for multi-label sigmoid, in float32; (B, C) to (B, C)."""
+    logits = logits.float()
+    return logits.sigmoid() if task == "multilabel" else logits.softmax(dim=1)
+
+
+def _mean(probs: torch.Tensor) -> torch.Tensor:
+    return probs.mean(dim=0)
+
+
+def _geometric_mean(probs: torch.Tensor) -> torch.Tensor:
+    return probs.clamp_min(torch.finfo(torch.float32).tiny).log().mean(dim=0).exp()
+
+
+def _max(probs: torch.Tensor) -> torch.Tensor:
+    return probs.amax(dim=0)
+
+
+MERGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"mean": _mean, "gmean": _geometric_mean, "max": _max}
+"""Name -> function from (V, B, C) float32 probabilities of V views to (B, C)."""
+
+
+def merge_views(probs: torch.Tensor, merge: str, task: str) -> torch.Tensor:
+    """Merge probabilities (V, B, C) of V views into (B, C); rows of a single-label task sum to 1 again.
+
+    Raises:
+        ConfigError: there is no such merge.
+    """
+    function = lookup(MERGES, merge, "merge")
+    if len(probs) == 1:
+        return probs[0]
+    merged = function(probs.float())
+    return merged if task == "multilabel" else merged / merged.sum(dim=1, keepdim=True)
