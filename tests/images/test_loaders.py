@@ -148,7 +148,7 @@ def test_workers_end_with_the_loader(paths: list[Path]) -> None:
         next(loader.batches(0))
 
 
-def killed(path: Path) -> np.ndarray:  # noqa: ARG001
+def killed(path: Path) -> np.ndarray:
     """A pixel source whose process is ended from outside, as by the kernel when memory runs out."""
     os._exit(9)
 
