@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -29,6 +30,9 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; choose a workspace on a writable one",
     errno.EACCES: "permission denied; choose a workspace that you may write to",
     errno.EPERM: "not permitted; choose a workspace that you may write to",
+    errno.ENOTDIR: "a folder on the way there is a file; remove or rename that file",
+    errno.EEXIST: "a folder on the way there is a file; remove or rename that file",
+    errno.EISDIR: "it is a folder; remove or rename that folder",
 }
 _TRACKED = (
     "kaggle_kit",
@@ -125,12 +129,17 @@ def read_table(path: Path) -> pd.DataFrame:
         DataError: the file is empty, is not UTF-8 or is not a CSV.
     """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            # Of a row with too many cells pandas would make the first an index, so that all others slide by one column.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist.") from None
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty; expected a CSV with a header line.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path} has rows with more cells than its header has names; quote cells that hold commas.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as a UTF-8 CSV: {str(error).strip()}.") from error
 
 

@@ -6,10 +6,13 @@ multi-label. ``probs`` is (N, C). A metric that wants labels gets the most proba
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -43,7 +46,8 @@ class Metric:
     def __call__(self, truth: npt.ArrayLike, probs: npt.ArrayLike, *, threshold: npt.ArrayLike = 0.5) -> float:
         """Score ``probs`` (N, C) against ``truth``; ``threshold`` (a number or (C,)) makes labels of multi-label rows.
 
-        Returns NaN where the metric is not defined on these rows, as ROC AUC is when only one class is present.
+        Returns NaN where the metric is not defined on these rows, as ROC AUC is when only one class is present, and where a
+        probability is NaN or infinite.
 
         Raises:
             DataError: shapes do not fit each other, there are no rows, or the metric is not for this task.
@@ -54,6 +58,9 @@ class Metric:
                 f"metric {self.name}: expected N truths and (N, C) probabilities, got {truth.shape} and {probs.shape}."
             )
         multilabel = truth.ndim == 2
+        self._require_fitting(truth, probs)
+        if not np.isfinite(probs).all():
+            return float("nan")  # argmax and thresholds would take NaN for an answer
         if not (self.multilabel if multilabel else self.single_label):
             raise DataError(
                 f"metric {self.name} is not defined for {'multi-label' if multilabel else 'single-label'} rows; choose another."
@@ -63,6 +70,15 @@ class Metric:
         return float(
             self.function(truth, (probs >= np.asarray(threshold)).astype(np.uint8) if multilabel else probs.argmax(axis=1))
         )
+
+    def _require_fitting(self, truth: Array, probs: Array) -> None:
+        """Refuse truths that are not among the columns of ``probs``; raises DataError."""
+        if truth.ndim == 2 and truth.shape != probs.shape:
+            raise DataError(f"metric {self.name}: expected 0/1 truths of shape {probs.shape}, got {truth.shape}.")
+        if truth.ndim == 1 and not (truth.min() >= 0 and truth.max() < probs.shape[1]):
+            raise DataError(
+                f"metric {self.name}: expected class positions in 0..{probs.shape[1] - 1}, got {truth.min()} to {truth.max()}."
+            )
 
     def better(self, score: float, than: float) -> bool:
         """Whether ``score`` beats ``than``; NaN beats nothing and is beaten by any number."""
@@ -91,9 +107,10 @@ def _balanced_accuracy(truth: Array, labels: Array) -> float:
 
 
 def _f1(truth: Array, labels: Array, *, average: str) -> float:
+    """F1; what neither occurs nor is predicted, be it a class or the labels of a row, counts as predicted rightly."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(truth, labels, average=average, zero_division=0))
+    return float(f1_score(truth, labels, average=average, zero_division=1))
 
 
 def _log_loss(truth: Array, probs: Array) -> float:
@@ -166,7 +183,9 @@ def _quadratic_kappa(truth: Array, labels: Array) -> float:
 
     if len(np.unique(np.concatenate([truth, labels]))) == 1:
         return 1.0
-    return float(cohen_kappa_score(truth, labels, weights="quadratic"))
+    # All grades are named, since the weights are differences of positions: a grade that does not occur still lies between.
+    grades = np.arange(max(truth.max(), labels.max()) + 1)
+    return float(cohen_kappa_score(truth, labels, labels=grades, weights="quadratic"))
 
 
 def _top_k(truth: Array, probs: Array, *, k: int) -> float:
@@ -212,7 +231,8 @@ def get_metric(name: str) -> Metric:
         return lookup(METRICS, name, "metric")
     module_name, _, function_name = name.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        with _current_folder_importable():
+            function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"metric {name!r}: cannot import {function_name!r} from {module_name!r} ({error}). "
@@ -224,3 +244,14 @@ def get_metric(name: str) -> Metric:
             f"metric {name!r} must be a function whose `needs` is 'labels' or 'probs', got {function!r}, {needs!r}."
         )
     return Metric(name, function, bool(getattr(function, "greater_is_better", True)), needs)
+
+
+@contextlib.contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """Let modules beside ``kk.yaml`` be found: an installed command has its own folder on the path, not the current one."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

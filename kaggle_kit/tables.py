@@ -158,7 +158,7 @@ class Classes:
         return probs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """Probabilities of some rows.
 
@@ -254,7 +254,7 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(tuple(table.column(0).to_pylist()), probs, classes, meta)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FoldTable:
     """Which rows are validated on in which fold.
 
@@ -288,6 +288,9 @@ class FoldTable:
         if len(self.labels) != rows or self.groups.shape != (rows,) or self.assignments.shape[1] != rows:
             raise FoldError(f"a fold table of {rows} ids needs as many labels, groups and assignments.")
         require_unique(self.ids, "fold table")
+        if not self.multilabel and any(len(row) != 1 for row in self.labels):
+            wrong = [row_id for row_id, row in zip(self.ids, self.labels, strict=True) if len(row) != 1]
+            raise FoldError(f"rows need exactly one label unless the task is multi-label, these do not: {shown(wrong)}.")
         if self.assignments.size and not (self.assignments.min() >= -1 and self.assignments.max() < self.n_folds):
             raise FoldError(
                 f"folds must lie in -1..{self.n_folds - 1}, found {sorted(set(self.assignments.ravel().tolist()))}."
@@ -378,9 +381,10 @@ def read_folds(path: Path) -> FoldTable:
         labels = tuple(tuple(json.loads(cell)) if multilabel else (cell,) for cell in frame["label"])
         assignments = np.array([frame[column].astype("int64") for column in columns], dtype=np.int64)
         groups = np.array(frame["group"].astype("int64"), dtype=np.int64)
+        ids = tuple(frame["id"])
     except (KeyError, ValueError, TypeError) as error:
         raise FoldError(f"{path} is not a fold table of kaggle_kit ({error!r}). Run `kk folds` again.") from error
-    table = FoldTable(tuple(frame["id"]), labels, groups, assignments, n_folds, classes, multilabel, record)
+    table = FoldTable(ids, labels, groups, assignments, n_folds, classes, multilabel, record)
     if table.fingerprint != stated:
         raise FoldError(
             f"{path} was changed after `kk folds` made it: its fingerprint is not the one in {path.stem}.json. "
