@@ -5,6 +5,7 @@ Sections: ``competition`` (what the data looks like; written by ``kk init``), ``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -285,23 +286,30 @@ ALIASES: dict[str, str] = {
 """Short names of ``key=value`` for the entries set most often."""
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+_TYPE_TAG = re.compile(r"int|str|bool|float|(?:tuple|list|dict|literal|constrained-\w+)\[.*\]")
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | None = None) -> Config:
     """Read ``kk.yaml`` and set entries of its ``run`` section from ``key=value`` strings.
+
+    Args:
+        run_file: a run configuration (a recipe, or what ``kk tune`` wrote) to take instead of the ``run`` section.
 
     Raises:
         MissingFileError: there is no such file.
         ConfigError: it is not YAML, or a key or value is wrong; the message names the key and the nearest valid one.
     """
     content = _read_yaml(Path(path))
-    run = content.get("run")
-    if overrides:
+    run = content.get("run") if run_file is None else _read_yaml(run_file)
+    if overrides or run_file is not None:
         content = {**content, "run": override(run if isinstance(run, Mapping) else {}, overrides)}
     return _build(Config, content, str(path))
 
 
-def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run configuration alone (a recipe, or what ``kk tune`` wrote); same errors as :func:`load_config`."""
-    return _build(RunConfig, override(_read_yaml(Path(path)), overrides), str(path))
+def changed(section: S, changes: Mapping[str, Any]) -> S:
+    """A copy of ``section`` with some entries changed; those that are None stay. Same errors as :func:`load_config`."""
+    kept = {key: value for key, value in changes.items() if value is not None}
+    return _build(type(section), {**section.model_dump(), **kept}, "options")
 
 
 def derive(config: RunConfig, overrides: Sequence[str] = (), *, source: str = "overrides") -> RunConfig:
@@ -372,18 +380,19 @@ def _build(model: type[S], content: Mapping[str, Any], source: str) -> S:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(model, problem) for problem in error.errors()]
+        lines = dict.fromkeys(_explain(model, problem) for problem in error.errors())
         raise ConfigError(f"{source}: " + "\n  ".join(lines)) from error
 
 
 def _explain(model: type[Section], problem: Any) -> str:
     """One line of what is wrong with one key, in the words of this package rather than pydantic's."""
-    path = [str(part) for part in problem["loc"]]
+    # Of a choice of types, pydantic also names the one that it tried: model.pretrained.bool
+    path = [str(part) for part in problem["loc"] if not _TYPE_TAG.fullmatch(str(part))]
     where = ".".join(path) or "the file"
     if problem["type"] == "extra_forbidden":
         section = _section(model, path[:-1])
         names = list(section.model_fields) if section else []
-        short = [alias for alias in ALIASES if model is not Config] if len(path) == 1 else []
+        short = list(ALIASES) if section is RunConfig else []
         return f"unknown key {where!r}.{suggest(path[-1], [*names, *short])} Known here: {', '.join(names)}."
     if problem["type"] == "missing":
         return f"{where} is missing."
