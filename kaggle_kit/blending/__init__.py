@@ -1,4 +1,4 @@
-"""Blending runs: alignment, the blenders, and cross-fitted scores. Reads no files and never needs a model."""
+"""Blending runs: reading and aligning them, the blenders, and cross-fitted scores. No model is ever needed."""
 
 from kaggle_kit.blending.alignment import Aligned, align_runs
 from kaggle_kit.blending.base import Blender, Fitted, Stack

@@ -1,0 +1,290 @@
+"""``kk blend``: runs become a submission, with a record of how it was made and what it scored.
+
+Reads the artifacts of runs only: no model is run, no image is opened. Weights are found on out-of-fold rows; beside the score
+on those very rows stands the cross-fitted one, where each row is blended by weights found without its fold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit import files
+from kaggle_kit import runs as run_files
+from kaggle_kit.blending import (
+    CrossFit,
+    Fitted,
+    cross_fit,
+    cross_fit_thresholds,
+    get_blender,
+    tune_thresholds,
+)
+from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, usable_runs
+from kaggle_kit.check import CheckReport, check_submission
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.metrics import get_metric
+from kaggle_kit.runs import Run
+from kaggle_kit.submission import sample_header, write_submission
+from kaggle_kit.tables import FoldTable, Predictions, shown
+from kaggle_kit.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
+Thresholds = Literal["config", "tuned"]
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """One run of a blend.
+
+    Attributes:
+        score: of its out-of-fold rows, those that all runs of the blend have.
+        weight: its share of the blend; None for methods that have no such thing.
+        folds: its finished folds; of ``n_splits``.
+        views: of its test predictions; ``oof_views`` of the out-of-fold rows that it was judged by.
+    """
+
+    name: str
+    score: float
+    weight: float | None
+    folds: tuple[int, ...]
+    n_splits: int
+    views: str
+    oof_views: str
+
+
+@dataclass(frozen=True)
+class BlendScores:
+    """Scores of the blend on ``n`` out-of-fold rows: where its weights were fitted on them, and where they were not."""
+
+    metric: str
+    in_sample: float
+    cross_fitted: float
+    n: int
+
+
+@dataclass(frozen=True)
+class BlendResult:
+    """What :func:`blend` made.
+
+    Attributes:
+        path: the submission; its record, probabilities, out-of-fold rows and control rows lie beside it.
+        description: the method and what it learnt.
+        notes: what a reader should know: unfinished folds, unlike views, left-out rows.
+        report: what ``kk check`` says. The files stay, whatever it says.
+    """
+
+    path: Path
+    method: str
+    description: str
+    runs: tuple[RunScore, ...]
+    scores: BlendScores
+    thresholds: tuple[float, ...] | None
+    notes: tuple[str, ...]
+    record: dict[str, Any]
+    report: CheckReport
+
+    @property
+    def passed(self) -> bool:
+        return self.report.passed
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A fitted blend with its scores."""
+
+    fitted: Fitted
+    cross: CrossFit
+    scores: BlendScores
+    run_scores: tuple[float, ...]
+    thresholds: npt.NDArray[np.float64] | None
+
+
+def blend(
+    workspace: Workspace,
+    config: Config,
+    competition: Competition,
+    *,
+    runs: Sequence[str] = (),
+    method: str = "mean",
+    name: str = "blend",
+    seed: int = 0,
+    thresholds: Thresholds = "config",
+) -> BlendResult:
+    """Blend runs to ``submissions/<name>.csv`` in the form of the sample submission, and check it.
+
+    Beside it are written ``<name>.json`` (how it was made), ``<name>.probs.parquet`` (blended test probabilities),
+    ``<name>.oof.parquet`` (cross-fitted out-of-fold rows) and, when ``kk predict`` left control rows, ``<name>.control.csv``.
+
+    Args:
+        runs: names; all runs with a finished fold when none are given.
+        method: an entry of BLENDERS.
+        seed: of methods that draw.
+        thresholds: multi-label: "config" takes the threshold of ``kk.yaml``, "tuned" finds one a class out of fold.
+
+    Raises:
+        ConfigError: unknown method, or thresholds are tuned where none are used.
+        MissingFileError: a run, or one of its files, is missing.
+        FoldError: the runs were trained on different fold tables.
+        ClassMappingError: a run has other classes than the competition.
+        DataError: the runs hold different rows, or test predictions of another test set.
+        SubmissionError: the predictions do not fit the sample submission.
+    """
+    blender, path = get_blender(method), workspace.submission_path(name)
+    _require_thresholds_make_sense(thresholds, competition)
+    chosen, notes = usable_runs(workspace, runs)
+    folds = common_folds(workspace, chosen)
+    test, views = align_test(workspace, competition, chosen, run_files.TEST)
+    evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
+    fit = _fit(blender.name, evidence, competition, seed=seed, tuned=thresholds == "tuned")
+    blended = Predictions(test.ids, fit.fitted.apply(test.stack), competition.classes, {"kind": "blend", "name": name})
+    control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
+    scores = tuple(
+        RunScore(
+            run.name,
+            score,
+            None if fit.fitted.weights is None else fit.fitted.weights[at],
+            tuple(fold.fold for fold in run.finished_folds()),
+            int(run.record["n_splits"]),
+            views[run.name],
+            evidence.oof_views[run.name],
+        )
+        for at, (run, score) in enumerate(zip(chosen, fit.run_scores, strict=True))
+    )
+    about = _about(competition, chosen, scores, folds, fit, seed) | {"name": name, "notes": notes}
+    record = _write(path, competition, blended, control, evidence, fit, about)
+    report = check_submission(path, workspace=workspace, config=config, competition=competition)
+    for note in notes:
+        _LOG.warning(note)
+    tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
+    return BlendResult(path, method, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), record, report)
+
+
+def _require_thresholds_make_sense(thresholds: str, competition: Competition) -> None:
+    if thresholds not in ("config", "tuned"):
+        raise ConfigError(f"thresholds must be 'config' or 'tuned', got {thresholds!r}.")
+    if thresholds == "tuned" and competition.submission.form != "labels":
+        raise ConfigError(f"thresholds are for submissions of form 'labels', this one is {competition.submission.form!r}.")
+
+
+def _fit(method: str, evidence: Evidence, competition: Competition, *, seed: int, tuned: bool) -> _Fit:
+    """Fit on all rows, and cross-fit for the honest score."""
+    metric, blender = get_metric(competition.metric), get_blender(method)
+    stack, truth = evidence.aligned.stack, evidence.truth
+    form = competition.submission
+    threshold: npt.ArrayLike = form.threshold if form.form == "labels" else 0.5
+    fitted = blender.fit(stack, truth, metric, seed=seed, threshold=threshold)
+    cross = cross_fit(blender, stack, truth, evidence.parts, metric, seed=seed, threshold=threshold)
+    run_scores = tuple(metric(truth, probs, threshold=threshold) for probs in stack)
+    honest, thresholds = cross.score, None
+    if tuned:
+        # On cross-fitted rows: in-sample ones would be more certain than test rows are, and thresholds too high.
+        thresholds = tune_thresholds(cross.probs, truth, metric)
+        threshold, honest = thresholds, cross_fit_thresholds(cross.probs, truth, evidence.parts, metric)
+    in_sample = metric(truth, fitted.apply(stack), threshold=threshold)
+    return _Fit(fitted, cross, BlendScores(metric.name, in_sample, honest, len(truth)), run_scores, thresholds)
+
+
+def _blend_control(
+    workspace: Workspace, competition: Competition, chosen: Sequence[Run], fitted: Fitted, notes: list[str]
+) -> Predictions | None:
+    """Control rows through the same blend; None when a fold has none."""
+    without = [run.name for run in chosen if any(not (fold.path / run_files.CONTROL).exists() for fold in run.finished_folds())]
+    if without:
+        notes.append(f"no control submission: {shown(without)} lack control rows; `kk predict` makes them")
+        return None
+    aligned, _ = align_test(workspace, competition, chosen, run_files.CONTROL, common=True)
+    return Predictions(aligned.ids, fitted.apply(aligned.stack), competition.classes, {"kind": "blend-control"})
+
+
+def _about(
+    competition: Competition, chosen: Sequence[Run], scores: Sequence[RunScore], folds: FoldTable, fit: _Fit, seed: int
+) -> dict[str, Any]:
+    """The part of the record that the prediction files carry, too."""
+    views = {score.views for score in scores}
+    return {
+        "competition": competition.name,
+        "competition_fingerprint": competition.fingerprint,
+        "task": competition.task,
+        "form": competition.submission.model_dump(mode="json"),
+        "folds": chosen[0].record["folds"],
+        "folds_fingerprint": folds.fingerprint,
+        "runs": [_run_entry(run, score) for run, score in zip(chosen, scores, strict=True)],
+        "method": fit.fitted.blender.name,
+        "blend": fit.fitted.to_dict(),
+        "thresholds": None if fit.thresholds is None else fit.thresholds.tolist(),
+        "scores": {
+            "metric": fit.scores.metric,
+            "in_sample": fit.scores.in_sample,
+            "cross_fitted": fit.scores.cross_fitted,
+            "n": fit.scores.n,
+        },
+        "views": views.pop() if len(views) == 1 else "mixed",
+        "seed": seed,
+        "versions": files.versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _run_entry(run: Run, score: RunScore) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "weight": score.weight,
+        "score": score.score,
+        "folds": list(score.folds),
+        "n_splits": score.n_splits,
+        "views": score.views,
+        "oof_views": score.oof_views,
+        "folds_fingerprint": run.record["folds_fingerprint"],
+        "config_fingerprint": run.record.get("config_fingerprint"),
+        "models": {str(fold.fold): _model_fingerprint(fold.path, fold.record) for fold in run.finished_folds()},
+    }
+
+
+def _model_fingerprint(path: Path, record: dict[str, Any]) -> str | None:
+    """sha256 of a fold's model; None when the file was cleared away and its record does not say."""
+    if "model_fingerprint" in record:
+        return str(record["model_fingerprint"])
+    model = path / run_files.MODEL
+    return files.file_fingerprint(model) if model.exists() else None
+
+
+def _write(
+    path: Path,
+    competition: Competition,
+    blended: Predictions,
+    control: Predictions | None,
+    evidence: Evidence,
+    fit: _Fit,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the submission and what belongs to it; returns the record."""
+    header = sample_header(competition.sample_path) if competition.sample_path else []
+
+    def write(target: Path, predictions: Predictions, ids: Sequence[str]) -> str:
+        form, classes = competition.submission, competition.classes
+        write_submission(target, predictions, form, classes=classes, ids=ids, columns=header, thresholds=fit.thresholds)
+        return files.file_fingerprint(target)
+
+    sha256 = write(path, blended, [row.id for row in competition.test])
+    control_path = path.with_suffix(".control.csv")
+    # One of an earlier blend must not be taken for this one's.
+    control_path.unlink(missing_ok=True)
+    control_entry = control and {"n": len(control), "sha256": write(control_path, control, control.ids)}
+    made_from = {key: about[key] for key in ("name", "competition", "competition_fingerprint", "folds_fingerprint", "views")}
+    test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **made_from})
+    oof = Predictions(evidence.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
+    test.write(path.with_suffix(".probs.parquet"))
+    oof.write(path.with_suffix(".oof.parquet"))
+    classes = {"classes": list(competition.classes), "classes_fingerprint": competition.classes.fingerprint}
+    record = {**about, **classes, "n_test": len(blended), "sha256": sha256, "control": control_entry}
+    files.write_json(path.with_suffix(".json"), record)
+    return record

@@ -1,0 +1,137 @@
+"""What a blend is made from: runs, their common fold table, and their rows aligned, read from the runs' files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit import runs as run_files
+from kaggle_kit.blending.alignment import Aligned, align_runs
+from kaggle_kit.blending.crossfit import parts_of
+from kaggle_kit.competition import Competition
+from kaggle_kit.errors import ConfigError, DataError, FoldError
+from kaggle_kit.runs import Run
+from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
+from kaggle_kit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Out-of-fold rows of the runs, with what is true of them."""
+
+    aligned: Aligned
+    truth: npt.NDArray[Any]
+    parts: npt.NDArray[np.int64]
+    oof_views: dict[str, str]
+
+
+def usable_runs(workspace: Workspace, names: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """The runs to blend, and notes on folds that are not finished. A run that was named must have a finished fold."""
+    twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1]
+    if twice:
+        raise ConfigError(f"runs may be named once, found twice: {shown(twice)}.")
+    found = run_files.choose_runs(workspace, names)
+    usable = found if names else [run for run in found if any(fold.finished for fold in run.folds)]
+    if not usable:
+        raise DataError(f"none of the runs ({shown(run.name for run in found)}) has a finished fold. Run `kk train` first.")
+    notes = [f"run {run.name} is left out: it has no finished fold" for run in found if run not in usable]
+    for run in usable:
+        missing = [str(fold.fold) for fold in run.folds if not fold.finished]
+        run.finished_folds()  # raises when there is none
+        if missing:
+            notes.append(f"run {run.name} takes part with the folds that are finished; not finished: {shown(missing)}")
+    return usable, notes
+
+
+def common_folds(workspace: Workspace, chosen: Sequence[Run]) -> FoldTable:
+    """The fold table that all runs were trained on; other folds would let a weight be fitted on rows a run has seen."""
+    prints = {run.record["folds_fingerprint"] for run in chosen}
+    if len(prints) > 1:
+        made_on = ", ".join(f"{run.name}: {run.record.get('folds')} ({run.record['folds_fingerprint'][:8]})" for run in chosen)
+        raise FoldError(
+            f"runs of one blend must share one fold table, found {made_on}. Train them on the same folds, or "
+            "choose with --runs."
+        )
+    path = workspace.folds_path(str(chosen[0].record["folds"]))
+    folds = read_folds(path)
+    if folds.fingerprint not in prints:
+        raise FoldError(
+            f"{path} is not the table that the runs ({shown(run.name for run in chosen)}) were trained on: its fingerprint is "
+            f"{folds.fingerprint[:8]}, theirs {prints.pop()[:8]}. Put the old table back, or train again."
+        )
+    return folds
+
+
+def align_test(
+    workspace: Workspace, competition: Competition, chosen: Sequence[Run], file_name: str, *, common: bool = False
+) -> tuple[Aligned, dict[str, str]]:
+    """Test or control rows: each run's mean over its folds, and the views that each was made with."""
+    views: dict[str, str] = {}
+
+    def means() -> Iterator[tuple[str, Predictions]]:
+        for run in chosen:
+            parts = run_files.read_test(run, file_name)
+            stated = {part.meta.get("competition_fingerprint", competition.fingerprint) for part in parts}
+            if stated != {competition.fingerprint}:
+                raise DataError(
+                    f"the {file_name} files of run {run.name} were made for another state of the competition's data or of "
+                    f"kk.yaml. Run `kk predict --run {run.name}` again."
+                )
+            views[run.name] = str(parts[0].meta.get("views", "none"))
+            total = sum((part.probs for part in parts[1:]), start=parts[0].probs.astype(np.float64))
+            probs = (total / len(parts)).astype(np.float32)
+            yield run.name, Predictions(parts[0].ids, probs, parts[0].classes, parts[0].meta)
+
+    aligned = align_runs(means(), competition.classes, common=common, n_runs=len(chosen), scratch=workspace.cache_dir)
+    return aligned, views
+
+
+def gather(
+    workspace: Workspace,
+    competition: Competition,
+    chosen: Sequence[Run],
+    folds: FoldTable,
+    views: dict[str, str],
+    seed: int,
+    notes: list[str],
+) -> Evidence:
+    """Out-of-fold rows of all runs, made with the views of the test rows where ``kk predict`` made such."""
+    oof_views: dict[str, str] = {}
+
+    def read() -> Iterator[tuple[str, Predictions]]:
+        for run in chosen:
+            oof_views[run.name] = views[run.name] if _has_oof_views(run, views[run.name]) else "none"
+            yield run.name, run_files.read_oof(run, views=oof_views[run.name])
+
+    # Folds still to come, or unreadable images that were left out, are the sound reasons for runs of one table to differ.
+    partial = any(not fold.finished or fold.record.get("left_out") for run in chosen for fold in run.folds)
+    aligned = align_runs(read(), competition.classes, common=partial, n_runs=len(chosen), scratch=workspace.cache_dir)
+    for run_name, own in oof_views.items():
+        if own != views[run_name]:
+            notes.append(
+                f"run {run_name}: unlike views, the test rows were made with {views[run_name]!r} and the out-of-fold rows "
+                f"with {own!r}; its score is not that of what is submitted. `kk predict` makes out-of-fold rows with views, too"
+            )
+    if aligned.dropped:
+        notes.append(f"{aligned.dropped} out-of-fold rows are left out of all scores: not every run has them yet")
+    where = {row_id: row for row, row_id in enumerate(folds.ids)}
+    unknown = [row_id for row_id in aligned.ids if row_id not in where]
+    if unknown:
+        raise FoldError(f"{len(unknown)} out-of-fold rows are not in the fold table: {shown(unknown)}. Train the runs again.")
+    rows = np.array([where[row_id] for row_id in aligned.ids], dtype=np.int64)
+    labels = [folds.labels[row] for row in rows]
+    classes = competition.classes
+    truth = classes.encode_rows(labels) if folds.multilabel else classes.encode(row[0] for row in labels)
+    return Evidence(aligned, truth, parts_of(folds, rows, seed=seed), oof_views)
+
+
+def _has_oof_views(run: Run, views: str) -> bool:
+    """Whether every finished fold has out-of-fold rows made with ``views``."""
+    if views == "none":
+        return True
+    paths = [fold.path / run_files.OOF_VIEWS for fold in run.finished_folds()]
+    return all(path.exists() and read_predictions(path).meta.get("views") == views for path in paths)
