@@ -205,7 +205,7 @@ def _all_unreadable(rows: Sequence[tuple[str, Path]], workers: int | None, first
 
 
 def _require_every_row(result: Probs, rows: Sequence[tuple[str, Path]]) -> None:
-    missing = [rows[position][0] for position in np.flatnonzero(~np.all(np.isfinite(result), axis=(0, 2)))]
+    missing = [rows[position][0] for position in np.flatnonzero(~np.all(np.isfinite(result), axis=(0, 2))).tolist()]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(rows)} rows came out without a finite probability: {shown(missing)}. The model's weights "
