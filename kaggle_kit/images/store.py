@@ -1,0 +1,314 @@
+"""Images decoded once: prepared pixels in memory-mapped shards, for all folds, runs, views and processes.
+
+A store is a folder for one size and one codec, ``raw`` or ``jpeg``, with the shards that :mod:`~kaggle_kit.images.shards`
+writes. One process at a time adds shards, and none changes them, so readers need no lock and an interrupted build goes on.
+
+An image counts as stored while its file has the size and modification time that it had then; :func:`verify_store` compares the
+files' sha256 as well. Raw pixels are exactly what :class:`~kaggle_kit.images.dataset.FileSource` returns; JPEG ones are close.
+A path that the store lacks is read from its file: a store that is full, or cannot be written, slows down and stops nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import zlib
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from kaggle_kit import files
+from kaggle_kit.config import CacheConfig
+from kaggle_kit.errors import ImageError, MissingFileError, StorageError
+from kaggle_kit.images.budget import free_budget, parse_bytes
+from kaggle_kit.images.dataset import FileSource, PixelSource
+from kaggle_kit.images.decode import Pixels, Progress, check_images, image_size
+from kaggle_kit.images.shards import (
+    CODECS,
+    META,
+    Entry,
+    Recipe,
+    absolute,
+    bytes_of,
+    file_state,
+    fill,
+    read_entries,
+    remove_leftovers,
+)
+from kaggle_kit.registry import lookup
+
+logger = logging.getLogger(__name__)
+K = TypeVar("K", bound=Hashable)
+
+_VERSION = 1  # of the layout, and of decode_image and prepare: raise it when the pixels change
+
+
+class ImageStore:
+    """Reads prepared images; a :class:`~kaggle_kit.images.dataset.PixelSource`. Picklable: the index is not sent but read.
+
+    Attributes:
+        unreadable: key -> reason, of the rows that it was opened for.
+        size: (height, width) that the images are prepared for.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        meta = files.read_json(directory / META, made_by="kk train")
+        self.directory = directory
+        self.size: tuple[int, int] = (meta["height"], meta["width"])
+        self.codec: str = meta["codec"]
+        self.recipe = Recipe(self.size, self.codec)
+        self.unreadable: dict[Hashable, str] = {}
+        self._codec = lookup(CODECS, self.codec, "codec of an image store")
+        self._files = FileSource(self.size)
+        self._index: dict[str, tuple[Path, Entry]] | None = None
+        self._shards: dict[Path, npt.NDArray[np.uint8]] = {}
+
+    def __call__(self, path: Path) -> Pixels:
+        """(H, W, 3) uint8. Raises ImageError."""
+        found = self.index.get(absolute(path))
+        if found is None:
+            return self._files(path)
+        shard, entry = found
+        try:
+            data = self.stored_bytes(shard, entry)
+        except FileNotFoundError:  # dropped meanwhile
+            return self._files(path)
+        return self._codec.decode(data, entry.height, entry.width)
+
+    def __contains__(self, path: Path) -> bool:
+        return absolute(path) in self.index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def index(self) -> dict[str, tuple[Path, Entry]]:
+        """Absolute path -> shard and entry; where an image was stored again after a change, the later one."""
+        if self._index is None:
+            self._index = {entry.path: (shard, entry) for shard, entry in read_entries(self.directory)}
+        return self._index
+
+    def reload(self) -> None:
+        """See what was added since."""
+        self._index = None
+
+    def is_current(self, path: Path) -> bool:
+        """Whether the file's pixels are stored and the file has not changed since."""
+        found = self.index.get(absolute(path))
+        return found is not None and file_state(path) == (found[1].file_bytes, found[1].modified_ns)
+
+    def stored_bytes(self, shard: Path, entry: Entry) -> npt.NDArray[np.uint8]:
+        """The encoded image, a view of the mapped shard. Raises FileNotFoundError when the store was dropped meanwhile."""
+        if shard not in self._shards:
+            self._shards[shard] = np.memmap(shard, dtype=np.uint8, mode="r")
+        return self._shards[shard][entry.offset : entry.offset + entry.length]
+
+    def __reduce__(self) -> tuple[type[ImageStore], tuple[Path]]:
+        return ImageStore, (self.directory,)
+
+
+def pixel_source(
+    cache_dir: Path,
+    rows: Sequence[tuple[K, Path]],
+    size: tuple[int, int],
+    cache: CacheConfig,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[PixelSource, dict[K, str]]:
+    """A store for ``rows``, or their files where the cache is switched off or its folder cannot be made; and key -> reason of
+    the rows that cannot be read."""
+    if cache.enabled:
+        try:
+            store = open_store(cache_dir, rows, size, cache, workers=workers, progress=progress)
+        except StorageError as error:
+            logger.warning("%s Images are read from their files.", error)
+        else:
+            return store, {key: store.unreadable[key] for key, _ in rows if key in store.unreadable}
+    return FileSource(size), check_images(rows, workers=workers, progress=progress)
+
+
+def open_store(
+    cache_dir: Path,
+    rows: Sequence[tuple[K, Path]],
+    size: tuple[int, int],
+    cache: CacheConfig | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> ImageStore:
+    """Open the store of ``size`` under ``cache_dir``, and decode into it what it lacks of ``rows``.
+
+    Args:
+        rows: key, such as the id, and file.
+        size: (height, width) to prepare for, as ``ImageSpec.prepare_size``.
+        workers: threads; none: one per CPU.
+        progress: called with images done, and to do in this call.
+
+    Raises:
+        StorageError: not even the folder can be made. Later failures to write, and a spent budget, are logged, and the images
+            that are not stored are read from their files.
+        ConfigError: ``cache.budget`` is no number of bytes.
+    """
+    budget = None if cache is None or cache.budget is None else parse_bytes(cache.budget)
+    store = _choose(cache_dir, rows, size, budget)
+    if _missing(store, rows):
+        reasons = _add(store, rows, budget, workers=workers, progress=progress)
+        unchecked = [(path, path) for path in _missing(store, rows) if path not in reasons]
+        reasons.update(check_images(unchecked, workers=workers, progress=progress))
+        store.unreadable = {key: reasons[path] for key, path in rows if path in reasons}
+    return store
+
+
+def _missing(store: ImageStore, rows: Sequence[tuple[K, Path]]) -> list[Path]:
+    """Files whose pixels are not stored, or not as they are now; each once."""
+    return [path for path in dict.fromkeys(path for _, path in rows) if not store.is_current(path)]
+
+
+def _add(
+    store: ImageStore, rows: Sequence[tuple[K, Path]], budget: int | None, *, workers: int | None, progress: Progress | None
+) -> dict[Path, str]:
+    """Store what is missing; path -> reason of what cannot be read."""
+    reasons: dict[Path, str] = {}
+    try:
+        with _alone(store.directory):
+            store.reload()  # another process may have added them while this one waited
+            remove_leftovers(store.directory)
+            taken = bytes_of(store.directory)
+            room = free_budget(store.directory, memory=False) if budget is None else budget - taken
+            paths = _missing(store, rows)
+            reasons = fill(store.directory, store.recipe, paths, room, workers=workers, progress=progress)
+    except OSError as error:
+        logger.warning("the image store is incomplete, what it lacks is read from the files: %s", error)
+    store.reload()
+    return reasons
+
+
+def _choose(cache_dir: Path, rows: Sequence[tuple[K, Path]], size: tuple[int, int], budget: int | None) -> ImageStore:
+    """The codec that already holds some of these rows, so that training and prediction see the same pixels; else raw when it
+    fits the budget, else JPEG."""
+    folder = _stores_dir(cache_dir)
+    names = {codec: folder / f"{size[0]}x{size[1]}-{codec}-v{_VERSION}" for codec in CODECS}
+    for directory in names.values():
+        if (directory / META).is_file():
+            store = ImageStore(directory)
+            if any(path in store for _, path in rows):
+                return store
+    needed = len(rows) * _mean_bytes([path for _, path in rows], size)
+    codec = "raw" if needed <= (free_budget(cache_dir, memory=True) if budget is None else budget) else "jpeg"
+    if not (names[codec] / META).is_file():
+        try:
+            files.write_json(names[codec] / META, {"height": size[0], "width": size[1], "codec": codec})
+        except OSError as error:
+            raise StorageError(f"cannot make an image store: {error}") from error
+    return ImageStore(names[codec])
+
+
+def _mean_bytes(paths: Sequence[Path], size: tuple[int, int], sample: int = 64) -> float:
+    """Bytes that prepared raw pixels take on average, from the headers of some."""
+    total, seen = 0.0, 0
+    for path in paths[:: max(1, len(paths) // sample)]:
+        with contextlib.suppress(ImageError):
+            height, width = image_size(path)
+            scale = min(1.0, max(size[0] / height, size[1] / width))
+            total, seen = total + 3 * height * width * scale**2, seen + 1
+    return total / seen if seen else 0.0
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One writing process at a time; the system frees the lock of one that died."""
+    lock = FileLock(str(directory.with_name(directory.name + ".lock")))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("another process is filling the image store; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """One line of ``kk cache``."""
+
+    directory: Path
+    size: tuple[int, int]
+    codec: str
+    images: int
+    bytes: int
+
+
+def list_stores(cache_dir: Path) -> list[StoreInfo]:
+    """All stores of a workspace, by name."""
+    stores = [ImageStore(meta.parent) for meta in sorted(_stores_dir(cache_dir).glob(f"*/{META}"))]
+    return [StoreInfo(store.directory, store.size, store.codec, len(store), bytes_of(store.directory)) for store in stores]
+
+
+def verify_store(directory: Path, *, sources: bool = True, progress: Progress | None = None) -> list[str]:
+    """What is wrong with a store, one line each; empty when all is well.
+
+    Args:
+        sources: also compare each image's file with the sha256 it had when it was stored.
+
+    Raises:
+        MissingFileError: ``directory`` is no store.
+    """
+    store = _existing(directory)
+    problems = []
+    for done, (shard, entry) in enumerate(store.index.values(), 1):
+        if not _is_intact(store, shard, entry):
+            problems.append(f"{entry.path}: its pixels in {shard.name} are damaged; drop this store.")
+        if sources and (reason := _source_problem(entry)):
+            problems.append(f"{entry.path}: {reason}")
+        if progress is not None:
+            progress(done, len(store))
+    return problems
+
+
+def drop_store(directory: Path) -> int:
+    """Delete a store and return how many bytes that freed. Processes that read it go on with the files.
+
+    Raises:
+        MissingFileError: ``directory`` is no store.
+    """
+    store = _existing(directory)
+    with _alone(store.directory):
+        freed = bytes_of(store.directory)
+        (store.directory / META).unlink()  # from here on it is no store, even if the rest is interrupted
+        shutil.rmtree(store.directory)
+    return freed
+
+
+def _existing(directory: Path) -> ImageStore:
+    if not (directory / META).is_file():
+        raise MissingFileError(f"{directory} is no image store: it has no {META}. `kk cache` lists the stores.")
+    return ImageStore(directory)
+
+
+def _is_intact(store: ImageStore, shard: Path, entry: Entry) -> bool:
+    try:
+        data = store.stored_bytes(shard, entry).tobytes()
+    except (OSError, ValueError):  # gone, or empty and not to be mapped
+        return False
+    return len(data) == entry.length and zlib.crc32(data) == entry.crc
+
+
+def _source_problem(entry: Entry) -> str:
+    try:
+        changed = files.file_fingerprint(Path(entry.path)) != entry.sha256
+    except OSError as error:
+        return f"the file is gone ({error.strerror})."
+    return "the file has changed; it is decoded again when needed." if changed else ""
+
+
+def _stores_dir(cache_dir: Path) -> Path:
+    return cache_dir / "images"
