@@ -1,0 +1,328 @@
+"""Does each column hold the class that it is named after? A test that knows only labels and probabilities.
+
+*Why the named column must win.* For probabilities of the form ``p_j ∝ w_j f_j(x)`` (any model that ranks by likelihood, under
+any class weights, sampling or prior ``w``), the contrast ``log p_b - log p_a`` rises with the likelihood ratio ``f_b / f_a``.
+Its ROC curve between rows labelled b and rows labelled a never falls below the diagonal, so its AUC is at least 1/2 for every
+pair of classes, however unequal and however confusable; two classes that nothing tells apart have exactly 1/2. Swapped columns
+mirror the AUC around 1/2. This is what makes the test safe for confusable and rare classes, which a count of hits is not.
+
+*What chance is.* For a pair: the exact permutation distribution of the Mann-Whitney statistic under exchanged labels (Mann &
+Whitney 1947), corrected for the number of pairs that the probabilities do not set clearly apart, since the pair was sought out
+among them; a pair that is set apart cannot raise a false alarm. For whole orders, where each class may have too
+few rows to judge it alone: the best assignment (Hungarian method, Kuhn 1955) is sought on one half of the rows and tested on
+the other half, cycle by cycle, against labels permuted within the cycle; no correction for the search is needed then.
+
+*What is proved.* A class is proved when the same pair test, at the same level, shows that its own column beats that of its
+nearest rival: had the two been swapped, the test would have failed. What is not proved is reported as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit.tables import Classes
+
+Array = npt.NDArray[Any]
+ROWS_PER_CLASS = 200
+"""More rows of one class add time, not certainty."""
+EXACT_UP_TO = 40
+MARGIN = 0.05
+"""A pair counts as swapped only below an AUC of 1/2 - MARGIN: out-of-fold rows of indistinguishable classes lean slightly below
+1/2, since a fold that holds more of a class was trained on less of it."""
+CLEARLY_APART = 0.8
+PERMUTATIONS = 200
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The verdict on one table of probabilities.
+
+    Attributes:
+        rows: rows that were looked at.
+        hits: share of rows whose most probable column is (one of) its labels; ``best_hits`` with the best assignment instead.
+        above_chance: whether the probabilities follow the labels at all.
+        moved: (column, label) pairs: the column holds what is labelled so. Empty unless the identity is refuted.
+        p_value: of the strongest evidence against the identity, corrected for what was searched.
+        unproved: classes for which a swap with their nearest rival would not have been noticed.
+        level: the false-alarm rate that this test was made at.
+    """
+
+    rows: int
+    hits: float
+    best_hits: float
+    above_chance: bool
+    moved: tuple[tuple[str, str], ...]
+    p_value: float
+    unproved: tuple[str, ...]
+    level: float
+
+    @property
+    def refuted(self) -> bool:
+        return bool(self.moved)
+
+
+def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, rng: np.random.Generator) -> Mapping:
+    """Test whether column j of ``probs`` holds class j.
+
+    Args:
+        hot: (N, C) 0/1, the labels.
+        probs: (N, C) probabilities.
+        level: chance of an alarm when every column is right.
+        rng: draws the rows of large classes, the halves and the permutations.
+    """
+    rows = _sample(hot, rng)
+    hot, probs = hot[rows].astype(bool), np.asarray(probs[rows], dtype=np.float64)
+    scores = standardised(probs)
+    proposals = [best_assignment(_mean_by_label(hot, scores)), best_assignment(_hit_rates(hot, probs))]
+    pairs = {(int(min(i, j)), int(max(i, j))) for order in proposals for i, j in enumerate(order) if i != j}
+    contrast = _evidence(probs)
+    level_pair = level / 2 / (1 + _close_pairs(hot, contrast))
+    tails = {pair: swap_tails(hot, contrast, *pair) for pair in pairs}
+    refuting = {pair for pair, tail in tails.items() if tail.refutes(level_pair)}
+    cycle_p, cycle_classes = _test_cycles(hot, scores, probs, rng)
+    suspects = {name for pair in refuting for name in pair} | (cycle_classes if cycle_p <= level / 2 else set())
+    moved = _moved(proposals, suspects, classes)
+    pair_p = min((tail.below for tail in tails.values()), default=1.0) * level / 2 / level_pair
+    return Mapping(
+        rows=len(rows),
+        hits=_hits(hot, probs, np.arange(len(classes))),
+        best_hits=max(_hits(hot, probs, order) for order in proposals),
+        above_chance=_above_chance(hot, scores, level, rng),
+        moved=moved,
+        p_value=float(min(1.0, 2 * min(pair_p, cycle_p))),
+        unproved=_unproved(hot, scores, contrast, classes, level_pair),
+        level=level,
+    )
+
+
+@dataclass(frozen=True)
+class Tails:
+    """The pair test: AUC of the named columns, and its permutation probabilities of as little and as much."""
+
+    auc: float
+    below: float
+    above: float
+
+    def refutes(self, level: float) -> bool:
+        return self.auc <= 0.5 - MARGIN and self.below <= level
+
+
+def swap_tails(hot: Array, evidence: Array, first: int, second: int) -> Tails:
+    """Compare columns ``first`` and ``second`` on the rows that have exactly one of the two labels.
+
+    ``evidence`` is (N, C), log probabilities or logits. Without a row of each label nothing can be said: AUC 1/2.
+    """
+    only_first, only_second = hot[:, first] & ~hot[:, second], hot[:, second] & ~hot[:, first]
+    contrast = evidence[:, second] - evidence[:, first]
+    low, high = contrast[only_first], contrast[only_second]
+    if not len(low) or not len(high):
+        return Tails(0.5, 1.0, 1.0)
+    # u counts the pairs of rows that stand in the order in which the columns' names put them.
+    u = (high[:, None] > low[None, :]).sum() + 0.5 * (high[:, None] == low[None, :]).sum()
+    pairs = len(low) * len(high)
+    return Tails(
+        float(u / pairs), _mann_whitney_tail(u, len(low), len(high)), _mann_whitney_tail(pairs - u, len(low), len(high))
+    )
+
+
+def _mann_whitney_tail(u: float, n_first: int, n_second: int) -> float:
+    """P(U <= u) when labels are exchangeable; half counts (ties) are rounded towards the middle."""
+    if max(n_first, n_second) <= EXACT_UP_TO:
+        cumulative = _exact_cumulative(min(n_first, n_second), max(n_first, n_second))
+        return float(cumulative[min(int(np.ceil(u)), len(cumulative) - 1)])
+    from scipy.special import ndtr
+
+    spread = np.sqrt(n_first * n_second * (n_first + n_second + 1) / 12)
+    return float(ndtr((u + 0.5 - n_first * n_second / 2) / spread))
+
+
+@lru_cache(maxsize=4096)
+def _exact_cumulative(n_first: int, n_second: int) -> Array:
+    """Cumulative distribution of U, (n_first * n_second + 1,), from its generating function, the Gaussian binomial."""
+    size = n_first * n_second + 1
+    counts = np.zeros(size)
+    counts[0] = 1.0
+    for step in range(1, n_first + 1):
+        up = n_second + step
+        counts[up:] = counts[up:] - counts[:-up] if up < size else counts[up:]
+        for start in range(step):  # division by (1 - q^step)
+            counts[start::step] = np.cumsum(counts[start::step])
+    return np.asarray(np.minimum(np.cumsum(counts) / counts.sum(), 1.0))
+
+
+def best_assignment(matrix: Array) -> Array:
+    """Column for each label, (C,), that maximises the sum; the identity wins ties."""
+    from scipy.optimize import linear_sum_assignment
+
+    tilted = matrix + np.eye(len(matrix)) * 1e-9 * max(1.0, float(np.abs(matrix).max()))
+    return np.asarray(linear_sum_assignment(tilted, maximize=True)[1])
+
+
+def standardised(probs: Array) -> Array:
+    """Columns with mean 0 and spread 1, clipped at 3, so that neither a frequent class nor one certain row decides."""
+    spread = probs.std(axis=0)
+    return np.asarray(np.clip((probs - probs.mean(axis=0)) / np.where(spread > 0, spread, 1.0), -3, 3))
+
+
+def cycles(order: Array) -> list[list[int]]:
+    """The cycles of a permutation that move something."""
+    seen: set[int] = set()
+    found = []
+    for start in range(len(order)):
+        cycle = []
+        while start not in seen:
+            seen.add(start)
+            cycle.append(start)
+            start = int(order[start])
+        if len(cycle) > 1:
+            found.append(cycle)
+    return found
+
+
+def _sample(hot: Array, rng: np.random.Generator) -> Array:
+    """Positions of at most ROWS_PER_CLASS rows of each class, sorted."""
+    if len(hot) <= ROWS_PER_CLASS * hot.shape[1] and hot.sum(axis=0).max(initial=0) <= 2 * ROWS_PER_CLASS:
+        return np.arange(len(hot))
+    chosen = [rng.permutation(np.flatnonzero(column))[:ROWS_PER_CLASS] for column in hot.T]
+    return np.unique(np.concatenate(chosen))
+
+
+def _evidence(probs: Array) -> Array:
+    """Logits of multi-label columns order rows as probabilities do; for one label a row, log ratios are what is compared."""
+    clipped = np.clip(probs, 1e-7, 1 - 1e-7)
+    single = np.allclose(probs.sum(axis=1), 1, atol=1e-2)
+    return np.asarray(np.log(clipped) if single else np.log(clipped / (1 - clipped)))
+
+
+def _close_pairs(hot: Array, evidence: Array) -> int:
+    """How many pairs of classes have an AUC below CLEARLY_APART, in the normal approximation from means and variances."""
+    from scipy.special import ndtr
+
+    own = hot.sum(axis=0)
+    mean, square = np.zeros((2, hot.shape[1], hot.shape[1]))
+    for label in np.flatnonzero(own):
+        contrast = evidence[hot[:, label]] - evidence[hot[:, label], label][:, None]  # of each column over the label's own
+        mean[label], square[label] = contrast.mean(axis=0), contrast.var(axis=0)
+    spread = np.sqrt(np.maximum(square + square.T, 1e-12))
+    auc = ndtr(-(mean + mean.T) / spread)
+    there = (own > 0)[:, None] & (own > 0)[None, :]
+    return int(np.triu((auc < CLEARLY_APART) & there, k=1).sum())
+
+
+def _mean_by_label(hot: Array, scores: Array) -> Array:
+    """(C, C): the mean score of column j over the rows labelled i; zero for labels without rows."""
+    counts = hot.sum(axis=0)
+    return np.asarray((hot.T.astype(np.float64) @ scores) / np.maximum(counts, 1)[:, None])
+
+
+def _hit_rates(hot: Array, probs: Array) -> Array:
+    """The confusion matrix, (C, C): the share of rows labelled i whose most probable column is j."""
+    top = np.zeros(probs.shape)
+    top[np.arange(len(probs)), probs.argmax(axis=1)] = 1.0
+    return _mean_by_label(hot, top)
+
+
+def _hits(hot: Array, probs: Array, order: Array) -> float:
+    """Share of rows whose most probable column, read by ``order``, is one of its labels."""
+    label_of = np.empty(len(order), dtype=np.int64)
+    label_of[order] = np.arange(len(order))
+    return float(hot[np.arange(len(hot)), label_of[probs.argmax(axis=1)]].mean()) if len(hot) else 0.0
+
+
+def _above_chance(hot: Array, scores: Array, level: float, rng: np.random.Generator) -> bool:
+    """Whether own columns score more than they do when labels are dealt out anew among the rows."""
+    from scipy.special import ndtri
+
+    if len(hot) < 2:
+        return False
+    weights = hot / np.maximum(hot.sum(axis=0), 1)
+    own = float((weights * scores).sum())
+    drawn = np.array([(weights[rng.permutation(len(hot))] * scores).sum() for _ in range(PERMUTATIONS)])
+    return bool(own > drawn.mean() - ndtri(level) * drawn.std() and own > drawn.max())
+
+
+def _test_cycles(hot: Array, scores: Array, probs: Array, rng: np.random.Generator) -> tuple[float, set[int]]:
+    """Propose orders on one half of the rows and test their cycles on the other, both ways.
+
+    Returns the smallest p-value, corrected for the number of cycles and the two ways, and the classes of the cycles below 0.05.
+    """
+    first = _half(hot, rng)
+    results: list[tuple[float, list[int]]] = []
+    for half in (first, ~first):
+        proposals = (
+            best_assignment(_mean_by_label(hot[half], scores[half])),
+            best_assignment(_hit_rates(hot[half], probs[half])),
+        )
+        found = {tuple(cycle): order for order in proposals for cycle in cycles(order)}
+        for cycle, order in found.items():
+            p_value = _cycle_p_value(hot[~half], scores[~half], list(cycle), order, rng)
+            results.append((min(1.0, 2 * len(found) * p_value), list(cycle)))
+    smallest = min((p_value for p_value, _ in results), default=1.0)
+    # The classes that moved: those of all cycles that are as clear as a single test would ask for.
+    return smallest, {member for p_value, cycle in results if p_value <= 0.05 for member in cycle}
+
+
+def _half(hot: Array, rng: np.random.Generator) -> Array:
+    """(N,) bool: half of the rows, and half of each label's as far as rows have one."""
+    order = rng.permutation(len(hot))
+    order = order[np.argsort(hot[order].argmax(axis=1), kind="stable")]
+    half = np.zeros(len(hot), dtype=bool)
+    half[order[::2]] = True
+    return half
+
+
+def _cycle_p_value(hot: Array, scores: Array, cycle: list[int], order: Array, rng: np.random.Generator) -> float:
+    """How often labels permuted within the cycle gain as much by its order as the true ones do; normal tail."""
+    from scipy.special import ndtr
+
+    inside = hot[:, cycle]
+    rows = inside.sum(axis=1) == 1
+    if rows.sum() < 2:
+        return 1.0
+    labels = inside[rows].argmax(axis=1)
+    gain = scores[rows][:, order[cycle]] - scores[rows][:, cycle]
+    weight = 1 / np.maximum(np.bincount(labels, minlength=len(cycle)), 1)
+    at = np.arange(len(labels))
+
+    def total(drawn: Array) -> float:
+        return float((gain[at, drawn] * weight[drawn]).sum())
+
+    own = total(labels)
+    drawn = np.array([total(rng.permutation(labels)) for _ in range(PERMUTATIONS)])
+    if own <= 0 or own <= drawn.max():
+        return 1.0
+    return float(ndtr(-(own - drawn.mean()) / max(float(drawn.std()), 1e-9)))
+
+
+def _moved(proposals: Iterable[Array], suspects: set[int], classes: Classes) -> tuple[tuple[str, str], ...]:
+    """(column, label) of every cycle that holds a suspect, by the first proposal that moves any of them."""
+    if not suspects:
+        return ()
+    for order in proposals:
+        pairs = [(int(order[i]), i) for cycle in cycles(order) if suspects & set(cycle) for i in cycle]
+        if pairs:
+            return tuple((classes.names[column], classes.names[label]) for column, label in sorted(pairs))
+    names = [classes.names[position] for position in sorted(suspects)]
+    return tuple(zip(names, names[1:] + names[:1], strict=True))
+
+
+def _unproved(hot: Array, scores: Array, evidence: Array, classes: Classes, level: float) -> tuple[str, ...]:
+    """Classes whose own column does not beat that of the nearest rival at ``level``."""
+    if len(classes) == 1:
+        return ()
+    means = _mean_by_label(hot, scores)
+    own = np.diag(means)
+    gain = means + means.T - own[:, None] - own[None, :]  # of swapping i and j
+    np.fill_diagonal(gain, -np.inf)
+    rivals = gain.argmax(axis=1)
+    return tuple(
+        name
+        for position, name in enumerate(classes.names)
+        if swap_tails(hot, evidence, position, int(rivals[position])).above > level
+    )

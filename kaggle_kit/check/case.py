@@ -1,0 +1,239 @@
+"""What there is to judge a submission by. Each piece is read when first asked for, and once.
+
+A piece that is not there raises :class:`Unavailable`: the checks that need it become "inconclusive", and say why. A piece that
+is there and wrong raises its own error: the check fails.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit import files, runs
+from kaggle_kit.check.readback import Answers, Cells, read_answers, read_cells
+from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.config import Config
+from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
+from kaggle_kit.metrics import Metric, get_metric
+from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions
+from kaggle_kit.workspace import Workspace
+
+Array = npt.NDArray[Any]
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm")
+
+
+class Unavailable(KaggleKitError):
+    """Evidence that is not there; no fault of the submission's."""
+
+
+@dataclass
+class Case:
+    """A submission and everything around it.
+
+    Attributes:
+        path: the submission.
+        given_competition: the competition when the caller has loaded it already.
+        answers_path: a CSV with the true labels.
+        read: the files that were read, for the record.
+    """
+
+    path: Path
+    workspace: Workspace
+    config: Config
+    given_competition: Competition | None = None
+    answers_path: Path | None = None
+    read: set[Path] = field(default_factory=set)
+
+    @cached_property
+    def classes(self) -> Classes:
+        return Classes(tuple(self.config.competition.classes))
+
+    @property
+    def multilabel(self) -> bool:
+        return self.config.competition.task == "multilabel"
+
+    @cached_property
+    def metric(self) -> Metric:
+        return get_metric(self.config.competition.metric)
+
+    @cached_property
+    def data_dir(self) -> Path:
+        return self.workspace.root / self.config.competition.data_dir
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The submission's cells as text."""
+        return read_cells(self.note(self.path))
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The submission as a grader understands it."""
+        return read_answers(self.cells, self.config.competition.submission, self.classes)
+
+    @cached_property
+    def sample(self) -> Cells | None:
+        """The sample submission, if the competition has one."""
+        name = self.config.competition.submission.sample
+        if name is None:
+            return None
+        path = self.data_dir / name
+        if not path.is_file():
+            raise Unavailable(f"the sample submission {path} is not here")
+        return read_cells(self.note(path))
+
+    @cached_property
+    def test_images(self) -> tuple[str, ...] | None:
+        """Paths of the test images relative to their folder, or the cells of test.csv; None when kk.yaml names neither."""
+        test = self.config.competition.test
+        if test is None:
+            return None
+        if test.csv and test.image_column:
+            return tuple(read_cells(self.data_dir / test.csv).column(test.image_column))
+        folders = [self.data_dir / name for name in test.dirs]
+        missing = [str(folder) for folder in folders if not folder.is_dir()]
+        if missing:
+            raise Unavailable(f"the test images are not here: {', '.join(missing)}")
+        return tuple(
+            path.relative_to(folder).as_posix()
+            for folder in folders
+            for path in sorted(folder.rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        )
+
+    @cached_property
+    def competition(self) -> Competition:
+        """The competition as its data say."""
+        if self.given_competition is not None:
+            return self.given_competition
+        try:
+            return load_competition(self.workspace, self.config.competition)
+        except MissingFileError as error:
+            raise Unavailable(f"the competition's data are not here ({error})") from error
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """How the submission was made."""
+        path = self.path.with_suffix(".json")
+        if not path.is_file():
+            raise Unavailable(f"no record {path.name} beside the submission, so nothing is known of how it was made")
+        return files.read_json(self.note(path), made_by="kk blend")
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that the record names."""
+        names = run_names(self.record)
+        missing = [name for name in names if not (self.workspace.run_dir(name) / runs.RUN_RECORD).is_file()]
+        if missing:
+            raise Unavailable(f"the runs {', '.join(missing)} are not in {self.workspace.runs_dir}")
+        found = tuple(runs.read_run(self.workspace, name) for name in names)
+        for run in found:
+            self.note(run.path / runs.RUN_RECORD)
+        return found
+
+    @cached_property
+    def folds(self) -> FoldTable:
+        """The fold table of the runs; its labels are the truth that out-of-fold rows are judged by."""
+        names = {str(run.record.get("folds", "folds")) for run in self.runs}
+        if len(names) != 1:
+            raise DataError(
+                f"the runs were trained on different fold tables: {', '.join(sorted(names))}; blend runs of one table."
+            )
+        path = self.workspace.folds_path(names.pop())
+        if not path.is_file():
+            raise Unavailable(f"the fold table {path} is not here")
+        return read_folds(self.note(path))
+
+    @cached_property
+    def blended(self) -> Predictions:
+        """The blend's test probabilities, from which the submission was written."""
+        return self.beside(".probs.parquet")
+
+    @cached_property
+    def blended_oof(self) -> Predictions:
+        """The blend's cross-fitted out-of-fold probabilities."""
+        return self.beside(".oof.parquet")
+
+    def beside(self, suffix: str) -> Predictions:
+        """A prediction file beside the submission, with columns in the competition's order."""
+        path = self.path.with_suffix(suffix)
+        if not path.is_file():
+            raise Unavailable(f"no {path.name} beside the submission")
+        return read_predictions(self.note(path)).align(self.classes, here="kk.yaml", there=path.name)
+
+    def predictions(self, fold: FoldRun, file_name: str) -> Predictions:
+        """One prediction file of a fold, with columns in the competition's order."""
+        path = fold.path / file_name
+        if not path.is_file():
+            raise Unavailable(f"{self.relative(path)} is not here")
+        return read_predictions(self.note(path)).align(self.classes, here="kk.yaml", there=self.relative(path))
+
+    def hot(self, ids: Sequence[str]) -> Array:
+        """Labels of training rows as a 0/1 matrix, (N, C)."""
+        where = self._training_rows
+        unknown = [row_id for row_id in ids if row_id not in where]
+        if unknown:
+            raise DataError(f"{len(unknown)} rows are no training rows of the fold table, e.g. {unknown[0]!r}.")
+        return self.folds.classes.encode_rows(self.folds.labels[where[row_id]] for row_id in ids)
+
+    @cached_property
+    def _training_rows(self) -> dict[str, int]:
+        self.classes.require_same(self.folds.classes, here="kk.yaml", there="the fold table")
+        return {row_id: row for row, row_id in enumerate(self.folds.ids)}
+
+    def score(self, hot: Array, values: Array) -> float:
+        """The competition's metric of (N, C) probabilities, or of named classes as 0/1."""
+        truth = hot if self.multilabel else hot.argmax(axis=1)
+        return self.metric(truth, values)
+
+    def note(self, path: Path) -> Path:
+        """Remember that ``path`` was read."""
+        self.read.add(path)
+        return path
+
+    def relative(self, path: Path) -> str:
+        """``path`` as a user in the workspace would write it."""
+        return path.relative_to(self.workspace.root).as_posix() if path.is_relative_to(self.workspace.root) else str(path)
+
+
+def run_names(record: dict[str, Any]) -> list[str]:
+    """The runs of a submission record, in order."""
+    return [str(entry["name"]) if isinstance(entry, dict) else str(entry) for entry in record.get("runs", [])]
+
+
+def entry_of(record: dict[str, Any], run: str) -> dict[str, Any]:
+    """What the record says about one run."""
+    for entry in record.get("runs", []):
+        if isinstance(entry, dict) and entry.get("name") == run:
+            return entry
+    return {}
+
+
+def model_header(path: Path) -> dict[str, Any]:
+    """What a model file says about itself, without its tensors: a safetensors header is a length and JSON.
+
+    Raises:
+        DataError: it is no model of kaggle_kit, or it is damaged.
+    """
+    try:
+        with open(path, "rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            if length > 100_000_000:
+                raise ValueError("its header is too long")
+            metadata = json.loads(handle.read(length))["__metadata__"]
+        header = json.loads(metadata["kaggle_kit"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no model file of kaggle_kit, or it is damaged ({error!r}). Train it again.") from error
+    return {**header.get("meta", {}), **header}
+
+
+def rows_at(frame: Predictions, ids: Sequence[str]) -> Array:
+    """Probabilities of ``ids`` as float64, in that order."""
+    return np.asarray(frame.take(ids).probs, dtype=np.float64)

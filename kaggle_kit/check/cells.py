@@ -1,0 +1,171 @@
+"""Do the submission's cells say what the models said of the same ids? The way from test predictions to the file, done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit import runs
+from kaggle_kit.check.assignment import best_assignment, judge_mapping
+from kaggle_kit.check.case import Case, Unavailable, rows_at, run_names
+from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
+from kaggle_kit.runs import Run
+from kaggle_kit.tables import shown
+
+Array = npt.NDArray[Any]
+TOLERANCE = 1e-4
+"""Largest difference of a probability that rounding in the file or in float32 explains."""
+LINEAR = ("mean", "weights", "coordinate", "hill-climb")
+"""Methods that are weighted means, which is all that needs to be known to do them again."""
+LEVEL = 0.001
+SEED = 22
+REMEDY = "The file does not hold what the models predicted. Run `kk blend` again; if it stays, run `kk predict` first."
+
+
+def check_cells(case: Case) -> Iterator[Check]:
+    """The runs' test predictions against the blend's, and the blend's against the file."""
+    for name, check in (("cells: blend", _blend), ("cells: file", _file)):
+        try:
+            yield check(case, name)
+        except Unavailable as error:
+            yield Check(name, INCONCLUSIVE, str(error))
+
+
+def _blend(case: Case, name: str) -> Check:
+    ids = case.blended.ids
+    stored = rows_at(case.blended, ids)
+    means = [_mean_of_folds(case, run, ids) for run in case.runs]
+    weights = _weights(case)
+    if weights is not None:
+        expected = np.tensordot(weights, np.stack(means), axes=1)
+        if not case.multilabel:
+            expected /= np.maximum(expected.sum(axis=1, keepdims=True), 1e-12)
+        off = np.abs(expected - stored).max(axis=1) > TOLERANCE
+        if off.any():
+            text = (
+                f"{int(off.sum()):,} of {len(ids):,} rows of the blend are not the weighted mean of the runs' test predictions"
+            )
+            return Check(name, FAILED, text + _explain(case, stored, expected, ids), REMEDY)
+        return Check(name, PASSED, f"{len(ids):,} rows equal the weighted mean of {len(means)} runs within {TOLERANCE:g}")
+    return _resembles(case, name, stored, np.mean(means, axis=0))
+
+
+def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
+    """A blend that is not linear cannot be done again here; yet it may not exchange rows or classes."""
+    named = case.classes.above(mean, at_least_one=True) if case.multilabel else [(label,) for label in case.classes.top(mean)]
+    verdict = judge_mapping(case.classes.encode_rows(named), stored, case.classes, level=LEVEL, rng=np.random.default_rng(SEED))
+    text = (
+        f"method {case.record.get('method')!r}; {verdict.hits:.1%} of rows have the most probable class of the runs' plain mean"
+    )
+    if verdict.refuted:
+        column, label = verdict.moved[0]
+        return Check(name, FAILED, f"{text}; column {column!r} holds what the runs call {label!r}", REMEDY)
+    if not verdict.above_chance:
+        return Check(name, FAILED if len(stored) >= 30 else INCONCLUSIVE, f"{text}, no more than chance", REMEDY)
+    return Check(name, PASSED, text)
+
+
+def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:
+    """(N, C): a run's test probabilities, the mean of its folds; joined by id."""
+    folds = run.finished_folds()
+    total = np.zeros((len(ids), len(case.classes)))
+    for fold in folds:
+        total += rows_at(case.predictions(fold, runs.TEST), ids)
+    return total / len(folds)
+
+
+def _weights(case: Case) -> Array | None:
+    """Share of each run, summing to 1; None for a method that is no weighted mean."""
+    record, count = case.record, len(run_names(case.record))
+    if record.get("method") not in LINEAR:
+        return None
+    stated = record.get("blend", {}).get("parameters", {}).get("weights") or [1.0] * count
+    weights = np.asarray(stated, dtype=np.float64)
+    return np.asarray(weights / weights.sum())
+
+
+def _file(case: Case, name: str) -> Check:
+    ids = case.answers.ids
+    expected, found = rows_at(case.blended, ids), case.answers.values
+    lost = len(case.blended) - len(ids)
+    wrong = WRONG[case.config.competition.submission.form](case, found, expected)
+    if wrong.any():
+        text = f"{int(wrong.sum()):,} of {len(ids):,} rows do not say what the blend says of their id"
+        return Check(name, FAILED, text + _explain(case, found, expected, ids), REMEDY)
+    if lost:
+        return Check(name, FAILED, f"{lost:,} rows of the blend are not in the file", REMEDY)
+    return Check(name, PASSED, f"{len(ids):,} rows say what the blend says of their id")
+
+
+def _wrong_numbers(case: Case, found: Array, expected: Array) -> Array:  # noqa: ARG001
+    return np.asarray(np.abs(found - expected).max(axis=1) > TOLERANCE)
+
+
+def _wrong_label(case: Case, found: Array, expected: Array) -> Array:  # noqa: ARG001
+    """Rows that name a class which is not the most probable one, ties aside."""
+    return np.asarray((found * expected).sum(axis=1) < expected.max(axis=1) - 1e-6)
+
+
+def _wrong_labels(case: Case, found: Array, expected: Array) -> Array:
+    form = case.config.competition.submission
+    stated = case.record.get("thresholds")
+    threshold = np.broadcast_to(form.threshold if stated is None else np.asarray(stated, dtype=np.float64), expected.shape[1:])
+    wrong = ((found == 1) != (expected >= threshold)) & (np.abs(expected - threshold) > 1e-6)
+    none = ~(expected >= threshold).any(axis=1)
+    if form.empty_label is None:  # then such a row names its most probable class
+        alone = (found.sum(axis=1) == 1) & ((found * expected).sum(axis=1) >= expected.max(axis=1) - 1e-6)
+        return np.asarray(np.where(none, ~alone, wrong.any(axis=1)))
+    return np.asarray(wrong.any(axis=1))
+
+
+Wrong = Callable[[Case, Array, Array], Array]
+WRONG: dict[str, Wrong] = {
+    "label": _wrong_label,
+    "index": _wrong_label,
+    "labels": _wrong_labels,
+    "probability": _wrong_numbers,
+    "positive": _wrong_numbers,
+}
+"""Which rows contradict the blend, by the form of the submission: (found, expected) (N, C) -> (N,) bool."""
+
+
+def _explain(case: Case, found: Array, expected: Array, ids: Sequence[str]) -> str:
+    """The simplest exchange of rows or columns that makes the two agree; empty when none does."""
+    for what, order in _row_orders(ids).items():
+        if _distance(found, expected[order], case) < 0.1 * _distance(found, expected, case):
+            return f"; the rows are {what}"
+    closeness = -np.abs(found[:, :, None] - expected[:, None, :]).mean(axis=0).T if found.size < 2e7 else None
+    if closeness is not None:
+        order = best_assignment(closeness)
+        moved = [position for position, column in enumerate(order) if column != position]
+        if moved and _distance(found[:, order], expected, case) < 0.2 * _distance(found, expected, case):
+            names = case.classes.names
+            return "; " + shown(f"column {names[order[position]]!r} holds {names[position]!r}" for position in moved)
+    return ""
+
+
+def _row_orders(ids: Sequence[str]) -> dict[str, Array]:
+    """Mistakes of order that have been seen: what stands at row r is what belongs to row order[r]."""
+    rows = np.arange(len(ids))
+    by_text = np.array(sorted(range(len(ids)), key=lambda row: ids[row]))
+    by_length = np.array(sorted(range(len(ids)), key=lambda row: (len(ids[row]), ids[row])))
+    orders = {
+        "shifted down by one": np.roll(rows, 1),
+        "shifted up by one": np.roll(rows, -1),
+        "in reverse order": rows[::-1],
+        "in the order of ids sorted as text": by_text,
+        "in the order of ids sorted as numbers": by_length,
+        "in another order than ids sorted as text": np.argsort(by_text),
+        "in another order than ids sorted as numbers": np.argsort(by_length),
+    }
+    return {what: order for what, order in orders.items() if not np.array_equal(order, rows)}
+
+
+def _distance(found: Array, expected: Array, case: Case) -> float:
+    """Mean disagreement; of what is written where the file holds names, of the numbers otherwise."""
+    if case.answers.exact:
+        return float(np.abs(found - expected).mean())
+    return float(WRONG[case.config.competition.submission.form](case, found, expected).mean())

@@ -1,0 +1,235 @@
+"""Do all files along the chain speak of the same classes, folds and competition?
+
+Sample submission -> submission record -> blend -> test and out-of-fold predictions -> checkpoints -> fold table -> kk.yaml.
+Each link is compared with kk.yaml or with the link that it was made from; a break names the file, the two lists and what
+differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kaggle_kit import files, runs
+from kaggle_kit.check.case import Case, Unavailable, entry_of, model_header
+from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
+from kaggle_kit.errors import KaggleKitError
+from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.tables import Classes, Predictions, read_predictions, shown
+
+COMPARED = ("competition", "competition_fingerprint", "folds_fingerprint", "run", "fold", "model_fingerprint")
+PREDICT_AGAIN = "Run `kk predict` and `kk blend` again."
+
+
+def check_contract(case: Case) -> Iterator[Check]:
+    """Record, kk.yaml against the data, fold table, runs with their checkpoints and predictions."""
+    links = {
+        "contract: kk.yaml": _config,
+        "contract: record": _record,
+        "contract: fold table": _folds,
+        "contract: runs": _runs,
+        "contract: predictions": _predictions,
+    }
+    for name, link in links.items():
+        try:
+            yield link(case, name)
+        except Unavailable as error:
+            yield Check(name, INCONCLUSIVE, str(error))
+        except KaggleKitError as error:
+            yield Check(name, FAILED, str(error), "Make the file that is named again, with the command that wrote it.")
+
+
+def _config(case: Case, name: str) -> Check:
+    """kk.yaml against the data: every label has a class, and the submission's form names each class once."""
+    form, classes = case.config.competition.submission, case.classes
+    classes.require_same(case.competition.classes, here="kk.yaml", there="the competition")
+    used = {label for row in case.competition.train for label in row.labels}
+    unknown = sorted(label for label in used if label not in classes)
+    if unknown:
+        return Check(name, FAILED, f"labels that are no class of kk.yaml: {shown(unknown)}", "Run `kk init --force`.")
+    if form.form == "index":
+        if set(form.indices) != set(classes) or len(set(form.indices.values())) != len(classes):
+            return Check(name, FAILED, "submission.indices does not give each class an integer of its own", "Correct kk.yaml.")
+        other = [
+            f"{label!r} -> {number}" for label, number in form.indices.items() if label.isdecimal() and int(label) != number
+        ]
+        if other and all(label.isdecimal() for label in classes):
+            text = f"the classes are integers, yet they would be written as others: {shown(other)}"
+            return Check(name, FAILED, text, "Set competition.submission.indices in kk.yaml to the integers themselves.")
+    if form.form == "probability" and form.columns and sorted(form.columns.values()) != sorted(classes):
+        return Check(name, FAILED, "submission.columns does not map one column to each class", "Correct kk.yaml.")
+    empty = [label for label in classes if label not in used]
+    text = f"{len(classes)} classes, {len(case.competition.train):,} labelled images"
+    return Check(name, PASSED, text + (f"; no image is labelled {shown(map(repr, empty))}" if empty else ""))
+
+
+def _record(case: Case, name: str) -> Check:
+    """The submission's record against kk.yaml, the file beside it and the runs that it names."""
+    record, where = case.record, case.path.with_suffix(".json").name
+    if record.get("sha256") not in (None, files.file_fingerprint(case.path)):
+        text = f"{case.path.name} is not the file that {where} describes: it was changed or replaced"
+        return Check(name, FAILED, text, "Run `kk blend` again.")
+    if "classes" in record:
+        case.classes.require_same(Classes(tuple(record["classes"])), here="kk.yaml", there=where)
+    broken = _other_competition(case, record)
+    if broken:
+        return Check(name, FAILED, broken, "The submission was made for other data. " + PREDICT_AGAIN)
+    for run in case.runs:
+        stale = _stale_run(entry_of(record, run.name), run)
+        if stale:
+            return Check(name, FAILED, stale, PREDICT_AGAIN)
+    text = (
+        f"{record.get('method', 'blend')} of {shown(run.name for run in case.runs)}, as the runs are now; classes as in kk.yaml"
+    )
+    return Check(name, PASSED, text)
+
+
+def _other_competition(case: Case, record: Mapping[str, Any]) -> str:
+    """One sentence on a fingerprint that is not the competition's; empty when all are, or when the data are not here."""
+    if record.get("classes_fingerprint", case.classes.fingerprint) != case.classes.fingerprint:
+        return "the fingerprint of its classes is not that of kk.yaml's"
+    try:
+        today = case.competition.fingerprint
+    except Unavailable:
+        return ""
+    if record.get("competition_fingerprint", today) != today:
+        return "it was made for another state of the competition: classes, labels, form or test ids differ from today's"
+    return ""
+
+
+def _stale_run(entry: Mapping[str, Any], run: Run) -> str:
+    """Whether a run was trained further, or again, after the blend."""
+    finished = {fold.fold: fold.record.get("model_fingerprint") for fold in run.finished_folds()}
+    blended = entry.get("folds", list(finished))
+    if sorted(blended) != sorted(finished):
+        folds = "{} and now has {}".format(*(shown(map(str, sorted(some))) for some in (blended, finished)))
+        return f"run {run.name} was blended with folds {folds}"
+    for fold, model in entry.get("models", {}).items():
+        if None not in (model, finished[int(fold)]) and finished[int(fold)] != model:
+            return f"run {run.name} fold {fold} was trained again after it was blended"
+    return ""
+
+
+def _folds(case: Case, name: str) -> Check:
+    """The fold table against kk.yaml, the runs and the labels in the data."""
+    folds = case.folds
+    case.classes.require_same(folds.classes, here="kk.yaml", there="the fold table")
+    stale = [run.name for run in case.runs if run.record["folds_fingerprint"] != folds.fingerprint]
+    if stale:
+        text = f"{shown(stale)} trained on another version of the fold table than the one that is here"
+        return Check(name, FAILED, text, "Restore the fold table, or train these runs again.")
+    try:
+        labels = {row.id: row.labels for row in case.competition.train}
+    except Unavailable as error:
+        return Check(name, PASSED, f"{len(folds):,} rows, as the runs were trained on; not compared with the data: {error}")
+    differing = [
+        row_id for row_id, row in zip(folds.ids, folds.labels, strict=True) if set(labels.get(row_id, row)) != set(row)
+    ]
+    if differing:
+        text = f"{len(differing)} rows have another label than in the data: {shown(differing)}"
+        return Check(name, FAILED, text, "Run `kk folds` and train again.")
+    return Check(name, PASSED, f"{len(folds):,} rows in {folds.n_splits} splits, labels as in the data")
+
+
+def _runs(case: Case, name: str) -> Check:
+    """Run records and checkpoints against kk.yaml, the fold table and the competition."""
+    models = 0
+    for run in case.runs:
+        case.classes.require_same(run.classes, here="kk.yaml", there=f"runs/{run.name}/{runs.RUN_RECORD}")
+        broken = _other_competition(case, run.record)
+        if broken:
+            return Check(name, FAILED, f"run {run.name}: {broken}", "Train it again.")
+        for fold in run.finished_folds():
+            problem = _checkpoint(case, run, fold)
+            if problem:
+                return Check(name, FAILED, problem, f"Run `kk train --run {run.name}` again, then predict and blend.")
+            models += (fold.path / runs.MODEL).is_file()
+    return Check(name, PASSED, f"{len(case.runs)} runs, {models} checkpoints, all with the classes of kk.yaml")
+
+
+def _checkpoint(case: Case, run: Run, fold: FoldRun) -> str:
+    """What is wrong with a fold's model file; empty when nothing is, or when it is not there."""
+    path = fold.path / runs.MODEL
+    if not path.is_file():
+        return ""
+    header, where = model_header(path), case.relative(path)
+    if "classes" not in header:
+        return f"{where} holds no class list"
+    case.classes.require_same(Classes(tuple(header["classes"])), here="kk.yaml", there=where)
+    expected = {**{key: run.record.get(key) for key in COMPARED}, "run": run.name, "fold": fold.fold}
+    return _differing(header, expected, where)
+
+
+def _differing(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> str:
+    """The first entry that both sides state and that differs."""
+    for key in COMPARED:
+        if found.get(key) is not None and expected.get(key) is not None and found[key] != expected[key]:
+            return f"{where} says {key.replace('_', ' ')} {str(found[key])[:16]!r}, expected {str(expected[key])[:16]!r}"
+    return ""
+
+
+def _predictions(case: Case, name: str) -> Check:
+    """Prediction files against the models that made them, their own fold's rows and the test ids."""
+    count = 0
+    for run in case.runs:
+        views: set[str] = set()
+        for fold in run.finished_folds():
+            tables = _tables(case, fold)
+            problem = _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables)
+            if problem:
+                return Check(name, FAILED, problem, PREDICT_AGAIN)
+            views |= {"{views} {merge}".format(**{"views": "none", "merge": "", **tables[runs.TEST].meta})}
+            count += 1
+        if len(views) > 1:
+            text = f"run {run.name}: folds were predicted with different views: {shown(sorted(views))}"
+            return Check(name, FAILED, text, PREDICT_AGAIN)
+    return Check(name, PASSED, f"{count} folds; each file from its fold's model, its rows those of the fold or of the test set")
+
+
+def _tables(case: Case, fold: FoldRun) -> dict[str, Predictions]:
+    """The prediction files of a fold; only those of views and control rows may be missing."""
+    found = {}
+    for file_name in (runs.OOF, runs.OOF_VIEWS, runs.TEST, runs.CONTROL):
+        path = fold.path / file_name
+        if path.is_file():
+            found[file_name] = read_predictions(case.note(path))
+        elif file_name in (runs.OOF, runs.TEST):
+            raise Unavailable(f"{case.relative(path)} is not here")
+    return found
+
+
+def _wrong_origin(case: Case, run: Run, fold: FoldRun, tables: Mapping[str, Predictions]) -> str:
+    """What a file says about its origin that is not so."""
+    model = fold.path / runs.MODEL
+    expected = {key: run.record.get(key) for key in COMPARED}
+    made_by = files.file_fingerprint(model) if model.is_file() else fold.record.get("model_fingerprint")
+    expected |= {"run": run.name, "fold": fold.fold, "model_fingerprint": made_by}
+    for file_name, table in tables.items():
+        where = case.relative(fold.path / file_name)
+        case.classes.require_same(table.classes, here="kk.yaml", there=where)
+        problem = _differing(table.meta, expected, where)
+        if problem:
+            return problem
+    return ""
+
+
+def _wrong_rows(case: Case, fold: FoldRun, tables: Mapping[str, Predictions]) -> str:
+    """Rows that are missing from a file, or that do not belong to it."""
+    _, valid = case.folds.split(fold.fold)
+    validated = {case.folds.ids[row] for row in valid} - set(fold.record.get("left_out", ()))
+    wanted = {runs.OOF: validated, runs.OOF_VIEWS: validated, runs.TEST: _test_ids(case)}
+    for file_name, table in tables.items():
+        rows = wanted.get(file_name)
+        if rows is not None and set(table.ids) != rows:
+            missing, extra = rows - set(table.ids), set(table.ids) - rows
+            where = case.relative(fold.path / file_name)
+            counts = f"{len(table):,} rows, expected {len(rows):,}"
+            return f"{where} holds {counts}: missing {shown(sorted(missing)) or 'none'}; extra {shown(sorted(extra)) or 'none'}"
+    return ""
+
+
+def _test_ids(case: Case) -> set[str] | None:
+    try:
+        return {row.id for row in case.competition.test}
+    except Unavailable:
+        return None

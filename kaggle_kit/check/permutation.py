@@ -1,0 +1,179 @@
+"""Does each column hold its class? Out-of-fold rows tell for the blend, each run and each fold; test rows for each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit import runs
+from kaggle_kit.check.assignment import Mapping, judge_mapping
+from kaggle_kit.check.case import Case, Unavailable, rows_at
+from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
+from kaggle_kit.tables import Predictions, shown
+
+Array = npt.NDArray[Any]
+FALSE_ALARMS = 0.001
+"""Chance that one of the permutation checks below fails although every column is right; shared out among its tests."""
+TEST_ROWS = 5000
+SEED = 20
+REMEDY = "Find which file has its columns in another order and make it again: `kk train`, `kk predict`, then `kk blend`."
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One table of probabilities with the labels of its rows, (N, C) each."""
+
+    name: str
+    hot: Array
+    probs: Array
+
+
+def check_permutation(case: Case) -> Iterator[Check]:
+    """The blend, then the single runs and folds, then each fold's test rows against the other models'."""
+    for name, check in (
+        ("permutation: blend", _blend),
+        ("permutation: runs", _runs),
+        ("permutation: folds", _folds),
+        ("permutation: test rows", _test_rows),
+    ):
+        try:
+            yield check(case, name)
+        except Unavailable as error:
+            yield Check(name, INCONCLUSIVE, str(error))
+
+
+def _blend(case: Case, name: str) -> Check:
+    table = case.blended_oof
+    verdict = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), FALSE_ALARMS)
+    return Check(name, *_reading(case, [("the blend's out-of-fold rows", verdict)], FALSE_ALARMS))
+
+
+def _runs(case: Case, name: str) -> Check:
+    return _judge_all(
+        case,
+        name,
+        [_unit(case, run.name, [case.predictions(fold, runs.OOF) for fold in run.finished_folds()]) for run in case.runs],
+    )
+
+
+def _folds(case: Case, name: str) -> Check:
+    """Out-of-fold rows as trained and, where views were used, as predicted again."""
+    units = []
+    for run in case.runs:
+        for fold in run.finished_folds():
+            for file_name in (runs.OOF, runs.OOF_VIEWS):
+                if file_name == runs.OOF or (fold.path / file_name).is_file():
+                    label = f"{run.name} fold {fold.fold}" + (" with views" if file_name == runs.OOF_VIEWS else "")
+                    units.append(_unit(case, label, [case.predictions(fold, file_name)]))
+    return _judge_all(case, name, units)
+
+
+def _unit(case: Case, name: str, tables: list[Predictions]) -> Unit:
+    ids = [row_id for table in tables for row_id in table.ids]
+    return Unit(name, case.hot(ids), np.concatenate([table.probs for table in tables]).astype(np.float64))
+
+
+def _judge(case: Case, unit: Unit, level: float) -> Mapping:
+    return judge_mapping(unit.hot, unit.probs, case.classes, level=level, rng=np.random.default_rng(SEED))
+
+
+def _judge_all(case: Case, name: str, units: list[Unit]) -> Check:
+    level = FALSE_ALARMS / max(len(units), 1)
+    return Check(name, *_reading(case, [(unit.name, _judge(case, unit, level)) for unit in units], FALSE_ALARMS))
+
+
+def _reading(case: Case, verdicts: list[tuple[str, Mapping]], level: float) -> tuple[Status, str, str]:
+    """Status, evidence and remedy of several tables at once."""
+    refuted = sorted((pair for pair in verdicts if pair[1].refuted), key=lambda pair: pair[1].p_value)
+    if refuted:
+        return (
+            FAILED,
+            "; ".join(_refutation(unit, verdict) for unit, verdict in refuted[:3]) + _others(len(refuted) - 3),
+            REMEDY,
+        )
+    blind = [(unit, verdict) for unit, verdict in verdicts if not verdict.above_chance]
+    rate = f"false-alarm rate {level:g}"
+    if blind:
+        unit, verdict = blind[0]
+        text = (
+            f"{unit}: {verdict.rows:,} rows, {verdict.hits:.3f} right: not distinguishable from chance, so no order can be told"
+        )
+        return INCONCLUSIVE, f"{text}{_others(len(blind) - 1)} ({rate})", "Train longer or on more rows."
+    lacking = max((verdict for _, verdict in verdicts), key=lambda verdict: len(verdict.unproved))
+    right = [verdict.hits for _, verdict in verdicts]
+    text = f"{_span(right)} right as named, {_span([verdict.best_hits for _, verdict in verdicts])} in the best other order"
+    rows = _span([verdict.rows for _, verdict in verdicts])
+    if lacking.unproved:
+        unit = next(unit for unit, verdict in verdicts if verdict is lacking)
+        proved = len(case.classes) - len(lacking.unproved)
+        text += f"; {rows} rows prove {proved} of {len(case.classes)} classes for {unit}: too few or too confusable rows of "
+        return INCONCLUSIVE, f"{text}{shown(lacking.unproved)} to rule out a swap ({rate})", ""
+    return PASSED, f"{text}; {rows} rows; a swap of any two classes would have been seen ({rate})", ""
+
+
+def _refutation(unit: str, verdict: Mapping) -> str:
+    pairs = shown(f"column {column!r} holds what is labelled {label!r}" for column, label in verdict.moved)
+    shares = f"{verdict.hits:.3f} right as named, {verdict.best_hits:.3f} in the best other order"
+    return f"{unit}: {pairs} ({verdict.rows:,} rows, {shares}, p = {verdict.p_value:.1g})"
+
+
+def _others(count: int) -> str:
+    return f"; and {count} more" if count > 0 else ""
+
+
+def _span(values: list[float] | list[int]) -> str:
+    low, high = min(values), max(values)
+    if isinstance(low, int):
+        return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+
+
+def _test_rows(case: Case, name: str) -> Check:
+    """Each fold's test probabilities against what the other models say of the same rows: models of one task agree."""
+    folds = [(run.name, fold) for run in case.runs for fold in run.finished_folds()]
+    if len(folds) < 2:
+        return Check(name, INCONCLUSIVE, "there is one model only; its test rows have nothing to be compared with")
+    every = case.predictions(folds[0][1], runs.TEST).ids
+    ids = [every[row] for row in _thin(len(every))]
+    stack = {f"{run} fold {fold.fold}": rows_at(case.predictions(fold, runs.TEST), ids) for run, fold in folds}
+    total, level = sum(stack.values()), FALSE_ALARMS / len(stack)
+    verdicts = []
+    for unit, probs in stack.items():
+        consensus = (total - probs) / (len(stack) - 1)
+        verdicts.append((unit, _judge(case, Unit(unit, _named(case, consensus), probs), level)))
+    refuted = [pair for pair in verdicts if pair[1].refuted]
+    if refuted:
+        status, text, remedy = _reading(case, refuted, FALSE_ALARMS)
+        return Check(name, status, "against the other models' test rows, " + text, remedy)
+    return _agreement(case, name, verdicts)
+
+
+def _agreement(case: Case, name: str, verdicts: list[tuple[str, Mapping]]) -> Check:
+    """Models that agree no more than chance on test rows, though they are right out of fold, hold different rows."""
+    strangers = [unit for unit, verdict in verdicts if not verdict.above_chance]
+    rows, agree = verdicts[0][1].rows, [verdict.hits for _, verdict in verdicts]
+    if not strangers:
+        return Check(name, PASSED, f"{rows:,} rows; each fold agrees with the other models on {_span(agree)} of them")
+    table = case.blended_oof
+    sound = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), FALSE_ALARMS)
+    text = f"{shown(strangers)}: agreement with the other models on {rows:,} test rows is {_span(agree)}, no more than chance"
+    if not sound.above_chance or rows < 30:
+        return Check(name, INCONCLUSIVE, text)
+    remedy = "The rows of these files are not those of their ids. Run `kk predict` and `kk blend` again."
+    return Check(name, FAILED, f"{text}, though {sound.hits:.3f} are right out of fold", remedy)
+
+
+def _thin(rows: int) -> Array:
+    if rows <= TEST_ROWS:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(SEED).choice(rows, size=TEST_ROWS, replace=False))
+
+
+def _named(case: Case, probs: Array) -> Array:
+    """What a consensus of models would answer, (N, C) 0/1."""
+    named = case.classes.above(probs, at_least_one=True) if case.multilabel else [(name,) for name in case.classes.top(probs)]
+    return case.classes.encode_rows(named)

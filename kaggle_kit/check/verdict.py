@@ -1,0 +1,96 @@
+"""All checks in order, and the report that comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kaggle_kit import files
+from kaggle_kit.check.case import Case, Unavailable
+from kaggle_kit.check.cells import check_cells
+from kaggle_kit.check.contract import check_contract
+from kaggle_kit.check.control import check_control
+from kaggle_kit.check.distribution import check_distribution
+from kaggle_kit.check.form import check_form
+from kaggle_kit.check.grader import check_grader, score_of
+from kaggle_kit.check.permutation import check_permutation
+from kaggle_kit.check.report import FAILED, INCONCLUSIVE, Check, CheckReport, digest
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config
+from kaggle_kit.errors import KaggleKitError, MissingFileError, StorageError
+from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+CHECKS: dict[str, Callable[[Case], Iterable[Check]]] = {
+    "form": check_form,
+    "contract": check_contract,
+    "permutation": check_permutation,
+    "control": check_control,
+    "cells": check_cells,
+    "distribution": check_distribution,
+    "grader": check_grader,
+}
+"""What is checked, in order: name -> function of a case that yields one or more lines of the table."""
+
+
+def check_submission(
+    path: Path,
+    *,
+    workspace: Workspace,
+    config: Config,
+    competition: Competition | None = None,
+    answers: Path | None = None,
+) -> CheckReport:
+    """Judge a submission by the files in the workspace, and write the verdict beside it as ``<name>.check.json``.
+
+    No model is run. Evidence that is not there (no record, no runs) makes checks inconclusive; evidence that is there and
+    wrong makes them fail, whatever is wrong with it.
+
+    Args:
+        competition: as loaded by the caller; by default it is loaded from the data where they are at hand.
+        answers: a CSV with the true labels, to score the submission as Kaggle would.
+
+    Raises:
+        MissingFileError: there is no such submission, or no such answer file.
+    """
+    path = Path(path)
+    for file in (path, answers):
+        if file is not None and not file.is_file():
+            raise MissingFileError(f"{file} does not exist." + (" Run `kk blend` first." if file == path else ""))
+    case = Case(path, workspace, config, competition, answers)
+    checks = [check for name, function in CHECKS.items() for check in _run(name, function, case)]
+    others = case.read - {path} - ({answers} if answers else set())
+    report = CheckReport(
+        path,
+        tuple(checks),
+        files.file_fingerprint(path),
+        digest([workspace.config_path, *others], workspace.root),
+        _score(case),
+    )
+    try:
+        report.write()
+    except StorageError as error:
+        # The verdict stands whether or not it could be kept; without a record nothing will be submitted.
+        logger.warning("the verdict was not recorded: %s", error)
+    return report
+
+
+def _run(name: str, function: Callable[[Case], Iterable[Check]], case: Case) -> list[Check]:
+    """The lines of one check; what it stumbles over becomes a line, too."""
+    lines: list[Check] = []
+    try:
+        lines.extend(function(case))
+    except Unavailable as error:
+        lines.append(Check(name, INCONCLUSIVE, str(error)))
+    except KaggleKitError as error:
+        lines.append(Check(name, FAILED, str(error), "Mend what is named, then check again."))
+    return lines
+
+
+def _score(case: Case) -> float | None:
+    try:
+        return score_of(case)
+    except KaggleKitError:
+        return None  # the grader's line says why
