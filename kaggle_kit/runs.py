@@ -7,12 +7,14 @@ and, when views were used, ``oof_views.parquet``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit import files
@@ -191,6 +193,19 @@ def read_test(run: Run, file_name: str = TEST) -> list[Predictions]:
             )
         parts.append(part.take(parts[0].ids) if parts else part)
     return parts
+
+
+def rows_fingerprint(ids: Sequence[str], probs: npt.NDArray[np.float32]) -> str:
+    """sha256 of what is said of each id, whatever the order of rows; ``probs`` is (N, C).
+
+    ``kk predict`` takes it of the test rows as the pass gave them and writes it into both the test and the control file, so
+    that ``kk check`` sees when the two are not of one pass, or when rows were exchanged after it.
+    """
+    digest = hashlib.sha256()
+    for row in np.argsort(np.array(ids, dtype=object)):
+        digest.update(ids[row].encode() + b"\0")
+        digest.update(np.ascontiguousarray(probs[row], dtype=np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _average_by_id(parts: Sequence[Predictions], classes: Classes) -> Predictions:

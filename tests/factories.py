@@ -46,6 +46,7 @@ class Spec:
         class_names: overrides ``n_classes``; any names, in the competition's order.
         task, metric: by default what suits ``form``.
         accuracy: chance that a row (multi-label: a cell) is predicted correctly out of fold.
+        confusable: pairs of classes, from the first on, that half of the rows of either look like the other one to every model.
         imbalance: 0 for equal classes; 1 makes the most frequent class about ten times the rarest.
         views: views of the test pass; other than "none" writes oof_views.parquet, too.
         unfinished: run name -> folds that were begun and not finished.
@@ -66,6 +67,7 @@ class Spec:
     metric: str | None = None
     accuracy: float = 0.85
     imbalance: float = 0.0
+    confusable: int = 0
     seed: int = 0
     class_names: Sequence[str] = ()
     views: str = "none"
@@ -168,6 +170,14 @@ def fake_probabilities(truth: Array, n_classes: int, accuracy: float, *, multila
     return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def seen_as(truth: Array, spec: Spec) -> Array:
+    """What the images look like: their classes, but for rows of confusable pairs that look like the partner's."""
+    if truth.ndim == 2 or not spec.confusable:
+        return truth
+    looks_other = np.random.default_rng(spec.seed + 2).random(len(truth)) < 0.5
+    return np.where((truth < 2 * spec.confusable) & looks_other, truth ^ 1, truth)
+
+
 def write_run(made: Made, name: str, *, seed: int, config: RunConfig | None = None) -> None:
     """Fabricate ``runs/<name>``: the record, and for each fold what training and prediction write."""
     spec, competition, folds = made.spec, made.competition, made.folds
@@ -207,26 +217,31 @@ def _write_fold(made: Made, run: str, fold: int, control: Array, *, finished: bo
         return
     _, valid = folds.split(fold)
     everything = fake_probabilities(
-        folds.truth(), len(folds.classes), spec.accuracy, multilabel=folds.multilabel, rng=rng
+        seen_as(folds.truth(), spec), len(folds.classes), spec.accuracy, multilabel=folds.multilabel, rng=rng
     )  # what this fold's model says of each training row, as if it had seen none of them
     with_views = everything if spec.views == "none" else _blur(everything, folds.multilabel, rng)
     trained_on = ~np.isin(np.arange(len(folds)), valid)
     remembered = fake_probabilities(folds.truth(), len(folds.classes), 0.99, multilabel=folds.multilabel, rng=rng)
     control_probs = np.where(trained_on[:, None], remembered, with_views)[control]
-    test = fake_probabilities(made.truth, len(folds.classes), spec.accuracy, multilabel=folds.multilabel, rng=rng)
+    test = fake_probabilities(
+        seen_as(made.truth, spec), len(folds.classes), spec.accuracy, multilabel=folds.multilabel, rng=rng
+    )
     model = write_model(path / runs.MODEL, made, run, fold)
     meta = {"run": run, "fold": fold, "competition": competition.name, "seed": seed, "folds_fingerprint": folds.fingerprint}
     meta |= {**_made_from(competition), "model_fingerprint": model, "versions": files.versions()}
     ids = np.array(folds.ids, dtype=object)
 
+    test_ids = [row.id for row in competition.test]
+    of_pass = {"test_rows": runs.rows_fingerprint(test_ids, test)}
+
     def write(file_name: str, kind: str, row_ids: Sequence[str], probs: Array, views: str) -> None:
-        about = {**meta, "kind": kind, "views": views, "merge": "mean"}
+        about = {**meta, "kind": kind, "views": views, "merge": "mean", **({} if kind == "oof" else of_pass)}
         Predictions(tuple(row_ids), probs, competition.classes, about).write(path / file_name)
 
     write(runs.OOF, "oof", ids[valid], everything[valid], "none")
     if spec.views != "none":
         write(runs.OOF_VIEWS, "oof", ids[valid], with_views[valid], spec.views)
-    write(runs.TEST, "test", [row.id for row in competition.test], test, spec.views)
+    write(runs.TEST, "test", test_ids, test, spec.views)
     if spec.control:
         write(runs.CONTROL, "control", ids[control], control_probs, spec.views)
     score = _score(competition, folds.truth(valid), everything[valid])

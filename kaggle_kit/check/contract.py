@@ -175,7 +175,9 @@ def _predictions(case: Case, name: str) -> Check:
         views: set[str] = set()
         for fold in run.finished_folds():
             tables = _tables(case, fold)
-            problem = _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables)
+            problem = (
+                _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables) or _other_pass(case, fold, tables)
+            )
             if problem:
                 return Check(name, FAILED, problem, PREDICT_AGAIN)
             views |= {"{views} {merge}".format(**{"views": "none", "merge": "", **tables[runs.TEST].meta})}
@@ -225,6 +227,16 @@ def _wrong_rows(case: Case, fold: FoldRun, tables: Mapping[str, Predictions]) ->
             where = case.relative(fold.path / file_name)
             counts = f"{len(table):,} rows, expected {len(rows):,}"
             return f"{where} holds {counts}: missing {shown(sorted(missing)) or 'none'}; extra {shown(sorted(extra)) or 'none'}"
+    return ""
+
+
+def _other_pass(case: Case, fold: FoldRun, tables: Mapping[str, Predictions]) -> str:
+    """Test rows that are not those which left the model, or control rows of another pass than the test rows."""
+    test = tables[runs.TEST]
+    stated = [table.meta.get("test_rows") for name, table in tables.items() if name in (runs.TEST, runs.CONTROL)]
+    if set(stated) - {None, runs.rows_fingerprint(test.ids, test.probs)}:
+        where = case.relative(fold.path / runs.TEST)
+        return f"{where}: its rows are not those of the pass that the control rows went through: rows or columns were exchanged"
     return ""
 
 

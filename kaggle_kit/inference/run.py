@@ -100,8 +100,8 @@ class _Job:
                 return False
         return True
 
-    def write(self, fold: FoldRun, kind: str, predictions: Predictions) -> None:
-        meta = {**self.meta(fold, kind), "versions": files.versions()}
+    def write(self, fold: FoldRun, kind: str, predictions: Predictions, **about: str) -> None:
+        meta = {**self.meta(fold, kind), **about, "versions": files.versions()}
         Predictions(predictions.ids, predictions.probs, predictions.classes, meta).write(fold.path / self.file_names[kind])
 
 
@@ -241,14 +241,18 @@ def _predict_test(
     rows += [(hidden, job.train_paths[real]) for real, hidden in disguises.items()]
     rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
     probs = predict_rows(models, rows, views=job.views, merge=job.merge, compute=compute, progress=progress)
+    known = set(test_ids)
+    at_test = [position for position, (row_id, _) in enumerate(rows) if row_id in known]
     for fold, model, of_model in zip(todo, models, probs, strict=True):
+        # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
+        test_rows = runs.rows_fingerprint([rows[position][0] for position in at_test], of_model[at_test])
         together = Predictions(tuple(row_id for row_id, _ in rows), of_model, model.classes)
         hidden = together.take(list(disguises.values()))
         if disguises:
-            job.write(fold, "control", Predictions(tuple(disguises), hidden.probs, model.classes))
+            job.write(fold, "control", Predictions(tuple(disguises), hidden.probs, model.classes), test_rows=test_rows)
         else:
             (fold.path / runs.CONTROL).unlink(missing_ok=True)  # one of an earlier pass says nothing about this one
-        job.write(fold, "test", together.take(test_ids))
+        job.write(fold, "test", together.take(test_ids), test_rows=test_rows)
 
 
 def _require_same_origin(competition: Competition, run: Run, folds: FoldTable) -> None:
