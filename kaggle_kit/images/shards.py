@@ -34,6 +34,7 @@ from kaggle_kit.registry import lookup
 logger = logging.getLogger(__name__)
 
 META = "store.json"
+_AHEAD = 32  # images per thread; they keep busy while a full shard is synced to the disk
 _SHARD_BYTES = 64 * 1024**2  # what an interrupted build loses at most
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
@@ -187,7 +188,7 @@ def _prepare_ahead(
     with ThreadPoolExecutor(workers) as pool:
         try:
             while pending or waiting:
-                while waiting and len(pending) < 8 * workers:
+                while waiting and len(pending) < _AHEAD * workers:
                     path = waiting.popleft()
                     pending.append((path, pool.submit(_prepare_file, path, recipe)))
                 path, future = pending.popleft()
