@@ -95,7 +95,7 @@ def test_the_weights_package_fills_every_layer():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"options": {"no_such": 1}}, "does not take no_such"),
+        ({"options": {"no_such": 1}}, "does not take 'no_such'"),
         ({"name": "dla46_c", "grad_checkpointing": True}, "does not support it"),
         ({"name": "no_model_at_all"}, "no model 'no_model_at_all'"),
     ],

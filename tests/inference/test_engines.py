@@ -1,0 +1,126 @@
+"""Engines: all entries agree, and what cannot work says so."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from handmade_run import CLASSES, save_fresh
+from torch import nn
+
+from kaggle_kit.errors import ConfigError, DependencyError, DeviceMemoryError
+from kaggle_kit.inference import ENGINES
+from kaggle_kit.inference.engines import (
+    EXPORT_PAYS_FROM,
+    EngineOptions,
+    TorchEngine,
+    choose_engine,
+    half_dtype,
+    make_engine,
+    memory_errors,
+)
+
+CPU = torch.device("cpu")
+
+
+def need(engine):
+    if engine != "torch":
+        pytest.importorskip(engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_engines_agree_for_any_batch_length(engine, name, tmp_path):
+    need(engine)
+    loaded = save_fresh(tmp_path / "m.safetensors", name=name, size=(32, 48))
+    made = make_engine(engine, loaded.model, loaded.spec)
+    for length in (1, 5, 2):
+        images = torch.randn(length, 3, 32, 48).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            expected = loaded.model(images).softmax(dim=1)
+        logits = made.logits(images)
+        assert logits.dtype == torch.float32
+        probs = logits.softmax(dim=1)
+        assert (probs - expected).abs().max() < 1e-4
+        top = expected.sort(dim=1).values
+        clear = (top[:, -1] - top[:, -2] > 2e-4).numpy()
+        assert np.array_equal(np.array(CLASSES.top(probs))[clear], np.array(CLASSES.top(expected))[clear])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_of_earlier_batches_stay(engine, tmp_path):
+    need(engine)
+    loaded = save_fresh(tmp_path / "m.safetensors", name="test_resnet")
+    made = make_engine(engine, loaded.model, loaded.spec)
+    first = made.logits(torch.ones(2, 3, 32, 32))
+    copy = first.clone()
+    made.logits(torch.zeros(2, 3, 32, 32))
+    assert torch.equal(first, copy)
+
+
+def test_an_export_is_made_once_for_a_checkpoint(tmp_path, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    loaded = save_fresh(tmp_path / "m.safetensors", name="test_resnet")
+    options = EngineOptions(cache_dir=tmp_path / "cache")
+    images = torch.randn(2, 3, 32, 32)
+    first = make_engine("openvino", loaded.model, loaded.spec, fingerprint=loaded.fingerprint, options=options).logits(images)
+
+    def never(*args, **kwargs):
+        raise RuntimeError("exported again")
+
+    monkeypatch.setattr(openvino, "convert_model", never)
+    again = make_engine("openvino", loaded.model, loaded.spec, fingerprint=loaded.fingerprint, options=options).logits(images)
+    assert torch.equal(first, again)
+    with pytest.raises(RuntimeError, match="exported again"):
+        make_engine("openvino", loaded.model, loaded.spec, fingerprint="of another checkpoint", options=options)
+    assert not [path for path in (tmp_path / "cache" / "openvino").iterdir() if path.name.startswith(".")]
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
+    pytest.importorskip("openvino")
+    loaded = save_fresh(tmp_path / "m.safetensors", name="test_resnet")
+    (tmp_path / "file").write_text("not a folder")
+    options = EngineOptions(cache_dir=tmp_path / "file")
+    made = make_engine("openvino", loaded.model, loaded.spec, fingerprint="f", options=options)
+    assert made.logits(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_a_missing_package_names_the_install_command(tmp_path, monkeypatch):
+    loaded = save_fresh(tmp_path / "m.safetensors")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DependencyError, match=r"pip install 'kaggle-kit\[cpu\]'"):
+        make_engine("openvino", loaded.model, loaded.spec)
+
+
+def test_auto_takes_openvino_where_the_export_pays(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    assert choose_engine("auto", CPU, EXPORT_PAYS_FROM) == "openvino"
+    assert choose_engine("auto", CPU, EXPORT_PAYS_FROM - 1) == "torch"
+    assert choose_engine("auto", torch.device("cuda"), EXPORT_PAYS_FROM) == "torch"
+    assert choose_engine("openvino", CPU, 1) == "openvino"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert choose_engine("auto", CPU, EXPORT_PAYS_FROM) == "torch"
+
+
+def test_an_unknown_engine():
+    with pytest.raises(ConfigError, match="Did you mean 'torch'"):
+        choose_engine("torhc", CPU, 1)
+
+
+def test_a_cpu_computes_in_float32():
+    assert half_dtype(CPU, "bf16") is None
+    assert half_dtype(torch.device("cuda"), "fp32") is None
+
+
+class Full(nn.Module):
+    def forward(self, _images):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def test_an_accelerator_without_memory_says_what_to_lower():
+    with pytest.raises(DeviceMemoryError, match=r"Tried to allocate 20.*data\.batch_size"):
+        TorchEngine(Full(), EngineOptions()).logits(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="other errors pass"), memory_errors():
+        raise ValueError("other errors pass")

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from handmade_run import CLASSES, N_FOLDS, N_TEST, N_TRAIN, make_world, save_fresh
+
+from kaggle_kit import files, runs
+from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, ImageError
+from kaggle_kit.inference import Compute, compute_of, predict_run, predict_runs
+from kaggle_kit.inference import run as module
+from kaggle_kit.tables import Classes, FoldTable, read_predictions
+
+COMPUTE = Compute(batch_size=8, workers=0, device="cpu", engine="torch")
+
+
+def predict(world, **options):
+    return predict_run(world.workspace, world.competition, world.run, world.folds, compute=COMPUTE, **options)
+
+
+def read(world, fold, name):
+    return read_predictions(world.fold(fold) / name)
+
+
+def test_every_fold_gets_test_and_control_rows(world):
+    summary = predict(world)
+    assert (summary.predicted, summary.current, summary.n_test, summary.n_control) == ((0, 1), (), N_TEST, N_TRAIN)
+    for fold in range(N_FOLDS):
+        test, control = read(world, fold, runs.TEST), read(world, fold, runs.CONTROL)
+        assert test.ids == tuple(row.id for row in world.competition.test)
+        assert set(control.ids) == set(world.folds.ids)
+        assert not (world.fold(fold) / runs.OOF_VIEWS).exists()
+        for kind, part in (("test", test), ("control", control)):
+            assert part.classes == CLASSES
+            assert (part.meta["kind"], part.meta["views"], part.meta["merge"], part.meta["fold"]) == (
+                kind,
+                "none",
+                "mean",
+                fold,
+            )
+            assert part.meta["model_fingerprint"] == files.file_fingerprint(world.fold(fold) / runs.MODEL)
+            assert part.meta["folds_fingerprint"] == world.folds.fingerprint
+            assert part.meta["competition_fingerprint"] == world.competition.fingerprint
+    assert len(runs.read_test(world.run)) == N_FOLDS
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_control_rows_equal_out_of_fold_rows(task, tmp_path):
+    """The sharp test of the whole path: what training validated must come out of the test pass again."""
+    world = make_world(tmp_path, task)
+    predict(world)
+    for fold in range(N_FOLDS):
+        oof, control = read(world, fold, runs.OOF), read(world, fold, runs.CONTROL)
+        np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
+        assert len(np.unique(oof.probs.round(4), axis=0)) == len(oof)
+
+
+def test_control_rows_equal_out_of_fold_rows_with_the_same_views(world):
+    predict(world, views="flips")
+    for fold in range(N_FOLDS):
+        oof, control = read(world, fold, runs.OOF_VIEWS), read(world, fold, runs.CONTROL)
+        plain = read(world, fold, runs.OOF)
+        assert oof.ids == plain.ids
+        np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
+        assert np.abs(oof.probs - plain.probs).max() > 1e-4
+        assert oof.meta["kind"] == "oof"
+    assert len(runs.read_oof(world.run, views="flips")) == N_TRAIN
+
+
+def test_test_and_control_rows_go_through_one_pass_under_ids_alike(world, monkeypatch):
+    passes = []
+    real = module.predict_rows
+
+    def spy(models, rows, **options):
+        passes.append([row_id for row_id, _ in rows])
+        return real(models, rows, **options)
+
+    monkeypatch.setattr(module, "predict_rows", spy)
+    predict(world, control=12)
+    (ids,) = passes
+    assert len(ids) == len(set(ids)) == N_TEST + 12
+    assert all(len(row_id) == 4 and row_id.isdigit() for row_id in ids)
+    test_ids = {row.id for row in world.competition.test}
+    where = [place for place, row_id in enumerate(ids) if row_id not in test_ids]
+    assert len(where) == 12
+    assert where != list(range(where[0], where[0] + 12))  # not in one block
+
+
+def test_an_id_that_slides_in_the_pass_shows_in_the_control_rows(world, monkeypatch):
+    real = module.predict_rows
+    monkeypatch.setattr(module, "predict_rows", lambda *args, **options: np.roll(real(*args, **options), 1, axis=1))
+    predict(world)
+    oof, control = read(world, 0, runs.OOF), read(world, 0, runs.CONTROL)
+    assert np.abs(control.take(oof.ids).probs - oof.probs).max() > 0.01
+
+
+def test_current_work_is_not_done_again(world, monkeypatch):
+    predict(world, views="hflip")
+    before = (world.fold(0) / runs.TEST).stat().st_mtime_ns
+    monkeypatch.setattr(module, "load_model", lambda _: pytest.fail("a model was loaded"))
+    again = predict(world, views="hflip")
+    assert (again.predicted, again.current) == ((), (0, 1))
+    assert (world.fold(0) / runs.TEST).stat().st_mtime_ns == before
+
+
+def test_what_is_not_current_is_done_again(world):
+    predict(world)
+    assert predict(world, views="hflip").predicted == (0, 1)
+    assert predict(world, views="hflip", merge="gmean").predicted == (0, 1)
+    (world.fold(1) / runs.CONTROL).unlink()
+    assert predict(world, views="hflip", merge="gmean").predicted == (1,)
+    (world.fold(0) / runs.TEST).write_bytes(b"damaged")
+    assert predict(world, views="hflip", merge="gmean").predicted == (0,)
+    about = {"competition": "c", "run": "r", "fold": 1, "folds_fingerprint": world.folds.fingerprint}
+    trained_again = save_fresh(world.fold(1) / runs.MODEL, seed=99, **about)
+    record = {"state": "finished", "model_fingerprint": trained_again.fingerprint}
+    files.write_json(world.fold(1) / runs.FOLD_RECORD, record)
+    assert predict(world, views="hflip", merge="gmean").predicted == (1,)
+
+
+def test_without_control_rows_an_old_file_goes(world):
+    predict(world)
+    predict(world, views="hflip", control=0, oof=False)
+    assert not (world.fold(0) / runs.CONTROL).exists()
+    assert not (world.fold(0) / runs.OOF_VIEWS).exists()
+
+
+def test_images_that_training_left_out_stay_out(world):
+    oof = read(world, 0, runs.OOF)
+    bad = oof.ids[3]
+    path = next(row.path for row in world.competition.train if row.id == bad)
+    path.write_bytes(b"")
+    oof.take([row_id for row_id in oof.ids if row_id != bad]).write(world.fold(0) / runs.OOF)
+    for fold in range(N_FOLDS):
+        record = json.loads((world.fold(fold) / runs.FOLD_RECORD).read_text())
+        files.write_json(world.fold(fold) / runs.FOLD_RECORD, {**record, "left_out": [bad]})
+    predict(world, views="hflip")
+    assert bad not in read(world, 0, runs.CONTROL).ids
+    assert bad not in read(world, 0, runs.OOF_VIEWS).ids
+
+
+def test_an_unreadable_test_image_stops_before_anything_is_written(world):
+    world.competition.test[4].path.write_bytes(b"nothing")
+    with pytest.raises(ImageError, match="0004"):
+        predict(world)
+    assert not (world.fold(0) / runs.TEST).exists()
+
+
+def test_only_finished_folds_are_predicted(world):
+    files.write_json(world.fold(1) / runs.FOLD_RECORD, {"state": "running"})
+    assert predict(world).predicted == (0,)
+    files.write_json(world.fold(0) / runs.FOLD_RECORD, {"state": "running"})
+    with pytest.raises(DataError, match="no finished fold"):
+        predict(world)
+
+
+def test_a_model_of_another_fold_is_refused(world):
+    (world.fold(1) / runs.MODEL).write_bytes((world.fold(0) / runs.MODEL).read_bytes())
+    with pytest.raises(DataError, match=r"fold1.*is not the model.*fold, model_fingerprint"):
+        predict(world)
+
+
+def test_a_model_of_other_classes_is_refused(world):
+    save_fresh(world.fold(0) / runs.MODEL, classes=Classes(CLASSES.names[::-1]))
+    with pytest.raises(ClassMappingError, match="another order"):
+        predict(world)
+
+
+def test_folds_of_another_competition_are_refused(world):
+    other = FoldTable(world.folds.ids, world.folds.labels, world.folds.groups, 1 - world.folds.assignments, N_FOLDS, CLASSES)
+    with pytest.raises(FoldError, match="trained on other folds"):
+        predict_run(world.workspace, world.competition, world.run, other, compute=COMPUTE)
+
+
+@pytest.mark.parametrize("options", [{"views": "hflop"}, {"merge": "median"}])
+def test_unknown_views_and_merges(world, options):
+    with pytest.raises(ConfigError, match="unknown"):
+        predict(world, **options)
+
+
+def test_progress_reaches_its_total_over_all_passes(world):
+    seen = []
+    predict(world, views="hflip", control=10, progress=lambda done, total: seen.append((done, total)))
+    total = N_TEST + 10 + N_TRAIN
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)
+
+
+def test_all_runs_with_their_own_configuration(world):
+    files.write_json(world.workspace.run_dir("begun") / runs.RUN_RECORD, {**world.run.record, "name": "begun"})
+    (summary,) = predict_runs(world.workspace, world.competition)
+    assert summary.run == "r"
+    compute = compute_of(world.workspace, world.run, engine="torch", workers=None)
+    assert (compute.batch_size, compute.workers, compute.engine) == (8, 0, "torch")

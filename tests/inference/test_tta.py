@@ -1,0 +1,121 @@
+"""Properties that every entry of VIEWS and MERGES must have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.inference.tta import MERGES, VIEWS, make_views, merge_views, to_probs
+
+SHAPES = [(32, 32), (32, 48), (17, 31)]
+UNDONE = ["none", "hflip", "vflip", "flips", "rot90", "d4"]
+COUNTS = {"none": 1, "hflip": 2, "vflip": 2, "flips": 4, "rot90": 4, "d4": 8, "five-crop": 5, "ten-crop": 10, "multiscale": 3}
+
+
+def batch(height, width, *, channels_last):
+    images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", VIEWS)
+def test_shape_layout_and_type_stay(name, shape, channels_last):
+    images = batch(*shape, channels_last=channels_last)
+    before = images.clone()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for view in make_views(name, *shape):
+        seen = view(images)
+        assert seen.shape == images.shape
+        assert seen.dtype == images.dtype
+        assert seen.is_contiguous(memory_format=layout)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_a_square_differ_from_each_other(name):
+    images = batch(32, 32, channels_last=True)
+    seen = [view(images) for view in make_views(name, 32, 32)]
+    assert len(seen) == COUNTS[name]
+    assert all(not torch.equal(one, other) for place, one in enumerate(seen) for other in seen[:place])
+
+
+@pytest.mark.parametrize("name", set(VIEWS) - {"five-crop", "ten-crop"})
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_image_itself_is_among_the_views(name, shape):
+    images = batch(*shape, channels_last=True)
+    assert any(torch.equal(view(images), images) for view in make_views(name, *shape))
+
+
+@pytest.mark.parametrize("name", UNDONE)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_turns_and_flips_lose_no_pixel(name, shape):
+    images = batch(*shape, channels_last=True)
+    for view, transformer in zip(make_views(name, *shape), VIEWS[name].compose(*shape), strict=True):
+        assert torch.equal(transformer.deaugment_mask(view(images)), images)
+
+
+def test_d4_of_another_shape_than_a_square_has_the_four_that_keep_it():
+    assert len(make_views("d4", 32, 48)) == 4
+
+
+def test_views_see_what_their_names_say():
+    images = torch.arange(3.0).view(1, 1, 1, 3).expand(1, 3, 3, 3)  # brighter to the right
+    hflip = [view(images)[0, 0, 0].tolist() for view in make_views("hflip", 3, 3)]
+    assert hflip == [[0, 1, 2], [2, 1, 0]]
+    dot = torch.zeros(1, 3, 32, 32)
+    dot[:, :, :2, :2] = 1  # in the corner: only one of five crops sees it
+    share = sorted(view(dot).sum().item() > 0 for view in make_views("five-crop", 32, 32))
+    assert share == [False, False, False, False, True]
+
+
+def test_multiscale_keeps_the_centre():
+    images = torch.zeros(1, 3, 40, 40)
+    images[:, :, 18:22, 18:22] = 1
+    grid = torch.arange(40.0)
+    for view in make_views("multiscale", 40, 40):
+        mass = view(images)[0, 0]
+        assert (mass.sum(0) * grid).sum() / mass.sum() == pytest.approx(19.5, abs=0.3)
+
+
+def test_unknown_views():
+    with pytest.raises(ConfigError, match="Did you mean 'hflip'"):
+        make_views("hflop", 8, 8)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_merging_equal_views_changes_nothing(merge):
+    probs = torch.rand(1, 5, 4).softmax(dim=2).repeat(3, 1, 1)
+    torch.testing.assert_close(merge_views(probs, merge, "multiclass"), probs[0])
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_merging_does_not_depend_on_the_order_and_rows_sum_to_one(merge):
+    probs = torch.randn(4, 6, 3).mul(8).softmax(dim=2)
+    merged = merge_views(probs, merge, "multiclass")
+    torch.testing.assert_close(merged.sum(dim=1), torch.ones(6))
+    torch.testing.assert_close(merged, merge_views(probs.flip(0), merge, "multiclass"))
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_a_class_that_all_views_prefer_wins_even_with_tiny_probabilities(merge):
+    views = [torch.tensor([[0.0, -80.0, -95.0]]), torch.tensor([[0.0, -120.0, -99.0]])]  # the last underflow in float32
+    merged = merge_views(torch.stack([to_probs(logits, "multiclass") for logits in views]), merge, "multiclass")
+    assert torch.isfinite(merged).all()
+    assert merged[0, 0] > 0.99
+    assert (merged >= 0).all()
+
+
+def test_merges_of_known_numbers():
+    probs = torch.tensor([[[0.1, 0.9]], [[0.4, 0.6]]])
+    torch.testing.assert_close(merge_views(probs, "mean", "multilabel"), torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(merge_views(probs, "gmean", "multilabel"), torch.tensor([[0.2, 0.54**0.5]]))
+    torch.testing.assert_close(merge_views(probs, "max", "multilabel"), torch.tensor([[0.4, 0.9]]))
+
+
+def test_probabilities_are_float32_from_half():
+    logits = torch.tensor([[10.0, -10.0]], dtype=torch.float16)
+    assert to_probs(logits, "multiclass").dtype == torch.float32
+    torch.testing.assert_close(to_probs(logits, "multilabel"), torch.tensor([[10.0, -10.0]]).sigmoid())
+    torch.testing.assert_close(to_probs(logits, "binary").sum(dim=1), torch.ones(1))
