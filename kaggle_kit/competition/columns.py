@@ -30,7 +30,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV, with the columns whose cells name images."""
+    """A CSV, with the columns whose cells name images; those that name each image once come first."""
 
     file: str
     frame: pd.DataFrame
@@ -68,9 +68,9 @@ def read_tables(asker: Asker, data_dir: Path, tree: Tree, sample: Sample | None,
         except DataError as error:
             asker.find(f"{file} is left aside: {error}")
             continue
-        columns = tuple(str(column) for column in frame.columns if naming_share(list(frame[column]), index) >= 0.5)
+        columns = [str(column) for column in frame.columns if naming_share(list(frame[column]), index) >= 0.5]
         if columns:
-            tables.append(CsvTable(file, frame, columns))
+            tables.append(CsvTable(file, frame, tuple(sorted(columns, key=lambda column: not frame[column].is_unique))))
             continue
         for column in frame.columns:
             outside = [cell for cell in frame[column] if leaves_folder(cell)]
@@ -208,7 +208,7 @@ def _evident_separator(
 ) -> tuple[str | None, str | None]:
     """A default for the separator, and why it is certain where it is.
 
-    The columns of the sample submission settle it. Else several labels are the likely reading when every part of every cell
+    The columns of the sample submission settle it, and so does a cell there that puts known names together anew. Else several labels are the likely reading when every part of every cell
     also stands alone somewhere, and one name is when every part belongs to a single cell. In between neither is safe.
     """
     if sample is not None and len(sample.targets) > 1:
@@ -217,6 +217,12 @@ def _evident_separator(
         for word, sign in found.items():
             if set(_parts(counts, sign)) <= set(sample.targets):
                 return word, f"a cell of {source} may hold several labels, separated by a {word}: the columns of the sample."
+    if sample is not None and len(sample.targets) == 1:
+        new = [value for value in sample.values if value not in counts]
+        for word, sign in found.items():
+            known = set(_parts(counts, sign))
+            if any(len(split_cell(value, sign)) > 1 and set(split_cell(value, sign)) <= known for value in new):
+                return word, f"a cell of {source} may hold several labels, separated by a {word}, as in the sample submission."
     closed = [word for word, sign in found.items() if all(part in counts for part in _parts(counts, sign))]
     if len(closed) == 1:
         return closed[0], None
@@ -265,7 +271,8 @@ def choose_group(asker: Asker, table: CsvTable, taken: Sequence[str]) -> str | N
     likely = [column for column in columns if column.lower() in _GROUP_NAMES]
     if not likely and asker.given("group_column") is None:
         return None
-    options = {column: f"rows with the same {column!r} stay in one fold" for column in columns}
+    proposed = [column for column in columns if column in likely or column == asker.given("group_column")]
+    options = {column: f"rows with the same {column!r} stay in one fold" for column in proposed}
     options[NONE] = "rows are independent"
     text = f"does a column of {table.file} say which rows belong together?"
     value = asker.ask("group_column", text, options, default=likely[0] if likely else NONE)

@@ -179,7 +179,9 @@ def _form(asker: Asker, train: TrainReading, sample: Sample, task: str, metric: 
     """The form of a single target column, from its cells."""
     default, settled = _evident_form(train, sample, task, metric)
     allowed = ["labels"] if task == "multilabel" else ["label", "index", *(["positive"] if task == "binary" else []), "labels"]
-    if default is None and all(map(_is_number, sample.values)):
+    if default is None and not all(map(_is_number, sample.values)):
+        allowed.remove("index")
+    elif default is None:
         allowed.remove("labels")
         allowed.sort(key=lambda form: form != "index")  # the likeliest first, so that its own questions are found, too
     example = f"such as {sample.values[0]!r}" if sample.values else "all empty"
@@ -243,12 +245,13 @@ def _others(tree: Tree, train: TrainReading, sample: Sample) -> list[str]:
 
 
 def _separator(train: TrainReading, sample: Sample) -> str:
-    """As in the sample's cells; where they hold one name each, as in the training table; else a space."""
+    """As in the sample's cells; where they hold one name each, as in the training table; else one that no name holds."""
     names = set(train.names)
     for sign in SEPARATORS.values():
         if any(len(parts := split_cell(value, sign)) > 1 and set(parts) <= names for value in sample.values):
             return sign
-    return train.config.label_separator or " "
+    plain = [sign for sign in (" ", *SEPARATORS.values()) if not any(sign in name for name in names)]
+    return train.config.label_separator or (plain or [" "])[0]
 
 
 def _positive_last(asker: Asker, goal: Goal, metric: str | None) -> Goal:

@@ -21,7 +21,7 @@ from kaggle_kit.competition.records import TrainReading
 from kaggle_kit.competition.sample import Sample, find_sample
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES, Tree, own_folders, parent, scan
 from kaggle_kit.config import CompetitionConfig, FoldsConfig, TrainDataConfig
-from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.errors import DataError
 from kaggle_kit.tables import shown
 
 _NULL_WORDS = frozenset({"na", "n/a", "none", "null", "nan"})
@@ -107,17 +107,15 @@ def stored_path(data_dir: Path, workspace_root: Path) -> str:
 def _infer_train(
     asker: Asker, tree: Tree, tables: Sequence[CsvTable], sample: Sample | None, index: ImageIndex
 ) -> TrainReading:
-    chosen = [folder.strip().strip("/") for folder in (asker.given("train_dirs") or "").split(",") if folder.strip()]
-    unknown = [folder for folder in chosen if folder not in (".", *tree.folders)]
-    if unknown:
-        raise ConfigError(f"--choose train_dirs={','.join(chosen)}: there is no folder {shown(unknown)} in the data folder.")
-    roots = class_folders(tree, chosen)
+    roots = class_folders(tree, asker.given_folders("train_dirs", tree.folders))
     labelled = [table for table in tables if table.role not in ("test", "val") and table.rest(table.image_columns[0])]
     if not labelled and not roots:
+        aside = [finding for finding in asker.findings if "left aside" in finding]
         raise DataError(
             f"found {len(tree.images):,} images in {shown(sorted(set(map(parent, tree.images))))}, but no labels: neither a "
             f"folder per class nor a CSV with an image column and a label column (CSV files: {shown(tree.tables) or 'none'}). "
-            "If a folder per class has an unusual name, give the one around it with --choose train_dirs=FOLDER."
+            "If a folder per class has an unusual name, give the one around it with --choose train_dirs=FOLDER. "
+            + " ".join(aside)
         )
     layout = _layout(asker, labelled, roots, index)
     if layout == "csv":

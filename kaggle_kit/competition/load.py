@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +38,7 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
         raise MissingFileError(
             f"the data folder {data_dir} is not there (data_dir: {config.data_dir} in {workspace.config_path}). Correct it."
         )
+    data_dir = data_dir.resolve()  # once, not per file; paths stay good when the process changes its folder
     classes = Classes(tuple(config.classes))
     own = own_folders(data_dir, workspace.root)
     train = _read_train(data_dir, config, classes, own)
@@ -140,10 +141,11 @@ def _flags(frame: pd.DataFrame, column: str, path: Path) -> list[bool]:
     return [cell in YES for cell in frame[column]]
 
 
-def _index(data_dir: Path, dirs: Sequence[str], own: Sequence[str]) -> ImageIndex:
+def _index(data_dir: Path, dirs: Sequence[str], own: Sequence[str], *, without: Collection[Path] = ()) -> ImageIndex:
+    """The images of ``dirs``; for test images without those that are trained on, which may have the same names."""
     clean = [inside(data_dir, folder, key="dirs") for folder in dirs]
     images = dict.fromkeys(path for folder in clean for path in scan(data_dir, folder, skip=own).images)
-    return ImageIndex(images, clean)
+    return ImageIndex([path for path in images if data_dir / path not in without] if without else images, clean)
 
 
 def _read_test(
@@ -153,21 +155,18 @@ def _read_test(
     test = config.test
     if test is None:
         return []
-    index = _index(data_dir, test.dirs, own)
+    index = _index(data_dir, test.dirs, own, without=train_paths)
     listed = _read_ids(data_dir / inside(data_dir, test.csv, key="test.csv"), test.image_column) if test.csv else None
     wanted = _read_ids(sample_path, config.submission.id_column) if sample_path else None
     ids = wanted if wanted is not None else listed
     if ids is None:
-        return _test_files(data_dir, index, train_paths)
+        return _test_files(data_dir, index)
     source = str(sample_path if wanted is not None else data_dir / str(test.csv))
-    try:
-        images = index.require(ids, source=source)
-    except DataError as error:
-        raise DataError(f"{error} The table may be of another version of the data than the test images.") from error
+    images = _find_test(index, ids, source)
     if listed is not None and wanted is not None:
         _compare(index, images, listed, test, str(sample_path))
     named = set(images)
-    rest = [path for path in index.images if path not in named and data_dir / path not in train_paths]
+    rest = [path for path in index.images if path not in named]
     if rest and listed is None:
         logger.warning(
             "%s names %d of the %d images in %s; the others (%s) are not predicted. Is the sample submission stale?",
@@ -190,13 +189,23 @@ def _read_ids(path: Path, column: str | None) -> list[str]:
     return ids
 
 
+def _find_test(index: ImageIndex, ids: Sequence[str], source: str) -> list[str]:
+    try:
+        return index.require(ids, source=source)
+    except DataError as error:
+        raise DataError(
+            f"{error} The table may be of another version of the data than the test images; images that are trained on do not "
+            "count."
+        ) from error
+
+
 def _compare(index: ImageIndex, images: Sequence[str], listed: Sequence[str], test: TestDataConfig, sample: str) -> None:
     """Refuse a sample submission and a test table that name different images.
 
     Raises:
         DataError: names what only one of the two has.
     """
-    in_sample, in_table = Counter(images), Counter(index.require(listed, source=str(test.csv)))
+    in_sample, in_table = Counter(images), Counter(_find_test(index, listed, str(test.csv)))
     only_sample, only_table = sorted(in_sample - in_table), sorted(in_table - in_sample)
     if only_sample or only_table:
         parts = [
@@ -210,14 +219,13 @@ def _compare(index: ImageIndex, images: Sequence[str], listed: Sequence[str], te
         )
 
 
-def _test_files(data_dir: Path, index: ImageIndex, train_paths: set[Path]) -> list[ImageRow]:
+def _test_files(data_dir: Path, index: ImageIndex) -> list[ImageRow]:
     """All images of the test folders that are not trained on, in the order of their ids: their paths in those folders."""
     rows = []
     for path in index.images:
         folder = next(folder for folder in index.dirs if is_below(path, folder))
         row_id = path if folder == "." or len(index.dirs) > 1 else path[len(folder) + 1 :]
-        if data_dir / path not in train_paths:
-            rows.append(ImageRow(row_id, data_dir / path))
+        rows.append(ImageRow(row_id, data_dir / path))
     if not rows:
         raise DataError(
             f"no test images in {shown(str(data_dir / folder) for folder in index.dirs)}; remove `test` from kk.yaml."

@@ -94,7 +94,7 @@ def infer_test(
     table = _test_table(asker, tables, train)
     column = _test_column(table, sample) if table else None
     cells = sample.ids if sample else list(table.frame[column]) if table and column else None
-    roots = role_folders(tree).get("test", [])
+    roots = asker.given_folders("test_dirs", tree.folders) or role_folders(tree).get("test", [])
     if cells is None:
         if not roots:
             asker.find("there are no test images: no folder called test, no table of them and no sample submission.")
@@ -115,7 +115,8 @@ def infer_test(
 
 def _test_places(tree: Tree, train: TrainReading, roots: Sequence[str]) -> list[ImageIndex]:
     other = [path for path in tree.images if path not in train.images]
-    return [*([ImageIndex(tree.images, roots)] if roots else []), ImageIndex(other), ImageIndex(tree.images)]
+    # Never among the training images, whose names may well be those of the test images.
+    return [*([ImageIndex(tree.images, roots)] if roots else []), ImageIndex(other)]
 
 
 def _test_table(asker: Asker, tables: Sequence[CsvTable], train: TrainReading) -> CsvTable | None:

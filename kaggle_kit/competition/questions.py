@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from kaggle_kit.config import CompetitionConfig, FoldsConfig
@@ -101,6 +101,18 @@ class Asker:
         """A choice that is never asked for but may be made."""
         self._asked.append(key)
         return self._choices.get(key)
+
+    def given_folders(self, key: str, known: Collection[str]) -> list[str]:
+        """A choice of folders, separated by commas, that is never asked for but may be made.
+
+        Raises:
+            ConfigError: one of them is none of ``known``.
+        """
+        folders = [folder.strip().strip("/") for folder in (self.given(key) or "").split(",") if folder.strip()]
+        unknown = [folder for folder in folders if folder != "." and folder not in known]
+        if unknown:
+            raise ConfigError(f"--choose {key}={','.join(folders)}: the data folder has no folder {', '.join(unknown)}.")
+        return folders
 
     @property
     def unanswered(self) -> list[Question]:

@@ -83,6 +83,16 @@ def test_nested_folders_are_asked_about(made):
     assert work.both(class_level="path").classes.names == ("north/fir", "north/oak", "south/fir", "south/oak")
 
 
+def test_folders_of_unusual_names_are_chosen(made):
+    files = {f"seg_{part}/seg_{part}/{name}/1.jpg": None for part in ("train", "test") for name in ("sea", "street", "wood")}
+    work = made(files)
+    with pytest.raises(AmbiguousDataError, match=r"train_dirs=FOLDER and test_dirs=FOLDER"):
+        work.init()
+    competition = work.both(train_dirs="seg_train/seg_train", test_dirs="seg_test/seg_test")
+    assert competition.classes.names == ("sea", "street", "wood")
+    assert [row.id for row in competition.test] == ["sea/1.jpg", "street/1.jpg", "wood/1.jpg"]
+
+
 def test_nested_folders_are_settled_by_the_sample(made):
     files = {f"train/{site}/{name}/1.jpg": None for site in ("north", "south") for name in ("oak", "fir")}
     work = made({**files, "test/9.jpg": None, "sample_submission.csv": "id,tree\n9,oak\n"})
@@ -192,6 +202,14 @@ def test_names_with_blanks_that_could_be_several_labels(made):
         work.init()
     assert work.both(label_separator="none").classes.names == ("arctic fox", "panda", "red fox", "red panda")
     assert work.both(label_separator="space").classes.names == ("arctic", "fox", "panda", "red")
+
+
+def test_several_labels_settled_by_a_new_combination_in_the_sample(made):
+    rows = "1,clear primary\n2,haze primary\n3,clear water\n"
+    files = {**photos("train", range(1, 4)), "test/9.jpg": None, "train.csv": "image,tags\n" + rows}
+    inference = made({**files, "sample_submission.csv": "image,tags\n9,haze water\n"}).init()
+    assert inference.config.classes == ["clear", "haze", "primary", "water"]
+    assert inference.questions == []
 
 
 def test_names_with_blanks_settled_by_probability_columns(made):
@@ -304,7 +322,7 @@ def test_choices_that_do_not_fit(made, two_folders):
         work.init(form="labl")
     with pytest.raises(ConfigError, match=r"no such question.*Did you mean 'form'"):
         work.init(fom="label")
-    with pytest.raises(ConfigError, match="there is no folder nowhere"):
+    with pytest.raises(ConfigError, match="has no folder nowhere"):
         work.init(train_dirs="nowhere")
 
 

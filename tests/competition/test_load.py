@@ -94,7 +94,12 @@ def test_fingerprint_follows_what_is_to_be_learnt(work):
         ),
         ({"sample_submission.csv": "image,label\nt,cat\nt,cat\n"}, DataError, "found more than once: t"),
         ({"sample_submission.csv": "id,label\nt,cat\n"}, DataError, "lacks the column 'image'"),
-        ({"test.csv": "image\nt\nb\n"}, DataError, r"only in test.csv: 1 \(images/b.jpg\).*stale"),
+        ({"test.csv": "image\nt\nb\n"}, DataError, "1 of 2 rows have no image: 'b'.*trained on do not count"),
+        (
+            {"test.csv": "image\nt\nu\n", "images/u.jpg": None},
+            DataError,
+            r"only in test.csv: 1 \(images/u.jpg\).*stale",
+        ),
     ],
 )
 def test_data_that_is_refused(work, files, kind, message):
