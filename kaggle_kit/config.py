@@ -111,7 +111,7 @@ class FoldsConfig(Section):
     scheme: str = Field("auto", description="auto: multilabel, stratified-group or stratified, as the data asks for")
     n_folds: Annotated[int, Field(ge=1)] = 5
     repeats: Count = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="scheme holdout: the share validated on")
     duplicates: Literal["exact", "near", "off"] = "near"
     near_distance: Annotated[int, Field(ge=0, le=32)] = Field(
@@ -222,7 +222,7 @@ class HardwareConfig(Section):
 class RunConfig(Section):
     """Everything that one training run depends on."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     folds: str = Field("folds", description="the fold table, folds/<name>.csv")
     strategy: str = "finetune"
     ema: Rate = Field(0.0, description="decay of the averaged weights; 0: off")
@@ -344,7 +344,7 @@ def override(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
             raise ConfigError(f"expected key=value, got {text!r}; for example epochs=5 or optimizer.weight_decay=0.01.")
         try:
             parsed = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-99-99
             raise ConfigError(f"the value of {key!r} is not YAML: {value!r} ({_line(error)}).") from error
         result = _with_entry(result, _resolve(key).split("."), parsed, key)
     return result
@@ -369,7 +369,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. Run `kk init DATA_DIR` first, or go to your workspace.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {_line(error)}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} should hold sections such as `competition:`, found {type(content).__name__}.")
@@ -393,6 +393,8 @@ def _explain(model: type[Section], problem: Any) -> str:
         section = _section(model, path[:-1])
         names = list(section.model_fields) if section else []
         short = list(ALIASES) if section is RunConfig else []
+        if path[-1] in short:  # as an option it would do
+            return f"unknown key {where!r}. In a file it is {ALIASES[path[-1]]!r}."
         return f"unknown key {where!r}.{suggest(path[-1], [*names, *short])} Known here: {', '.join(names)}."
     if problem["type"] == "missing":
         return f"{where} is missing."

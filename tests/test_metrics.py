@@ -1,0 +1,266 @@
+"""Every metric against its direction, range, best value, scikit-learn, and rows in another order."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+
+from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.metrics import METRICS, Metric, get_metric
+
+UNBOUNDED = {"log_loss"}
+LOWEST = {"quadratic_kappa": -1.0}
+"""Metrics that may be negative; all others lie in 0..1."""
+
+
+def columns_mean(score: Callable[..., float]) -> Callable[..., float]:
+    return lambda hot, probs: np.mean([score(hot[:, column], probs[:, column]) for column in range(hot.shape[1])])
+
+
+def one_hot(truth: np.ndarray, n_classes: int) -> np.ndarray:
+    return truth if truth.ndim == 2 else np.eye(n_classes, dtype=int)[truth]
+
+
+def hard(truth: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    return probs >= 0.5 if truth.ndim == 2 else probs.argmax(axis=1)
+
+
+REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": lambda t, p: sk.accuracy_score(t, hard(t, p)),
+    "balanced_accuracy": lambda t, p: (
+        columns_mean(sk.balanced_accuracy_score)(t, hard(t, p)) if t.ndim == 2 else sk.balanced_accuracy_score(t, hard(t, p))
+    ),
+    "f1_macro": lambda t, p: sk.f1_score(t, hard(t, p), average="macro"),
+    "f1_micro": lambda t, p: sk.f1_score(t, hard(t, p), average="micro"),
+    "f1_weighted": lambda t, p: sk.f1_score(t, hard(t, p), average="weighted"),
+    "f1_samples": lambda t, p: sk.f1_score(t, hard(t, p), average="samples", zero_division=1),
+    "log_loss": lambda t, p: (
+        columns_mean(sk.log_loss)(t, p) if t.ndim == 2 else sk.log_loss(t, p, labels=np.arange(p.shape[1]))
+    ),
+    "roc_auc": lambda t, p: sk.roc_auc_score(t, p[:, 1]),
+    "roc_auc_macro": lambda t, p: (
+        columns_mean(sk.roc_auc_score)(t, p)
+        if t.ndim == 2
+        else sk.roc_auc_score(t, p[:, 1] if p.shape[1] == 2 else p, multi_class="ovo")
+    ),
+    "roc_auc_columns": lambda t, p: columns_mean(sk.roc_auc_score)(one_hot(t, p.shape[1]), p),
+    "average_precision": lambda t, p: columns_mean(sk.average_precision_score)(one_hot(t, p.shape[1]), p),
+    "quadratic_kappa": lambda t, p: sk.cohen_kappa_score(t, hard(t, p), weights="quadratic"),
+    "top_3": lambda t, p: sk.top_k_accuracy_score(t, p, k=3) if p.shape[1] > 3 else 1.0,
+    "top_5": lambda t, p: sk.top_k_accuracy_score(t, p, k=5) if p.shape[1] > 5 else 1.0,
+}
+
+
+def rows(n_classes: int, *, multilabel: bool, seed: int = 0, count: int = 90) -> tuple[np.ndarray, np.ndarray]:
+    """Truths with every class, and probabilities that are better than chance."""
+    rng = np.random.default_rng(seed)
+    if multilabel:
+        truth = (rng.random((count, n_classes)) < 0.4).astype(int)
+        truth[:2] = [[0] * n_classes, [1] * n_classes]
+        return truth, np.clip(rng.normal(0.35 + 0.3 * truth, 0.25), 0.01, 0.99)
+    truth = rng.permutation(np.arange(count) % n_classes)
+    probs = rng.dirichlet(np.ones(n_classes), count) + 0.5 * np.eye(n_classes)[truth]
+    return truth, probs / probs.sum(axis=1, keepdims=True)
+
+
+def cases() -> list:
+    found = []
+    for metric in METRICS.values():
+        sizes = [2] if metric.name == "roc_auc" else [2, 4, 7]
+        for multilabel in (False, True):
+            if metric.multilabel if multilabel else metric.single_label:
+                found += [pytest.param(metric, n, multilabel, id=f"{metric.name}-{n}-{'multi' * multilabel}") for n in sizes]
+    return found
+
+
+def test_every_metric_has_a_reference() -> None:
+    assert set(REFERENCES) == set(METRICS)
+    assert all(name == metric.name for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize(("metric", "n_classes", "multilabel"), cases())
+class TestConformance:
+    def test_agrees_with_scikit_learn(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        for seed in range(3):
+            truth, probs = rows(n_classes, multilabel=multilabel, seed=seed)
+            assert metric(truth, probs) == pytest.approx(REFERENCES[metric.name](truth, probs), abs=1e-9)
+
+    def test_perfect_predictions_are_best_and_wrong_ones_worse(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        perfect = one_hot(truth, n_classes).astype(float)
+        best = metric(truth, perfect)
+        assert best == pytest.approx(0.0 if metric.name in UNBOUNDED else 1.0, abs=1e-9)
+        for worse in (probs, 1 - perfect if multilabel or n_classes == 2 else np.roll(perfect, 1, axis=1)):
+            assert metric.better(best, metric(truth, worse)) or metric(truth, worse) == best
+            assert not metric.better(metric(truth, worse), best)
+
+    def test_better_predictions_score_better(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        if metric.name.startswith("top_") and n_classes <= int(metric.name[-1]):
+            pytest.skip("all classes are among the top k")
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        other, _ = rows(n_classes, multilabel=multilabel, seed=9)
+        assert metric.better(metric(truth, probs), metric(other, probs))
+
+    def test_range_and_type(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        for candidate in (probs, 1 - probs, np.full_like(probs, 1 / n_classes), np.zeros_like(probs)):
+            score = metric(truth, candidate)
+            assert type(score) is float
+            assert score >= LOWEST.get(metric.name, 0.0)
+            assert metric.name in UNBOUNDED or score <= 1
+            assert metric.better(score, metric.worst)
+
+    def test_order_of_rows_does_not_matter(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        order = np.random.default_rng(1).permutation(len(truth))
+        assert metric(truth[order], probs[order]) == pytest.approx(metric(truth, probs), abs=1e-12)
+
+    def test_inputs_are_left_alone_and_lists_will_do(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        before = truth.copy(), probs.copy()
+        assert metric(truth.tolist(), probs.tolist()) == metric(truth, probs)
+        np.testing.assert_array_equal(truth, before[0])
+        np.testing.assert_array_equal(probs, before[1])
+
+    def test_nan_probabilities_give_nan(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        probs[3, 1] = np.nan
+        assert np.isnan(metric(truth, probs))
+
+    def test_no_warnings(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        """Neither on usual rows nor where a class does not occur, as in a fold of rare classes."""
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        few = truth[:3] * 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            metric(truth, probs)
+            metric(few, probs[:3])
+
+    def test_misfits_are_refused(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        wrong = [(truth[:-1], probs), (truth[:0], probs[:0]), (truth, probs[:, 0])]
+        wrong.append((truth[:, :-1], probs) if multilabel else (truth + 1, probs))
+        for bad_truth, bad_probs in wrong:
+            with pytest.raises(DataError, match=f"metric {metric.name}"):
+                metric(bad_truth, bad_probs)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+class TestDirection:
+    def test_better_and_nan(self, metric: Metric) -> None:
+        high, low = (0.9, 0.1) if metric.greater_is_better else (0.1, 0.9)
+        assert metric.better(high, low)
+        assert not metric.better(low, high)
+        assert not metric.better(high, high)
+        assert metric.better(low, float("nan"))
+        assert not metric.better(float("nan"), low)
+        assert not metric.better(float("nan"), float("nan"))
+
+    def test_refuses_tasks_that_it_is_not_for(self, metric: Metric) -> None:
+        for multilabel, fits in ((False, metric.single_label), (True, metric.multilabel)):
+            if not fits:
+                with pytest.raises(DataError, match="is not defined for"):
+                    metric(*rows(2, multilabel=multilabel))
+
+
+def test_only_log_loss_is_to_be_small() -> None:
+    assert {name for name, metric in METRICS.items() if not metric.greater_is_better} == {"log_loss"}
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "roc_auc_macro", "roc_auc_columns", "average_precision"])
+def test_ranking_metrics_are_undefined_for_one_outcome(name: str) -> None:
+    assert np.isnan(METRICS[name](np.ones(5, dtype=int), np.full((5, 2), 0.5)))
+
+
+def test_classes_that_do_not_occur_are_left_out_of_the_mean() -> None:
+    truth, probs = rows(3, multilabel=False)
+    wider = np.concatenate([probs * 0.9, np.full((len(probs), 1), 0.1)], axis=1)
+    for name in ("roc_auc_columns", "average_precision", "roc_auc_macro", "balanced_accuracy", "f1_macro"):
+        assert METRICS[name](truth, wider) == pytest.approx(METRICS[name](truth, probs))
+
+
+def test_roc_auc_is_of_the_second_class_and_of_two_only() -> None:
+    assert METRICS["roc_auc"]([0, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.5, 0.5]]) == 1.0
+    with pytest.raises(DataError, match="for two classes, got 3"):
+        METRICS["roc_auc"](*rows(3, multilabel=False))
+
+
+def test_a_row_without_labels_predicted_so_is_right() -> None:
+    truth = np.array([[0, 0], [1, 0]])
+    assert METRICS["f1_samples"](truth, truth.astype(float)) == 1.0
+    assert METRICS["f1_samples"](truth, [[0.9, 0.1], [0.9, 0.1]]) == 0.5
+
+
+def test_kappa_counts_grades_that_do_not_occur() -> None:
+    """Grades 0, 1 and 4: without the empty grades 2 and 3 between them the distance from 1 to 4 would be that from 0 to 1."""
+    truth, labels = np.array([0, 1, 4, 4, 0, 1]), np.array([0, 4, 4, 1, 0, 1])
+    disagreement = ((truth - labels) ** 2).mean()
+    expected = ((truth[:, None] - labels[None, :]) ** 2).mean()
+    assert METRICS["quadratic_kappa"](truth, np.eye(5)[labels]) == pytest.approx(1 - disagreement / expected)
+
+
+def test_kappa_of_one_grade_predicted_rightly() -> None:
+    assert METRICS["quadratic_kappa"]([2, 2], np.eye(4)[[2, 2]]) == 1.0
+
+
+def test_log_loss_of_a_sure_error_is_finite() -> None:
+    assert METRICS["log_loss"]([0], [[0.0, 1.0]]) == pytest.approx(-np.log(1e-15), rel=1e-3)
+
+
+def test_constant_predictions_do_not_count_as_top_k() -> None:
+    assert METRICS["top_3"](np.arange(8) % 4, np.full((8, 4), 0.25)) == 0.0
+
+
+def test_threshold_per_class() -> None:
+    truth, probs = [[1, 0], [1, 1]], [[0.4, 0.6], [0.3, 0.8]]
+    assert METRICS["accuracy"](truth, probs) == 0.0
+    assert METRICS["accuracy"](truth, probs, threshold=[0.3, 0.7]) == 1.0
+
+
+class TestGetMetric:
+    def test_by_name(self) -> None:
+        assert get_metric("log_loss") is METRICS["log_loss"]
+
+    def test_unknown(self) -> None:
+        with pytest.raises(ConfigError, match="unknown metric 'logloss'. Did you mean 'log_loss'"):
+            get_metric("logloss")
+
+    @pytest.fixture
+    def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """A module beside kk.yaml, as seen by an installed command: the current folder is not on the path."""
+        name = f"own_metric_{tmp_path.name.replace('-', '_')}"
+        (tmp_path / f"{name}.py").write_text(
+            "def cost(truth, labels):\n    return (truth != labels).mean()\n"
+            "cost.greater_is_better = False\ncost.needs = 'labels'\n"
+            "def plain(truth, probs):\n    return probs.mean()\n"
+            "def odd(truth, probs):\n    return 0\nodd.needs = 'logits'\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+        return name
+
+    def test_own_function(self, module: str) -> None:
+        before = list(sys.path)
+        metric = get_metric(f"{module}:cost")
+        assert not metric.greater_is_better
+        assert metric([0, 1], [[0.9, 0.1], [0.8, 0.2]]) == 0.5
+        assert get_metric(f"{module}:plain").greater_is_better
+        assert get_metric(f"{module}:plain")([0, 1], [[0.9, 0.1], [0.8, 0.2]]) == 0.5
+        assert sys.path == before
+
+    @pytest.mark.parametrize("name", ["{}:nothing", "no_such_module:cost", ":cost", "{}:"])
+    def test_own_function_that_is_not_there(self, module: str, name: str) -> None:
+        with pytest.raises(ConfigError, match="Expected module:function"):
+            get_metric(name.format(module))
+
+    def test_own_function_that_is_unfit(self, module: str) -> None:
+        with pytest.raises(ConfigError, match="'labels' or 'probs'"):
+            get_metric(f"{module}:odd")
+        with pytest.raises(ConfigError, match="must be a function"):
+            get_metric("math:pi")
