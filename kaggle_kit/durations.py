@@ -1,0 +1,36 @@
+"""Durations as people write them: ``90s``, ``45m``, ``8h30m``."""
+
+from __future__ import annotations
+
+import re
+
+from kaggle_kit.errors import ConfigError
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_PATTERN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``8h30m``, ``45m``, ``90s``; a bare number is seconds.
+
+    Raises:
+        ConfigError: it is none of these, or it is not positive.
+    """
+    text = text.strip().lower()
+    match = _PATTERN.fullmatch(text)
+    if text.isdigit():
+        seconds = float(text)
+    elif match and text:
+        seconds = float(sum(int(part or 0) * size for part, size in zip(match.groups(), _UNITS.values(), strict=True)))
+    else:
+        seconds = 0.0
+    if seconds <= 0:
+        raise ConfigError(f"expected a duration such as 8h30m, 45m or 90s, got {text!r}.")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as ``h:mm:ss`` or ``m:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

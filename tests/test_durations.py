@@ -1,0 +1,22 @@
+import pytest
+
+from kaggle_kit.durations import format_duration, parse_duration
+from kaggle_kit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("45m", 2700), ("8h30m", 30600), ("1d", 86400), (" 2H ", 7200)]
+)
+def test_durations_are_read_as_written(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "h", "8:30", "-5m", "30m8h", "1.5h"])
+def test_other_texts_are_refused_with_an_example(text):
+    with pytest.raises(ConfigError, match="8h30m"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (30600, "8:30:00")])
+def test_durations_are_written_as_a_clock(seconds, text):
+    assert format_duration(seconds) == text
