@@ -208,8 +208,9 @@ def _evident_separator(
 ) -> tuple[str | None, str | None]:
     """A default for the separator, and why it is certain where it is.
 
-    The columns of the sample submission settle it, and so does a cell there that puts known names together anew. Else several labels are the likely reading when every part of every cell
-    also stands alone somewhere, and one name is when every part belongs to a single cell. In between neither is safe.
+    The columns of the sample submission settle it, and so does a cell there that puts known names together anew. Else several
+    labels are the likely reading when every part of every cell also stands alone somewhere, and one name is when every part
+    belongs to a single cell. In between neither is safe.
     """
     if sample is not None and len(sample.targets) > 1:
         if set(counts) <= set(sample.targets):

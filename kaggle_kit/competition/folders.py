@@ -138,8 +138,8 @@ def _levels(images: Sequence[str], folder: str, without: Collection[str] = ()) -
 def _class_level(asker: Asker, found: Sequence[Sequence[str]], sample: Sample | None) -> str:
     depths = {len(levels) for levels in found}
     text = (
-        "class folders are nested. Which folder names the class? (If the outer ones are parts of the data, such as training and "
-        "test images, name them with train_dirs=FOLDER and test_dirs=FOLDER instead.)"
+        "class folders are nested. Which folder names the class? (If the outer ones are parts of the data, such as training "
+        "and test images, name them with train_dirs=FOLDER and test_dirs=FOLDER instead.)"
     )
     names = {level: dict.fromkeys(name(levels) for levels in found) for level, name in LEVELS.items()}
     meanings = {
