@@ -163,7 +163,7 @@ class TestOverride:
             override({}, ["seed=2020-99-99"])
 
     def test_below_a_plain_value(self) -> None:
-        with pytest.raises(ConfigError, match="'seed.x' cannot be set: 'seed' is 3, not a section"):
+        with pytest.raises(ConfigError, match=r"'seed\.x' cannot be set: 'seed' is 3, not a section"):
             override({"seed": 3}, ["seed.x=1"])
 
 

@@ -228,7 +228,7 @@ class TestGetMetric:
         assert get_metric("log_loss") is METRICS["log_loss"]
 
     def test_unknown(self) -> None:
-        with pytest.raises(ConfigError, match="unknown metric 'logloss'. Did you mean 'log_loss'"):
+        with pytest.raises(ConfigError, match=r"unknown metric 'logloss'\. Did you mean 'log_loss'"):
             get_metric("logloss")
 
     @pytest.fixture

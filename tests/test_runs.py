@@ -50,7 +50,7 @@ class TestListing:
     def test_damaged_record(self, made: Made) -> None:
         path = made.workspace.run_dir("run0") / runs.RUN_RECORD
         files.write_json(path, {"classes": ["a"], "config": {}})
-        with pytest.raises(DataError, match="lacks n_splits, task, metric, folds_fingerprint. Train the run again"):
+        with pytest.raises(DataError, match=r"lacks n_splits, task, metric, folds_fingerprint\. Train the run again"):
             runs.read_run(made.workspace, "run0")
 
 

@@ -27,7 +27,7 @@ def test_names_stay_in_their_folder(name: str) -> None:
 
 
 def test_open(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="no kk.yaml in .*Run `kk init DATA_DIR`"):
+    with pytest.raises(MissingFileError, match=r"no kk\.yaml in .*Run `kk init DATA_DIR`"):
         open_workspace(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "kk.yaml").touch()

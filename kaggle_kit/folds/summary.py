@@ -53,14 +53,14 @@ def _duplicate_lines(table: FoldTable, found: dict[str, Any]) -> Iterator[str]:
     )
     labels = dict(zip(table.ids, table.labels, strict=True))
     if found["different_labels"]:
-        yield f"warning: {len(found['different_labels'])} groups of duplicates have different labels:"
+        yield f"warning: duplicates with different labels ({len(found['different_labels'])} groups):"
         for ids in found["different_labels"]:
             yield "  " + ", ".join(f"{row_id} ({' '.join(labels[row_id]) or 'no label'})" for row_id in ids)
     if found["in_test"]:
         count = sum(len(train) for train, _ in found["in_test"])
-        yield f"warning: {count} training images also stand in the test set (training = test):"
+        yield f"warning: training images that also stand in the test set ({count}; training = test):"
         for train, test in found["in_test"]:
             yield f"  {', '.join(train)} = {', '.join(test)}"
     if found["unreadable"]:
         names = shown(f"{part} {row_id}" for part, row_id in found["unreadable"])
-        yield f"warning: {len(found['unreadable'])} images cannot be read and were not compared: {names}."
+        yield f"warning: images that cannot be read and were not compared ({len(found['unreadable'])}): {names}."

@@ -307,9 +307,9 @@ def test_summary_lists_what_wants_a_decision() -> None:
     assert "duplicates (near): 4 training images in 2 groups" in text
     assert "0004 (ant), 0005 (cat)" in text
     assert "0001 (ant)" not in text
-    assert "2 training images also stand in the test set" in text
+    assert "training images that also stand in the test set (2; training = test)" in text
     assert "0004, 0005 = t1" in text
-    assert "1 images cannot be read and were not compared: test t9" in text
+    assert "cannot be read and were not compared (1): test t9" in text
     assert "warning: a chain of look-alikes" in text
 
 
