@@ -62,8 +62,10 @@ def predict_to_csv(
     merge: str = "mean",
     engine: str = "auto",
     progress: Progress | None = None,
-) -> Path:
+) -> Predictions:
     """Predict the folder ``images`` and write a CSV: id, predicted class (or classes, with ``|``), a probability a class.
+
+    Returns what :func:`predict_folder` returns.
 
     Args:
         run: a run of the workspace one stands in, or the path of a run folder or model file; None: the newest run here.
@@ -81,7 +83,7 @@ def predict_to_csv(
     columns = ["id", "predicted", *(f"p_{name}" for name in found.classes)]
     cells = zip(found.ids, labels, *found.probs.T.round(6).astype(str), strict=True)
     files.write_table(out, pd.DataFrame(list(cells), columns=columns))
-    return out
+    return found
 
 
 def _run_path(run: str | None) -> Path:

@@ -23,7 +23,7 @@ from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import Engine, EngineOptions, TorchEngine, choose_engine, make_engine, memory_errors
 from kaggle_kit.inference.inputs import choose_device, to_input
 from kaggle_kit.inference.tta import View, make_views, merge_views, to_probs
-from kaggle_kit.models import LoadedModel
+from kaggle_kit.models import LoadedModel, unwrap
 from kaggle_kit.tables import Classes, shown
 
 Probs: TypeAlias = npt.NDArray[np.float32]
@@ -117,7 +117,8 @@ def predict_model(
     Returns:
         The row numbers that the loader gave, (N,), and their probabilities (N, C) float32, both in its order.
     """
-    engine = TorchEngine(model, EngineOptions(device, precision))
+    # Without what training wraps around it: a compiled or autocast forward would differ from `kk predict` by rounding.
+    engine = TorchEngine(unwrap(model), EngineOptions(device, precision))
     views = make_views("none", spec.height, spec.width)
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []

@@ -60,8 +60,9 @@ def test_folds_are_found_in_order_of_number(tmp_path):
 
 def test_a_csv_with_the_newest_run_or_a_named_one(world, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(world.workspace.root)
-    written = predict_to_csv(folder, tmp_path / "out.csv", engine="torch")
-    frame = pd.read_csv(written, dtype=str)
+    found = predict_to_csv(folder, tmp_path / "out.csv", engine="torch")
+    frame = pd.read_csv(tmp_path / "out.csv", dtype=str)
+    assert frame["id"].tolist() == list(found.ids)
     assert list(frame.columns) == ["id", "predicted", *(f"p_{name}" for name in CLASSES)]
     assert CLASSES.top(frame[[f"p_{name}" for name in CLASSES]].astype(float)) == frame["predicted"].tolist()
     for name in ("r", str(world.fold(0)), str(world.fold(0) / runs.MODEL)):

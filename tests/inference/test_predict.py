@@ -44,6 +44,16 @@ def test_a_live_model_in_validation_gives_what_its_file_gives(rows, tmp_path):
     assert np.array_equal(live, predict_rows([loaded], rows, compute=COMPUTE)[0])
 
 
+def test_validation_is_not_rounded_by_what_training_wraps_around_the_model(rows, tmp_path):
+    from lightning_fabric import Fabric
+
+    loaded = save_fresh(tmp_path / "m.safetensors")
+    wrapped = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed").setup(loaded.model)
+    batches = eval_batches(rows, loaded.spec, batch_size=4, workers=0)
+    _, live = predict_model(wrapped, batches, loaded.spec, loaded.task, device=torch.device("cpu"))
+    assert np.array_equal(live, predict_rows([loaded], rows, compute=COMPUTE)[0])
+
+
 def test_models_side_by_side_give_what_each_gives_alone(rows, tmp_path):
     models = [
         save_fresh(tmp_path / "a.safetensors", seed=1),
