@@ -1,0 +1,31 @@
+"""Training: ``train_run`` trains the folds of a run, ``train_fold`` one of them."""
+
+from kaggle_kit.training.fold import FoldResult, train_fold
+from kaggle_kit.training.history import EpochRow
+from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.prepare import default_run_name, parse_folds, prepare_run
+from kaggle_kit.training.reporter import BarReporter, LogReporter, Reporter, make_reporter
+from kaggle_kit.training.run import STRATEGIES, Outcome, train_jobs, train_run
+from kaggle_kit.training.stopping import Stop, StopRequested
+from kaggle_kit.training.summary import RunSummary
+
+__all__ = [
+    "STRATEGIES",
+    "BarReporter",
+    "EpochRow",
+    "FoldJob",
+    "FoldResult",
+    "LogReporter",
+    "Outcome",
+    "Reporter",
+    "RunSummary",
+    "Stop",
+    "StopRequested",
+    "default_run_name",
+    "make_reporter",
+    "parse_folds",
+    "prepare_run",
+    "train_fold",
+    "train_jobs",
+    "train_run",
+]

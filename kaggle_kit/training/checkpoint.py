@@ -22,7 +22,7 @@ from torch import Tensor
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, MissingFileError, StorageError
-from kaggle_kit.runs import LAST
+from kaggle_kit.runs import BEST, LAST
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a fold that is finished."""
-    for name in (f"next-{LAST}", LAST, PREVIOUS):
+    for name in (f"next-{LAST}", LAST, PREVIOUS, BEST):
         (folder / name).unlink(missing_ok=True)
 
 

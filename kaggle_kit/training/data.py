@@ -1,0 +1,108 @@
+"""The images and labels of a fold, as the loop wants them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.images.dataset import ImageDataset, source_for
+from kaggle_kit.images.loaders import EvalLoader, TrainLoader
+from kaggle_kit.images.samplers import make_sampler
+from kaggle_kit.images.transforms import ImageSpec, train_transform
+from kaggle_kit.inference.predict import predict_model
+from kaggle_kit.metrics import get_metric
+from kaggle_kit.training.devices import precision_of
+from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.loop import FoldData
+from kaggle_kit.training.state import derive_seed
+from kaggle_kit.training.stopping import Stop
+
+Probs = npt.NDArray[np.float32]
+_ROWS, _PIXELS = 2, 3  # purposes of seeds; the model's is another
+
+
+@contextlib.contextmanager
+def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop) -> Iterator[FoldData]:
+    """Loaders of the fold; their processes end with the context.
+
+    Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
+    share of the validation rows.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly, or a setting is wrong.
+    """
+    config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
+    if config.batch_size % processes:
+        raise ConfigError(f"batch_size must be a multiple of devices ({processes}), got {config.batch_size}.")
+    rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
+    source = job.source or source_for(spec)
+    dataset = ImageDataset([path for _, path in rows], train_transform(spec, job.config.augment), source=source, targets=truth)
+    row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
+    train = TrainLoader(
+        dataset,
+        make_sampler(config.sampler, truth, seed=row_seed, samples_per_epoch=config.samples_per_epoch),
+        batch_size=config.batch_size // processes,
+        seed=pixel_seed,
+        workers=config.workers,
+        rank=rank,
+        world_size=processes,
+    )
+    share = job.files_of(job.valid_rows[rank::processes])
+    valid = EvalLoader(share, spec, batch_size=job.eval_batch_size, workers=config.workers, source=source)
+    with train, valid:
+        yield FoldData(
+            fold=job.fold,
+            loader=train,
+            ids=[row_id for row_id, _ in rows],
+            spec=spec,
+            n_classes=len(job.folds.classes),
+            predict=_validator(job, spec, valid, fabric, stop),
+            truth=job.folds.truth(job.valid_rows),
+            metric=get_metric(job.competition.metric),
+        )
+
+
+def _validator(job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric, stop: Stop) -> Callable[[nn.Module], Probs]:
+    """A function from a model to the probabilities (N, C) of all validation rows, the same in every process."""
+    alone = fabric.world_size == 1
+
+    def may_go_on(_: int) -> None:
+        if alone:  # several processes stop together, at the next update
+            stop.check()
+
+    def predict(model: nn.Module) -> Probs:
+        places, found = predict_model(
+            *(model, valid, spec, job.competition.task),
+            device=fabric.device,
+            precision=precision_of(fabric),
+            on_batch=may_go_on,
+        )
+        probs: Probs = np.full((len(job.valid_rows), len(job.folds.classes)), np.nan, dtype=np.float32)
+        if alone:
+            probs[places] = found
+        else:
+            _gather(fabric, places * fabric.world_size + fabric.global_rank, found, probs)
+        return probs
+
+    return predict
+
+
+def _gather(fabric: Fabric, places: npt.NDArray[np.int64], found: Probs, probs: Probs) -> None:
+    """Fill ``probs`` (N, C) from the rows that each process found; shares are padded to one length for the exchange."""
+    longest = -(-len(probs) // fabric.world_size)
+    padded = torch.full((longest, probs.shape[1] + 1), -1.0, dtype=torch.float64, device=fabric.device)
+    mine = np.concatenate([places[:, None].astype(np.float64), found.reshape(len(places), probs.shape[1])], axis=1)
+    padded[: len(places)] = torch.from_numpy(mine).to(fabric.device)
+    everything = fabric.all_gather(padded)
+    if not isinstance(everything, torch.Tensor):
+        raise TypeError(f"expected a tensor from all_gather, got {type(everything).__name__}.")
+    together = everything.reshape(-1, padded.shape[1]).cpu().numpy()  # (processes * longest, 1 + C)
+    together = together[together[:, 0] >= 0]
+    probs[together[:, 0].astype(np.int64)] = together[:, 1:]

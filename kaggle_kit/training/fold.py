@@ -1,0 +1,184 @@
+"""Training one fold: model, data, learner, loop, outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from kaggle_kit import files, runs
+from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.predict import Compute, predict_rows
+from kaggle_kit.metrics import get_metric
+from kaggle_kit.models import load_model, model_name, save_model
+from kaggle_kit.tables import Predictions
+from kaggle_kit.training.checkpoint import remove_checkpoints
+from kaggle_kit.training.data import make_data
+from kaggle_kit.training.devices import device_name, make_fabric, precision_of
+from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.learner import make_learner, make_model
+from kaggle_kit.training.loop import fit
+from kaggle_kit.training.pulse import OnEpoch, Watch
+from kaggle_kit.training.record import Events, FoldRecord
+from kaggle_kit.training.reporter import LogReporter, Reporter
+from kaggle_kit.training.state import Learner, LoopState, load_best, new_state, restore_state
+from kaggle_kit.training.stopping import Stop
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold: the content of ``fold.json``."""
+
+    fold: int
+    record: dict[str, Any]
+
+    @property
+    def score(self) -> float:
+        """The competition's metric on the fold's out-of-fold rows; NaN where it is not defined on them."""
+        score = self.record.get("score")
+        return float("nan") if score is None else float(score)
+
+
+def train_fold(
+    job: FoldJob,
+    *,
+    fabric: Fabric | None = None,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> FoldResult:
+    """Train one fold, from its last checkpoint if there is one, and write its files.
+
+    The folder gets ``model.safetensors``, ``oof.parquet``, ``history.csv``, TensorBoard events and ``fold.json``; meanwhile
+    ``last.ckpt`` and ``best.ckpt``, which go when the fold is finished. The caller's random state is left as it was.
+
+    Args:
+        fabric: launched; by default made from the configuration.
+        on_epoch: called with fold and row after each validation; what it raises ends the fold, whose checkpoint is kept.
+
+    Raises:
+        StopRequested: ``stop`` asked for it; the checkpoint is written.
+        TrainingError, DeviceMemoryError: training cannot go on; ``fold.json`` says why.
+        ConfigError, WeightsError, ImageError, StorageError: see the parts.
+    """
+    fabric = fabric or make_fabric(job.config.hardware)
+    watch = Watch(job.fold, job.folder, job.inputs, reporter or LogReporter(), stop or Stop(), on_epoch=on_epoch)
+    record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
+    with _random_state_kept(fabric), record.follow():
+        model, spec = make_model(job)
+        with make_data(job, spec, fabric, watch.stop) as data:
+            learner = make_learner(job, model, data, fabric)
+            state = begin(job, learner, watch)
+            with Events(job.folder, data.metric.name, epochs=len(state.history), writes=record.writes) as events:
+                watch.on_row += [record.take, events.take]
+                fit(learner, data, job.config, state, watch)
+        write_outputs(job, learner, state, spec, watch, record)
+    return FoldResult(job.fold, record.values)
+
+
+def begin(job: FoldJob, learner: Learner, watch: Watch) -> LoopState:
+    """The state to train from: that of the last good checkpoint, or a new one; says which."""
+    state = new_state(learner.fabric.device)
+    resumed = restore_state(job.folder, learner, state, job.inputs)
+    if learner.fabric.is_global_zero:
+        rows = f"{len(job.train_rows):,} images to train on, {len(job.valid_rows):,} to validate on"
+        device = f"{device_name(learner.fabric)}, {precision_of(learner.fabric)}"
+        place = f"; going on from epoch {state.epoch}, batch {state.batch + 1}" if resumed else ""
+        watch.reporter.fold_start(job.fold, f"{model_name(learner.plain)}: {rows}; {device}{place}")
+    return state
+
+
+def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageSpec, watch: Watch, record: FoldRecord) -> None:
+    """The kept weights, out-of-fold probabilities from that very file, and the record; then the checkpoints go.
+
+    The first process does it, the others wait.
+
+    Raises:
+        StopRequested: there was no time left; the next call does it.
+    """
+    if learner.fabric.is_global_zero:
+        origin = {**job.about(), "epoch": _keep(job, learner, state), "weights": job.weights.fingerprint}
+        # Without the hardware, which does not shape the result: the same training gives the same bytes anywhere.
+        config = job.config.model_dump(mode="json", exclude={"hardware"})
+        fingerprint = save_model(
+            job.folder / runs.MODEL,
+            learner.evaluated,
+            classes=job.folds.classes,
+            spec=spec,
+            task=job.competition.task,
+            meta={**origin, "config": config},
+        )
+        oof = _predict_oof(job, learner.fabric, {**origin, "model_fingerprint": fingerprint}, watch.stop)
+        oof.write(job.folder / runs.OOF)
+        metric = get_metric(job.competition.metric)
+        score = metric(job.folds.truth(job.valid_rows), oof.probs)
+        record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=origin["epoch"], **_facts(job, learner, state))
+        remove_checkpoints(job.folder)
+        watch.reporter.fold_end(job.fold, f"finished: {metric.name} {score:.4f} with the weights of epoch {origin['epoch']}")
+    learner.fabric.barrier()
+
+
+def _keep(job: FoldJob, learner: Learner, state: LoopState) -> int:
+    """Put the weights to keep into ``learner.evaluated``; returns their epoch."""
+    last = state.history[-1].epoch
+    if job.config.keep == "last" or state.best_epoch in (0, last):
+        return last
+    try:
+        return load_best(job.folder, learner.evaluated)
+    except (MissingFileError, DataError) as error:
+        logger.warning("%s Keeping the weights of the last epoch instead.", error)
+        return last
+
+
+def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop) -> Predictions:
+    """Every validation row once, predicted as `kk predict` does."""
+    compute = Compute(
+        batch_size=job.eval_batch_size,
+        workers=job.config.data.workers,
+        device=str(fabric.device),
+        precision=precision_of(fabric),
+        engine=job.config.hardware.engine,
+        cache_dir=job.workspace.cache_dir,
+        source=job.source,
+    )
+    rows = job.files_of(job.valid_rows)
+    model = load_model(job.folder / runs.MODEL)
+    probs = predict_rows([model], rows, compute=compute, progress=lambda _done, _all: stop.check())[0]  # (N, C)
+    meta = {**origin, "kind": "oof", "views": "none", "merge": "mean", "versions": files.versions()}
+    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta)
+
+
+def _facts(job: FoldJob, learner: Learner, state: LoopState) -> dict[str, Any]:
+    """What a table of runs wants to know."""
+    trained = [row for row in state.history if row.epoch > 0]
+    seconds = sum(row.seconds for row in trained)
+    images = sum(row.images_per_second * row.seconds for row in trained)
+    return {
+        "model": model_name(learner.plain),
+        "parameters": sum(parameter.numel() for parameter in learner.plain.parameters()),
+        "epochs": len(trained),
+        "images_per_second": round(images / seconds, 2) if seconds else None,
+        "n_train": len(job.train_rows),
+        "n_valid": len(job.valid_rows),
+        "left_out": list(job.left_out),
+        "device": device_name(learner.fabric),
+        "precision": precision_of(learner.fabric),
+        "weights": job.weights.text,
+        "versions": files.versions(),
+    }
+
+
+@contextlib.contextmanager
+def _random_state_kept(fabric: Fabric) -> Iterator[None]:
+    """Give torch's global random state back afterwards, so that nothing leaks into the next fold or the caller."""
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield

@@ -1,0 +1,93 @@
+"""What happened in each epoch: the rows of ``history.csv``, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kaggle_kit import files
+from kaggle_kit.config import EarlyStoppingConfig
+from kaggle_kit.metrics import Metric
+
+TIMINGS = ("seconds", "images_per_second")
+"""The columns of ``history.csv`` that differ between two equal runs."""
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch.
+
+    Attributes:
+        epoch: 0 is the untrained model, which has no training loss.
+        train_loss: mean over the epoch's images, of mixed and augmented batches in training mode.
+        valid_loss: mean negative log likelihood of the validation rows.
+        score: the competition's metric on the validation rows; NaN where it is not defined.
+        lr: learning rate of the backbone in the last update.
+        seconds: of training, without validation and without the time that a stopped run lay still.
+        images_per_second: of training.
+    """
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    score: float
+    lr: float
+    seconds: float
+    images_per_second: float
+
+    def to_list(self) -> list[float]:
+        """Plain numbers, for a checkpoint."""
+        return list(astuple(self))
+
+    @classmethod
+    def from_list(cls, values: Sequence[float]) -> EpochRow:
+        """The opposite of :meth:`to_list`."""
+        return cls(int(values[0]), *values[1:])
+
+    def values(self, metric: str) -> dict[str, Any]:
+        """The row under the names of ``history.csv``, the score under the metric's name."""
+        return {metric if name == "score" else name: value for name, value in asdict(self).items()}
+
+
+def write_history(path: Path, rows: Sequence[EpochRow], metric: str) -> None:
+    """Write ``history.csv``; equal runs give equal bytes but for the columns of ``TIMINGS``."""
+    columns = [metric if field.name == "score" else field.name for field in fields(EpochRow)]
+    files.write_table(path, pd.DataFrame([row.values(metric) for row in rows], columns=columns))
+
+
+def stale_epochs(rows: Sequence[EpochRow], metric: Metric, min_delta: float) -> int:
+    """Trained epochs since the score last improved by more than ``min_delta``."""
+    best, since = math.nan, 0
+    for row in rows:
+        if row.epoch == 0:
+            continue
+        bar = best + min_delta if metric.greater_is_better else best - min_delta
+        if metric.better(row.score, bar):
+            best, since = row.score, 0
+        else:
+            since += 1
+    return since
+
+
+def should_stop(rows: Sequence[EpochRow], metric: Metric, config: EarlyStoppingConfig) -> bool:
+    """Whether early stopping ends the training here. It looks at nothing but the history, so a resumed run agrees."""
+    return config.patience > 0 and stale_epochs(rows, metric, config.min_delta) >= config.patience
+
+
+def describe(row: EpochRow, metric: str, *, epochs: int, best: bool) -> str:
+    """One line of text."""
+    untrained = row.epoch == 0
+    parts = [
+        f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}",
+        "untrained        " if untrained else f"train loss {row.train_loss:.4f}",
+        f"valid loss {row.valid_loss:.4f}",
+        f"{metric} {row.score:.4f}{'*' if best else ' '}",
+    ]
+    if not untrained:
+        parts += [f"lr {row.lr:.2e}", f"{row.images_per_second:.1f} img/s", f"{row.seconds:.0f} s"]
+    return "  ".join(parts).rstrip()

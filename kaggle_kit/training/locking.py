@@ -1,0 +1,94 @@
+"""One process per run: a lock that the operating system frees when its holder dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from kaggle_kit import files
+from kaggle_kit.errors import LockedError
+
+logger = logging.getLogger(__name__)
+
+LOCK, OWNER = ".lock", ".lock.json"
+PATIENCE = 30.0
+"""Seconds that the loader processes of a killed run are given to notice and to let go of the lock they inherited."""
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path, *, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock of a run's folder while inside.
+
+    Raises:
+        LockedError: a live process holds it; names its id, host and start.
+        StorageError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            lock.acquire(timeout=0.2)
+            break
+        except Timeout:
+            owner = _read_owner(folder)
+            if _may_live(owner) or time.monotonic() > deadline:
+                raise LockedError(
+                    f"run {folder.name!r} is in use by {_describe(owner)}. Wait for it, stop it, or train under another "
+                    "name with --run NAME."
+                ) from None
+    try:
+        me = psutil.Process()
+        files.write_json(
+            folder / OWNER, {"pid": me.pid, "host": socket.gethostname(), "started": me.create_time(), "user": _user()}
+        )
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / OWNER).unlink()
+        lock.release()
+
+
+def _read_owner(folder: Path) -> dict[str, Any]:
+    try:
+        owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _may_live(owner: dict[str, Any]) -> bool:
+    """Whether the holder is alive; a holder that is unknown, or on another host, is taken to be."""
+    if not owner or owner.get("host") != socket.gethostname():
+        return True
+    try:
+        process = psutil.Process(int(owner["pid"]))
+        # A zombie is dead, and process ids are used again.
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(owner["started"])) < 2)
+    except (psutil.Error, KeyError, ValueError):
+        return False
+
+
+def _describe(owner: dict[str, Any]) -> str:
+    if not owner:
+        return "another process"
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(owner.get("started", 0))))
+    return f"process {owner.get('pid')} of {owner.get('user')} on {owner.get('host')}, started {started}"
+
+
+def _user() -> str:
+    # A container may run under an id that has no name.
+    try:
+        return str(psutil.Process().username())
+    except (psutil.Error, KeyError):
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"

@@ -1,0 +1,158 @@
+"""Before a run is trained: its name, its folds, its record, its weights and its images."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from kaggle_kit import files, runs
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import RunConfig, build_run_config
+from kaggle_kit.errors import ConfigError, FoldError
+from kaggle_kit.images.dataset import PixelSource
+from kaggle_kit.models import find_weights
+from kaggle_kit.tables import Classes, FoldTable
+from kaggle_kit.training.job import FoldJob, paths_of
+from kaggle_kit.training.readable import unreadable_images
+from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_SHOWN = 12
+
+
+def default_run_name(config: RunConfig) -> str:
+    """The model's name and a few digits of the configuration's fingerprint: another configuration is another run."""
+    model = re.sub(r"[^\w.-]+", "-", config.model.name).strip("-.") or "run"
+    return f"{model}-{config.fingerprint[:6]}"
+
+
+def parse_folds(text: str, n_splits: int) -> list[int]:
+    """``all``, ``0``, ``0,2`` or ``0-3`` as fold numbers, in ascending order.
+
+    Raises:
+        ConfigError: the text is something else, or there is no such fold.
+    """
+    if text.strip() == "all":
+        return list(range(n_splits))
+    numbers: set[int] = set()
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise ConfigError(f"folds must be written as all, 0, 0,2 or 0-3, got {text!r}.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise ConfigError(f"a range of folds must ascend, got {part.strip()!r}.")
+        numbers.update(range(first, last + 1))
+    return checked_folds(sorted(numbers), n_splits)
+
+
+def checked_folds(numbers: Sequence[int], n_splits: int) -> list[int]:
+    """The same numbers, when the fold table has them.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    wrong = [number for number in numbers if not 0 <= number < n_splits]
+    if wrong or not numbers:
+        raise ConfigError(f"folds must lie in 0..{n_splits - 1}, got {', '.join(map(str, wrong)) or 'none'}.")
+    return list(numbers)
+
+
+def prepare_run(
+    workspace: Workspace,
+    config: RunConfig,
+    competition: Competition,
+    folds: FoldTable,
+    *,
+    run: str,
+    fold_list: Sequence[int],
+    restart: bool = False,
+    source: PixelSource | None = None,
+) -> list[FoldJob]:
+    """Write ``run.json`` and return the jobs of ``fold_list``. The caller holds the run's lock.
+
+    Raises:
+        ConfigError: the run was begun with another configuration; names the entries.
+        WeightsError: the pretrained weights were not found.
+        ImageError: training images cannot be read, and ``data.bad_images`` is "stop"; lists them.
+        ClassMappingError, FoldError: the fold table is of other data.
+    """
+    competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
+    if folds.multilabel != competition.multilabel:
+        raise FoldError(f"the fold table is not for task {competition.task!r}. Run `kk folds` again.")
+    if restart:
+        _throw_away(workspace, run)
+    write_record(workspace, config, competition, folds, run)
+    weights = find_weights(config.model.name, config.model.pretrained)
+    logger.info("%s", weights.text)
+    rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
+    left_out = unreadable_images(workspace, rows, bad_images=config.data.bad_images, workers=config.data.workers)
+    return [FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source) for fold in fold_list]
+
+
+def write_record(workspace: Workspace, config: RunConfig, competition: Competition, folds: FoldTable, run: str) -> None:
+    """Write ``run.json``, or make sure that the one that is there is of the same run; only its hardware may be new.
+
+    Raises:
+        ConfigError: configuration or folds differ; says in what, and what to do.
+    """
+    path = workspace.run_dir(run) / runs.RUN_RECORD
+    before = runs.read_run(workspace, run).record if path.exists() else {}
+    record: dict[str, Any] = {
+        "name": run,
+        "competition": competition.name,
+        "competition_fingerprint": competition.fingerprint,
+        "task": competition.task,
+        "metric": competition.metric,
+        "classes": list(competition.classes.names),
+        "classes_fingerprint": competition.classes.fingerprint,
+        "folds": config.folds,
+        "folds_fingerprint": folds.fingerprint,
+        "n_splits": folds.n_splits,
+        "config": config.model_dump(mode="json"),
+        "config_fingerprint": config.fingerprint,
+        "versions": files.versions(),
+        "created": before.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    if before:
+        _require_same(before, record, run)
+    files.write_json(path, record)
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
+    remedy = f"Train under another name with --run NAME, or throw away what run {run!r} has with --restart."
+    Classes(tuple(before["classes"])).require_same(Classes(tuple(now["classes"])), here=f"run {run}", there="kk.yaml")
+    if before.get("config_fingerprint") != now["config_fingerprint"]:
+        # Through the model, so that entries which a newer version added count with their defaults.
+        old = flat(build_run_config(before["config"], source=f"run {run}").model_dump(mode="json"))
+        new = flat(now["config"])
+        changed = [f"{key}: {old.get(key)!r} -> {new[key]!r}" for key in new if old.get(key) != new[key]]
+        more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise ConfigError(f"run {run!r} was begun with another configuration. {'; '.join(changed[:_SHOWN])}{more}. {remedy}")
+    for key in ("task", "metric", "folds_fingerprint"):
+        if before[key] != now[key]:
+            raise ConfigError(f"run {run!r} was begun with another {key}: {before[key]!r} -> {now[key]!r}. {remedy}")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def _throw_away(workspace: Workspace, run: str) -> None:
+    folder = workspace.run_dir(run)
+    for fold in folder.glob("fold*"):
+        shutil.rmtree(fold)
+    (folder / runs.RUN_RECORD).unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""Training a run: the chosen folds one after the other, finished ones skipped, unfinished ones continued."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lightning_fabric import Fabric
+
+from kaggle_kit import runs
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config
+from kaggle_kit.errors import DeviceMemoryError, TrainingError
+from kaggle_kit.folds import folds_for
+from kaggle_kit.registry import lookup
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.training.devices import make_fabric
+from kaggle_kit.training.fold import FoldResult, train_fold
+from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.locking import run_lock
+from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
+from kaggle_kit.training.pulse import OnEpoch
+from kaggle_kit.training.reporter import LogReporter, Reporter
+from kaggle_kit.training.stopping import Stop, StopRequested
+from kaggle_kit.training.summary import RunSummary, summarize
+from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+STRATEGIES: dict[str, Callable[..., FoldResult]] = {"finetune": train_fold}
+"""Name of ``run.strategy`` -> a function with the arguments of :func:`train_fold` that leaves the same files."""
+
+
+@dataclass
+class Outcome:
+    """What became of some folds: see :class:`RunSummary`."""
+
+    results: list[FoldResult] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+    stopped: str | None = None
+
+
+def train_run(
+    workspace: Workspace,
+    config: Config,
+    competition: Competition,
+    folds: FoldTable | None = None,
+    *,
+    run: str | None = None,
+    fold: str | Sequence[int] = "all",
+    restart: bool = False,
+    time_limit: float | None = None,
+    reporter: Reporter | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> RunSummary:
+    """Train the chosen folds of a run, into ``runs/<run>/fold<k>/``.
+
+    Folds that are finished and current are skipped, unfinished ones go on from their checkpoint. SIGTERM and the time limit
+    end the call cleanly: the summary says so, and the same call goes on. A fold whose training fails does not keep the others
+    from being trained.
+
+    Args:
+        folds: by default the table that ``config.run.folds`` names.
+        run: by default :func:`default_run_name`.
+        fold: "all", "0", "0,2" or "0-3", or numbers.
+        restart: throw away all that the run has trained so far.
+        time_limit: seconds.
+
+    Raises:
+        LockedError: another live process trains this run.
+        ConfigError: the run was begun with another configuration; names the entries.
+        TrainingError: folds have failed; says which and why, after the others were trained.
+        KeyboardInterrupt: Ctrl-C, after a clean stop.
+    """
+    stop = Stop(time_limit)
+    folds = folds or folds_for(workspace, competition, config.run.folds)
+    name = run or default_run_name(config.run)
+    numbers = parse_folds(fold, folds.n_splits) if isinstance(fold, str) else checked_folds(fold, folds.n_splits)
+    with run_lock(workspace.run_dir(name)), stop.on_signals():
+        jobs = prepare_run(workspace, config.run, competition, folds, run=name, fold_list=numbers, restart=restart)
+        outcome = train_jobs(jobs, reporter=reporter, stop=stop, on_epoch=on_epoch)
+    if stop.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed:
+        listed = "\n  ".join(f"fold {number}: {reason}" for number, reason in outcome.failed.items())
+        raise TrainingError(f"{len(outcome.failed)} of {len(numbers)} folds of run {name!r} failed:\n  {listed}")
+    return summarize(
+        *(workspace, folds, name, outcome.results), trained=outcome.trained, failed=outcome.failed, stopped=outcome.stopped
+    )
+
+
+def train_jobs(
+    jobs: Sequence[FoldJob],
+    *,
+    fabric: Fabric | None = None,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Train jobs that :func:`prepare_run` made, one after the other; a stop ends all of them. The caller holds the lock.
+
+    Raises:
+        DeviceMemoryError: the accelerator's memory is too small, as it would be for the next fold.
+    """
+    reporter, stop, outcome = reporter or LogReporter(), stop or Stop(), Outcome()
+    fabric = fabric or make_fabric(jobs[0].config.hardware)
+    train = lookup(STRATEGIES, jobs[0].config.strategy, "strategy")
+    for job in jobs:
+        done = finished(job)
+        if done is not None:
+            reporter.fold_end(job.fold, f"finished before: {job.competition.metric} {done.score:.4f}")
+            outcome.results.append(done)
+            continue
+        try:
+            stop.check()
+            outcome.results.append(train(job, fabric=fabric, reporter=reporter, stop=stop, on_epoch=on_epoch))
+            outcome.trained.append(job.fold)
+        except StopRequested as reason:
+            outcome.stopped = str(reason)
+            reporter.fold_end(job.fold, f"stopped: {reason}. The same command goes on from here")
+            break
+        except DeviceMemoryError:
+            raise
+        except TrainingError as error:
+            outcome.failed[job.fold] = str(error)
+            reporter.fold_end(job.fold, f"failed: {error}")
+    return outcome
+
+
+def finished(job: FoldJob) -> FoldResult | None:
+    """What an earlier call made of this job, if that is complete and current. What is of other inputs is removed."""
+    before = runs.read_fold(job.folder, job.fold)
+    if before.record.get("inputs_fingerprint", job.inputs) != job.inputs:
+        logger.warning("fold %d was trained from other images or weights; it is trained anew.", job.fold)
+        shutil.rmtree(job.folder)
+        return None
+    complete = before.finished and all((job.folder / name).is_file() for name in (runs.MODEL, runs.OOF))
+    return FoldResult(job.fold, before.record) if complete else None

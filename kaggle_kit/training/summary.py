@@ -1,0 +1,103 @@
+"""How a run came out: a row a fold, mean and spread, and the score over all out-of-fold rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kaggle_kit import runs
+from kaggle_kit.metrics import get_metric
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.training.fold import FoldResult
+from kaggle_kit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What training a run ended with.
+
+    Attributes:
+        results: the finished folds among those asked for, those that were finished before included.
+        trained: folds that this call finished.
+        failed: fold -> why it could not be trained.
+        stopped: why training ended early, or None.
+        oof_score: the metric over the out-of-fold rows of all finished folds of the run; NaN when there are none.
+        n_oof: their number.
+    """
+
+    run: str
+    path: Path
+    metric: str
+    results: tuple[FoldResult, ...]
+    trained: tuple[int, ...]
+    failed: Mapping[int, str]
+    stopped: str | None
+    oof_score: float
+    n_oof: int
+
+    @property
+    def scores(self) -> list[float]:
+        """Score of each result."""
+        return [result.score for result in self.results]
+
+    @property
+    def mean(self) -> float:
+        """Mean score over the folds; NaN when there are none."""
+        return float(np.mean(self.scores)) if self.scores else math.nan
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the score over the folds (N - 1); NaN for fewer than two."""
+        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else math.nan
+
+    def table(self) -> pd.DataFrame:
+        """A row a fold: fold, score under the metric's name, epoch, n_train, n_valid, seconds, img/s."""
+        facts = ("epoch", "n_train", "n_valid", "seconds")
+        rows = [
+            {
+                "fold": result.fold,
+                self.metric: result.score,
+                **{name: result.record.get(name) for name in facts},
+                "img/s": result.record.get("images_per_second"),
+            }
+            for result in self.results
+        ]
+        return pd.DataFrame(rows, columns=["fold", self.metric, *facts, "img/s"])
+
+    def describe(self) -> str:
+        """One line: mean, spread, and the score over all out-of-fold rows."""
+        if not self.results:
+            return f"run {self.run}: no fold is finished"
+        spread = "" if math.isnan(self.spread) else f" ± {self.spread:.4f}"
+        count = "1 fold" if len(self.results) == 1 else f"{len(self.results)} folds"
+        return (
+            f"run {self.run}: {self.metric} {self.mean:.4f}{spread} over {count}; "
+            f"{self.oof_score:.4f} over {self.n_oof:,} out-of-fold rows"
+        )
+
+
+def summarize(
+    workspace: Workspace,
+    folds: FoldTable,
+    run: str,
+    results: Sequence[FoldResult],
+    *,
+    trained: Sequence[int] = (),
+    failed: Mapping[int, str] | None = None,
+    stopped: str | None = None,
+) -> RunSummary:
+    """Gather what the folds left on disk."""
+    record = runs.read_run(workspace, run)
+    metric = get_metric(record.record["metric"])
+    score, n_oof = math.nan, 0
+    if any(fold.finished for fold in record.folds):
+        oof = runs.read_oof(record)
+        where = {row_id: row for row, row_id in enumerate(folds.ids)}
+        rows = np.array([where[row_id] for row_id in oof.ids], dtype=np.int64)
+        score, n_oof = metric(folds.truth(rows), oof.probs), len(oof)
+    return RunSummary(run, record.path, metric.name, tuple(results), tuple(trained), dict(failed or {}), stopped, score, n_oof)
