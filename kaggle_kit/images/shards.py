@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 META = "store.json"
 _AHEAD = 32  # images per thread; they keep busy while a full shard is synced to the disk
-_SHARD_BYTES = 64 * 1024**2  # what an interrupted build loses at most
+_SHARD_BYTES = 32 * 1024**2  # what an interrupted build loses at most, and what is synced at its end
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 
