@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from kaggle_kit import show
+from kaggle_kit.durations import parse_duration
 from kaggle_kit.errors import KaggleKitError
 
 if TYPE_CHECKING:
@@ -90,14 +93,15 @@ def train(
     restart: Annotated[bool, typer.Option("--restart", help="throw away what this run has trained so far")] = False,
 ) -> None:
     """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint."""
-    from kaggle_kit.training import train_run
+    from kaggle_kit.training import make_reporter, train_run
 
-    entries = [*(overrides or []), *show.given(strategy=strategy, precision=precision)]
-    workspace, config, competition = _open(entries, config_file)
-    summary = train_run(
-        workspace, config, competition, run=run, fold=fold, restart=restart, time_limit=show.seconds(time_limit), reporter=show.reporter()
+    workspace, config, competition = _open(_entries(overrides, {"strategy": strategy, "precision": precision}), config_file)
+    limit = parse_duration(time_limit) if time_limit else None
+    show.training(
+        train_run(
+            workspace, config, competition, run=run, fold=fold, restart=restart, time_limit=limit, reporter=make_reporter()
+        )
     )
-    show.training(summary)
 
 
 @app.command()
@@ -115,26 +119,33 @@ def predict(
     from kaggle_kit.inference import predict_runs, predict_to_csv
 
     if images is not None:
-        show.written(predict_to_csv(images, out, run=run, views=tta, merge=merge, engine=engine, progress=show.bar("predicting")))
+        found = predict_to_csv(images, out, run=run, views=tta, merge=merge, engine=engine, progress=show.bar("predicting"))
+        show.written(out, len(found))
         return
     workspace, _, competition = _open([])
-    options = {"views": tta, "merge": merge, "control": control, "oof": oof, "engine": engine}
-    show.predictions(predict_runs(workspace, competition, run=run, progress=show.bar("predicting"), **options))
+    options = {"run": run, "views": tta, "merge": merge, "control": control, "oof": oof, "engine": engine}
+    show.predictions(predict_runs(workspace, competition, progress=show.bar("predicting"), **options))
 
 
 @app.command()
 def blend(
     runs: Annotated[str, typer.Option(help="runs to blend, separated by commas; default: all")] = "",
-    method: Annotated[str, typer.Option(help="mean, gmean, power, rank, hill-climb, weights or stack")] = "mean",
+    method: Annotated[
+        str, typer.Option(help="mean, gmean, power, rank, weights, coordinate, hill-climb, pool or stack")
+    ] = "mean",
     name: Annotated[str, typer.Option(help="writes submissions/NAME.csv")] = "blend",
     seed: Annotated[int, typer.Option(help="of blenders that draw")] = 0,
+    tune_thresholds: Annotated[
+        bool, typer.Option("--tune-thresholds", help="multi-label: a threshold a class, out of fold")
+    ] = False,
 ) -> None:
     """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it."""
     from kaggle_kit.blend import blend as blend_runs
 
     workspace, config, competition = _open([])
     chosen = [part.strip() for part in runs.split(",") if part.strip()]
-    result = blend_runs(workspace, config, competition, runs=chosen, method=method, name=name, seed=seed)
+    thresholds = "tuned" if tune_thresholds else "config"
+    result = blend_runs(workspace, config, competition, runs=chosen, method=method, name=name, seed=seed, thresholds=thresholds)
     show.blend(result)
     raise typer.Exit(0 if result.report.passed else 1)
 
@@ -170,7 +181,15 @@ def demo(
     """The whole job on scikit-learn's handwritten digits: data, folds, training, views, blend, check, score."""
     from kaggle_kit.demo import run_demo
 
-    show.demo(run_demo(folder, force=force, say=show.line))
+    show.demo(run_demo(folder, force=force, execute=_execute))
+
+
+def _execute(arguments: Sequence[str]) -> None:
+    """Run one command of ``kk`` in this process, printed as it would be typed."""
+    show.line(f"\n$ kk {shlex.join(arguments)}")
+    code = app(list(arguments), standalone_mode=False)
+    if code:
+        raise typer.Exit(code)
 
 
 def _open(overrides: list[str], config_file: Path | None = None) -> tuple[Workspace, Config, Competition]:
@@ -182,6 +201,11 @@ def _open(overrides: list[str], config_file: Path | None = None) -> tuple[Worksp
     workspace = open_workspace()
     config = load_config(workspace.config_path, overrides, run_file=config_file)
     return workspace, config, load_competition(workspace, config.competition)
+
+
+def _entries(overrides: list[str] | None, options: dict[str, str | None]) -> list[str]:
+    """key=value entries from the command line, those of options last, so that an option wins."""
+    return [*(overrides or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -211,5 +235,8 @@ def main() -> None:
         if os.environ.get("KK_DEBUG"):
             raise
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
-        show.error(f"unexpected {type(error).__name__}: {error}\nThis is a defect of kaggle_kit. KK_DEBUG=1 kk … shows where; please report it.")
+        show.error(
+            f"unexpected {type(error).__name__}: {error}\n"
+            "This is a defect of kaggle_kit. KK_DEBUG=1 kk … shows where; please report it."
+        )
         sys.exit(1)

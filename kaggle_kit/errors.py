@@ -80,3 +80,17 @@ class DependencyError(KaggleKitError, ImportError):
     """An optional package is not installed; the message holds the install command."""
 
     exit_code = 2
+
+
+class RemoteError(KaggleKitError, ConnectionError):
+    """A server refused a request or could not be reached.
+
+    Args:
+        status: the HTTP status, or None when there was no answer.
+        maybe_done: whether the request may have been carried out all the same, so that it must not simply be sent again.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, maybe_done: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.maybe_done = maybe_done

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from kaggle_kit.blend import BlendResult
     from kaggle_kit.check import CheckReport
     from kaggle_kit.competition import Inference
+    from kaggle_kit.demo import DemoResult
     from kaggle_kit.inference import RunPrediction
     from kaggle_kit.tables import FoldTable
+    from kaggle_kit.training import RunSummary
 
 _PLAIN_WIDTH = 120
 _MAX_ROWS = 60
@@ -84,7 +86,7 @@ def table(frame: pd.DataFrame, *, title: str = "") -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}"  # noqa: PLR0124  NaN is no score
+        return "" if value != value else f"{value:.4f}"
     return str(value)
 
 
@@ -146,6 +148,16 @@ def folds(made: FoldTable, name: str) -> None:
     line(f"wrote folds/{name}.csv and folds/{name}.json. Next: kk train --fold all")
 
 
+def training(summary: RunSummary) -> None:
+    """The folds of a run with mean and spread; a run that was stopped says how to go on."""
+    if summary.results:
+        table(summary.table())
+    line(summary.describe())
+    if summary.stopped:
+        line(f"stopped early: {summary.stopped}. The checkpoint is kept; the same command goes on from there.")
+    line("Next: kk predict")
+
+
 def predictions(results: Sequence[RunPrediction]) -> None:
     """What ``kk predict`` wrote."""
     for result in results:
@@ -200,6 +212,13 @@ def report(result: CheckReport) -> None:
         shown.add_row(Text(check.name), Text(check.status, style=_STATUS_STYLES[check.status]), Text(evidence))
     console().print(shown)
     line(f"{result.path}: {'PASSED' if result.passed else 'FAILED'}")
+
+
+def demo(result: DemoResult) -> None:
+    """How the demo came out."""
+    steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in result.seconds.items())
+    line(f"\nThe submission scores {result.score:.4f} on the private answers: {result.submission}")
+    line(f"time: {steps}")
 
 
 def _numbers(values: Sequence[int]) -> str:

@@ -1,0 +1,119 @@
+"""The main job on an embedded competition: scikit-learn's 1,797 handwritten digits.
+
+The digits come with scikit-learn (Alpaydin & Kaynak 1998, UCI "Optical Recognition of Handwritten Digits"): real scans, 8x8
+pixels in 17 shades of grey. They are enlarged to 32x32 and written out as a competitor would find them: a folder per class, a
+test folder without labels and a sample submission. The answers stay outside the competition's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+
+from kaggle_kit import files
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.workspace import Workspace
+
+N_TEST = 360
+SIDE = 32
+STEPS: tuple[tuple[str, ...], ...] = (
+    ("init", "../data", "--name", "digits"),
+    ("folds",),
+    # A small ResNet from scratch: pretrained weights would need a network, and digits do not need them.
+    (
+        *("train", "--fold", "all", "model=resnet10t", "pretrained=false", "image_size=32", "epochs=10", "lr=3e-3"),
+        *("batch_size=64", "augment=shift", "data.crop_pct=1.0", "schedule.warmup_epochs=1"),
+    ),
+    ("predict", "--tta", "multiscale"),
+    ("blend",),
+    ("check", "submissions/blend.csv", "--answers", "../answers.csv"),
+)
+"""What is typed in the demo's workspace, without the leading ``kk``."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo ended with.
+
+    Attributes:
+        submission: the file that one would upload.
+        score: accuracy of the submission on the private answers.
+        seconds: wall-clock time of each step.
+    """
+
+    submission: Path
+    score: float
+    seconds: dict[str, float]
+
+
+def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], None]) -> DemoResult:
+    """Write the competition to ``folder``/data and do the whole job in ``folder``/work.
+
+    Args:
+        force: throw away a demo that is there already.
+        execute: runs one command of ``kk`` in the current folder; raises when it fails.
+
+    Raises:
+        ConfigError: ``folder`` holds something, and ``force`` is not set or it is no demo.
+    """
+    _clear(folder, force=force)
+    write_competition(folder / "data", folder / "answers.csv")
+    workspace = Workspace(folder / "work")
+    workspace.root.mkdir()
+    seconds: dict[str, float] = {}
+    with contextlib.chdir(workspace.root):
+        for step in STEPS:
+            start = perf_counter()
+            execute(step)
+            seconds[step[0]] = perf_counter() - start
+    return DemoResult(workspace.submission_path("blend"), _score(workspace, folder / "answers.csv"), seconds)
+
+
+def write_competition(folder: Path, answers: Path, *, seed: int = 0) -> None:
+    """Write the digits as a competition: ``folder``/{train/<digit>/*.png, test/*.png, sample_submission.csv}.
+
+    Args:
+        answers: where the private answers go, a CSV with the columns id and label.
+        seed: which digits become the test set.
+    """
+    import cv2
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits.images))
+    labels: dict[str, str] = {}
+    for position, index in enumerate(order):
+        pixels = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)  # (8, 8), from shades 0..16
+        image = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        name, label = f"digit_{position:04d}", str(digits.target[index])
+        path = folder / ("test" if position < N_TEST else f"train/{label}") / f"{name}.png"
+        if position < N_TEST:
+            labels[name] = label
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    files.write_table(folder / "sample_submission.csv", pd.DataFrame({"id": list(labels), "label": "0"}))
+    files.write_table(answers, pd.DataFrame({"id": list(labels), "label": list(labels.values())}))
+
+
+def _clear(folder: Path, *, force: bool) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    is_demo = {path.name for path in folder.iterdir()} <= {"data", "work", "answers.csv"}
+    if not (force and is_demo):
+        remedy = "Add --force to start anew" if is_demo else "It is no demo: choose another folder"
+        raise ConfigError(f"{folder} is not empty. {remedy}.")
+    shutil.rmtree(folder)
+
+
+def _score(workspace: Workspace, answers: Path) -> float:
+    """Share of the private answers that the submission has right, read here without the package's own readers."""
+    given = pd.read_csv(workspace.submission_path("blend"), dtype=str).set_index("id")["label"]
+    truth = pd.read_csv(answers, dtype=str).set_index("id")["label"]
+    return float((given.loc[truth.index] == truth).mean())
