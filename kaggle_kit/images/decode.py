@@ -38,7 +38,14 @@ Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 K = TypeVar("K", bound=Hashable)
 
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+# Large images and odd metadata are no news to the user. Set once: warnings.catch_warnings is not safe in threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 8: cv2.IMREAD_REDUCED_GRAYSCALE_8}
+"""The scale alone; a colour flag is added."""
+_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
+"""From OpenCV 4.11 on: the decoder writes RGB, which saves a pass over the image."""
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _UNDO: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
@@ -66,9 +73,15 @@ def decode_image(source: Path | bytes, *, min_size: tuple[int, int] | None = Non
     Raises:
         ImageError: the file is missing, empty, truncated or no image; the message names it and the reason.
     """
-    data, name = _read(source)
-    with _naming(name), _header(data) as (image, tell):
-        if _is_plain(image, data, tell):
+    return decode_bytes(*_read(source), min_size=min_size)
+
+
+def decode_bytes(data: bytes, name: str, *, min_size: tuple[int, int] | None = None) -> Pixels:
+    """:func:`decode_image` for the content of a file that was read already; errors call it ``name``."""
+    if not data:
+        raise ImageError(f"{name}: the file is empty (0 bytes).")
+    with _naming(name), _header(data) as (image, header_end):
+        if _is_plain(image, data, header_end):
             pixels = _decode_plain(image, data, min_size)
             if pixels is not None:
                 return pixels
@@ -128,14 +141,14 @@ def _reason(path: Path) -> str | None:
 
 def _read(source: Path | bytes) -> tuple[bytes, str]:
     if isinstance(source, bytes):
-        data, name = source, f"image of {len(source)} bytes"
-    else:
-        name = str(source)
-        with _naming(name):
-            data = Path(source).read_bytes()
-    if not data:
-        raise ImageError(f"{name}: the file is empty (0 bytes).")
-    return data, name
+        return source, f"image of {len(source)} bytes"
+    return read_file(source), str(source)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of an image file. Raises ImageError."""
+    with _naming(str(path)):
+        return Path(path).read_bytes()
 
 
 @contextlib.contextmanager
@@ -164,11 +177,9 @@ def _sentence(error: BaseException) -> str:
 @contextlib.contextmanager
 def _header(source: bytes | Path) -> Iterator[tuple[Image.Image, int]]:
     """Open with Pillow, which parses the header only; also yields where in the stream the header ended."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # large images, odd metadata
-        stream = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
-        with stream, Image.open(stream) as image:
-            yield image, stream.tell()
+    stream = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+    with stream, Image.open(stream) as image:
+        yield image, stream.tell()
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
@@ -220,14 +231,14 @@ def _decode_plain(image: Image.Image, data: bytes, min_size: tuple[int, int] | N
     if min_size is not None and image.format != "PNG":
         wanted_h, wanted_w = min_size[::-1] if orientation in _SIDEWAYS else min_size
         scale = max((s for s in (1, 2, 4, 8) if image.height // s >= wanted_h and image.width // s >= wanted_w), default=1)
-    flags = _REDUCED.get(scale, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = _REDUCED[scale] | (_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
     if decoded is None:
         return None
-    return _upright(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
+    return _upright(decoded if _RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
 
 
 def _decode_deep(image: Image.Image, data: bytes) -> Pixels:

@@ -9,12 +9,13 @@ no time to start.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -27,14 +28,15 @@ import numpy.typing as npt
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, ImageError
-from kaggle_kit.images.decode import Pixels, Progress, available_cpus, decode_image
+from kaggle_kit.images.decode import Pixels, Progress, available_cpus, decode_bytes, read_file
 from kaggle_kit.images.transforms import prepare
 from kaggle_kit.registry import lookup
 
 logger = logging.getLogger(__name__)
 
 META = "store.json"
-_AHEAD = 32  # images per thread; they keep busy while a full shard is synced to the disk
+_CHUNK = 4  # images that a thread takes at once: handing over one costs time as well
+_CHUNKS_AHEAD = 8  # per thread; they keep busy while a full shard is synced to the disk
 _SHARD_BYTES = 32 * 1024**2  # what an interrupted build loses at most, and what is synced at its end
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
@@ -55,11 +57,14 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How pixels become bytes and back. ``ratio``: about how many bytes one byte of pixels takes."""
+    """How pixels become bytes and back; ``decode`` is given the height and width as well."""
 
-    encode: Callable[[Pixels], bytes]
+    encode: Callable[[Pixels], bytes | memoryview]
     decode: Callable[[npt.NDArray[np.uint8], int, int], Pixels]
-    ratio: float
+
+
+def _raw_encode(image: Pixels) -> memoryview:
+    return np.ascontiguousarray(image).data.cast("B")  # no copy
 
 
 def _raw_decode(data: npt.NDArray[np.uint8], height: int, width: int) -> Pixels:
@@ -83,8 +88,8 @@ def _jpeg_decode(data: npt.NDArray[np.uint8], height: int, width: int) -> Pixels
 
 
 CODECS: dict[str, Codec] = {
-    "raw": Codec(lambda image: image.tobytes(), _raw_decode, 1.0),
-    "jpeg": Codec(_jpeg_encode, _jpeg_decode, 0.3),
+    "raw": Codec(_raw_encode, _raw_decode),
+    "jpeg": Codec(_jpeg_encode, _jpeg_decode),
 }
 
 
@@ -174,42 +179,56 @@ class _Prepared(NamedTuple):
     state: tuple[int, int]
     sha256: str
     size: tuple[int, int]
-    data: bytes
+    data: bytes | memoryview
+    crc: int
+
+
+class _Unreadable(NamedTuple):
+    path: Path
+    reason: str
 
 
 def _prepare_ahead(
-    recipe: Recipe, paths: Iterable[Path], reasons: dict[Path, str], workers: int, progress: Progress | None
+    recipe: Recipe, paths: Sequence[Path], reasons: dict[Path, str], workers: int, progress: Progress | None
 ) -> Generator[_Prepared, None, None]:
     """Images in order, decoded ahead by threads, but only a few, so that memory stays flat; unreadable ones go to
     ``reasons``."""
-    pending: deque[tuple[Path, Future[_Prepared]]] = deque()
-    waiting = deque(paths)
-    total = len(waiting)
+    waiting = deque(paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
+    pending: deque[Future[list[_Prepared | _Unreadable]]] = deque()
+    done = 0
     with ThreadPoolExecutor(workers) as pool:
         try:
             while pending or waiting:
-                while waiting and len(pending) < _AHEAD * workers:
-                    path = waiting.popleft()
-                    pending.append((path, pool.submit(_prepare_file, path, recipe)))
-                path, future = pending.popleft()
-                try:
-                    item = future.result()
-                except ImageError as error:
-                    reasons[path] = str(error)
-                    item = None
-                if progress is not None:
-                    progress(total - len(waiting) - len(pending), total)
-                if item is not None:
-                    yield item
+                while waiting and len(pending) < _CHUNKS_AHEAD * workers:
+                    pending.append(pool.submit(_prepare_files, waiting.popleft(), recipe))
+                for item in pending.popleft().result():
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(paths))
+                    if isinstance(item, _Unreadable):
+                        reasons[item.path] = item.reason
+                    else:
+                        yield item
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _prepare_files(paths: Sequence[Path], recipe: Recipe) -> list[_Prepared | _Unreadable]:
+    items: list[_Prepared | _Unreadable] = []
+    for path in paths:
+        try:
+            items.append(_prepare_file(path, recipe))
+        except ImageError as error:
+            items.append(_Unreadable(path, str(error)))
+    return items
+
+
 def _prepare_file(path: Path, recipe: Recipe) -> _Prepared:
-    state = file_state(path) or (-1, -1)  # no file: decode_image says so
-    image = prepare(decode_image(path, min_size=recipe.size), recipe.size)
+    state = file_state(path) or (-1, -1)  # no file: read_file says so
+    content = read_file(path)
+    image = prepare(decode_bytes(content, str(path), min_size=recipe.size), recipe.size)
     data = lookup(CODECS, recipe.codec, "codec").encode(image)
-    return _Prepared(path, state, files.file_fingerprint(path), image.shape[:2], data)
+    return _Prepared(path, state, hashlib.sha256(content).hexdigest(), image.shape[:2], data, zlib.crc32(data))
 
 
 def _write_shard(directory: Path, images: Iterator[_Prepared]) -> int:
@@ -220,7 +239,7 @@ def _write_shard(directory: Path, images: Iterator[_Prepared]) -> int:
     with files.atomic_path(path) as temporary, open(temporary, "wb") as handle:
         for item in images:
             handle.write(item.data)
-            where = (offset, len(item.data), *item.size, zlib.crc32(item.data))
+            where = (offset, len(item.data), *item.size, item.crc)
             entries.append(Entry(absolute(item.path), *item.state, item.sha256, *where))
             offset += len(item.data)
             if offset >= _SHARD_BYTES:
