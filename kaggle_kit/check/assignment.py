@@ -320,6 +320,7 @@ def _unproved(hot: Array, scores: Array, evidence: Array, classes: Classes, leve
     own = np.diag(means)
     gain = means + means.T - own[:, None] - own[None, :]  # of swapping i and j
     np.fill_diagonal(gain, -np.inf)
+    gain[:, ~hot.any(axis=0)] = -np.inf  # a class without rows is no rival that could be compared with
     rivals = gain.argmax(axis=1)
     return tuple(
         name

@@ -110,13 +110,15 @@ def read_answers(cells: Cells, form: SubmissionConfig, classes: Classes) -> Answ
     """Undo the form of a submission.
 
     Raises:
-        SubmissionError: a column is missing, a label is no class, or a cell is no number.
+        SubmissionError: a column is missing, a label is no class, or a cell is no finite number.
     """
     ids = tuple(cells.column(form.id_column))
     targets = target_columns(form, classes, cells.header)
     # A class may be called as the id column is; its column is the second of that name.
     columns = [cells.column(name, int(name == form.id_column)) for name in targets]
     values = lookup(READERS, form.form, "submission form")(columns, targets, form, classes)
+    if not np.isfinite(values).all():
+        raise SubmissionError(f"{int((~np.isfinite(values)).sum())} values are NaN or infinite.")
     return Answers(ids, values, form.form in ("probability", "positive"))
 
 

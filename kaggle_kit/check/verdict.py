@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from kaggle_kit import files
@@ -42,6 +42,7 @@ def check_submission(
     config: Config,
     competition: Competition | None = None,
     answers: Path | None = None,
+    only: Collection[str] = tuple(CHECKS),
 ) -> CheckReport:
     """Judge a submission by the files in the workspace, and write the verdict beside it as ``<name>.check.json``.
 
@@ -51,6 +52,7 @@ def check_submission(
     Args:
         competition: as loaded by the caller; by default it is loaded from the data where they are at hand.
         answers: a CSV with the true labels, to score the submission as Kaggle would.
+        only: entries of CHECKS to make, where there is evidence for no others.
 
     Raises:
         MissingFileError: there is no such submission, or no such answer file.
@@ -60,7 +62,7 @@ def check_submission(
         if file is not None and not file.is_file():
             raise MissingFileError(f"{file} does not exist." + (" Run `kk blend` first." if file == path else ""))
     case = Case(path, workspace, config, competition, answers)
-    checks = [check for name, function in CHECKS.items() for check in _run(name, function, case)]
+    checks = [check for name, function in CHECKS.items() if name in only for check in _run(name, function, case)]
     others = case.read - {path} - ({answers} if answers else set())
     report = CheckReport(
         path,

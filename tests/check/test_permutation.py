@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from conftest import Blended, with_probs
+
+from kaggle_kit import runs
+
+ROWS = {"n_train": 400, "n_test": 120, "n_classes": 5}
+
+
+@pytest.mark.parametrize("form", ["label", "labels", "probability", "positive"])
+def test_sound_columns_pass(blended: Callable[..., Blended], form: str) -> None:
+    options = {**ROWS, "n_classes": 2 if form == "positive" else 4}
+    lines = [check for check in blended(form=form, **options).check().checks if check.name.startswith("permutation")]
+    assert not [line for line in lines if line.status == "failed"]
+    assert lines[0].status == lines[-1].status == "passed"
+
+
+def test_a_wrong_class_list_in_training_is_spelt_out(blended: Callable[..., Blended]) -> None:
+    case = blended(**ROWS)
+    case.edit_all(lambda probs: probs[:, [0, 2, 1, 3, 4]], runs.OOF, runs.TEST, runs.CONTROL)
+    case.reblend()
+    line = case.line("permutation: blend")
+    assert line.status == "failed"
+    assert "column 'class 1' holds what is labelled 'class 2'" in line.evidence
+    assert "kk train" in line.remedy
+
+
+def test_one_run_of_two_is_named(blended: Callable[..., Blended]) -> None:
+    case = blended(**ROWS)
+    for fold in range(3):
+        case.edit(case.fold_file(runs.OOF, run="run1", fold=fold), lambda table: with_probs(table, table.probs[:, ::-1]))
+    line = case.line("permutation: runs")
+    assert line.status == "failed"
+    assert line.evidence.startswith("run1: ")
+
+
+def test_one_fold_is_named(blended: Callable[..., Blended]) -> None:
+    case = blended(**ROWS)
+    case.edit(case.fold_file(runs.OOF, fold=2), lambda table: with_probs(table, np.roll(table.probs, 1, axis=1)))
+    line = case.line("permutation: folds")
+    assert line.status == "failed"
+    assert line.evidence.startswith("run0 fold 2: ")
+
+
+def test_test_rows_of_one_fold_are_compared_with_the_other_models(blended: Callable[..., Blended]) -> None:
+    case = blended(**ROWS)
+    case.edit(case.fold_file(runs.TEST, fold=1), lambda table: with_probs(table, table.probs[:, ::-1]))
+    line = case.line("permutation: test rows")
+    assert line.status == "failed"
+    assert "run0 fold 1: column" in line.evidence
+
+
+def test_rows_of_strangers_agree_no_more_than_chance(blended: Callable[..., Blended]) -> None:
+    case = blended(**ROWS)
+    case.edit(case.fold_file(runs.TEST, fold=1), lambda table: with_probs(table, np.roll(table.probs, 1, axis=0)))
+    line = case.line("permutation: test rows")
+    assert line.status == "failed"
+    assert "run0 fold 1: agreement with the other models" in line.evidence
+
+
+def test_few_rows_are_inconclusive_with_the_numbers(blended: Callable[..., Blended]) -> None:
+    line = blended(n_train=30, n_classes=6, control=20).line("permutation: blend")
+    assert line.status == "inconclusive"
+    assert "30 rows prove 0 of 6 classes" in line.evidence
+
+
+def test_a_score_near_chance_is_inconclusive(blended: Callable[..., Blended]) -> None:
+    case = blended(**ROWS)
+    shuffled = np.random.default_rng(0).permutation(400)
+    case.edit(case.path.with_suffix(".oof.parquet"), lambda table: with_probs(table, table.probs[shuffled]))
+    line = case.line("permutation: blend")
+    assert line.status == "inconclusive"
+    assert "not distinguishable from chance" in line.evidence
+
+
+def test_a_single_model_has_nothing_to_be_compared_with(blended: Callable[..., Blended]) -> None:
+    assert blended(n_runs=1, scheme="holdout").line("permutation: test rows").status == "inconclusive"
+
+
+def test_confusable_classes_are_no_alarm(blended: Callable[..., Blended]) -> None:
+    assert blended(**ROWS, confusable=2, imbalance=1.0).check().passed
