@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-import ttach
 
+from kaggle_kit.errors import DependencyError
 from kaggle_kit.registry import lookup
+
+if TYPE_CHECKING:
+    import ttach
 
 View = Callable[[torch.Tensor], torch.Tensor]
 _CROP = 7 / 8
@@ -54,25 +58,38 @@ def _centre(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return F.pad(cut, padding, mode="reflect")
 
 
+def _ttach() -> Any:
+    """The package, when views are asked for: plain prediction goes without it.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        import ttach
+    except ImportError as error:
+        raise DependencyError("views need a package: pip install ttach==0.0.3; or predict with views none.") from error
+    return ttach
+
+
 def _rotations(height: int, width: int) -> ttach.Rotate90:
     """All quarter turns of a square; half a turn of another shape, which a quarter turn would change."""
-    return ttach.Rotate90([0, 90, 180, 270] if height == width else [0, 180])
+    return _ttach().Rotate90([0, 90, 180, 270] if height == width else [0, 180])
 
 
 def _crops(height: int, width: int) -> ttach.FiveCrops:
-    return ttach.FiveCrops(max(1, round(height * _CROP)), max(1, round(width * _CROP)))
+    return _ttach().FiveCrops(max(1, round(height * _CROP)), max(1, round(width * _CROP)))
 
 
 VIEWS: dict[str, ViewSet] = {
-    "none": ViewSet(lambda _h, _w: ttach.Compose([]), _keep),
-    "hflip": ViewSet(lambda _h, _w: ttach.Compose([ttach.HorizontalFlip()]), _keep),
-    "vflip": ViewSet(lambda _h, _w: ttach.Compose([ttach.VerticalFlip()]), _keep),
-    "flips": ViewSet(lambda _h, _w: ttach.Compose([ttach.HorizontalFlip(), ttach.VerticalFlip()]), _keep),
-    "rot90": ViewSet(lambda h, w: ttach.Compose([_rotations(h, w)]), _keep),
-    "d4": ViewSet(lambda h, w: ttach.Compose([ttach.HorizontalFlip(), _rotations(h, w)]), _keep),
-    "five-crop": ViewSet(lambda h, w: ttach.Compose([_crops(h, w)]), _resize),
-    "ten-crop": ViewSet(lambda h, w: ttach.Compose([ttach.HorizontalFlip(), _crops(h, w)]), _resize),
-    "multiscale": ViewSet(lambda _h, _w: ttach.Compose([ttach.Scale(_ZOOMS, "bilinear", False)]), _centre),
+    "none": ViewSet(lambda _h, _w: _ttach().Compose([]), _keep),
+    "hflip": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().HorizontalFlip()]), _keep),
+    "vflip": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().VerticalFlip()]), _keep),
+    "flips": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().HorizontalFlip(), _ttach().VerticalFlip()]), _keep),
+    "rot90": ViewSet(lambda h, w: _ttach().Compose([_rotations(h, w)]), _keep),
+    "d4": ViewSet(lambda h, w: _ttach().Compose([_ttach().HorizontalFlip(), _rotations(h, w)]), _keep),
+    "five-crop": ViewSet(lambda h, w: _ttach().Compose([_crops(h, w)]), _resize),
+    "ten-crop": ViewSet(lambda h, w: _ttach().Compose([_ttach().HorizontalFlip(), _crops(h, w)]), _resize),
+    "multiscale": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().Scale(_ZOOMS, "bilinear", False)]), _centre),
 }
 """none, flips and turns (d4: all 8 symmetries of a square); crops: corners and centre of 7/8 of the side, resized back;
 multiscale: 0.9, 1 and 1.1, cut or mirrored at the borders to the same size, so that models of a fixed size take them."""
@@ -83,8 +100,11 @@ def make_views(name: str, height: int, width: int) -> list[View]:
 
     Raises:
         ConfigError: there are no such views.
+        DependencyError: ttach is not installed.
     """
     view_set = lookup(VIEWS, name, "views")
+    if name == "none":
+        return [lambda images: images]
 
     def view_of(transformer: ttach.base.Transformer) -> View:
         def view(images: torch.Tensor) -> torch.Tensor:
