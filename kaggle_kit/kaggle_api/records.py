@@ -1,0 +1,120 @@
+"""What Kaggle said of a submission, kept in its own record under the key "kaggle"; and the table of all submissions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kaggle_kit import files
+from kaggle_kit.check.report import record_path as check_record_path
+from kaggle_kit.errors import DataError
+from kaggle_kit.workspace import Workspace
+
+KEY = "kaggle"
+COLUMNS = (
+    "submission",
+    "method",
+    "metric",
+    "in_sample",
+    "cross_fitted",
+    "public_score",
+    "private_score",
+    "status",
+    "date",
+    "message",
+)
+
+
+def read_entry(submission: Path) -> dict[str, Any]:
+    """What the record of ``submission`` holds of Kaggle; empty when it was never submitted or has no record."""
+    path = submission.with_suffix(".json")
+    if not path.exists():
+        return {}
+    entry = files.read_json(path, made_by="kk blend").get(KEY, {})
+    return entry if isinstance(entry, dict) else {}
+
+
+def write_entry(submission: Path, entry: dict[str, Any]) -> None:
+    """Put ``entry`` into the record in place of an earlier one; whatever else the record holds stays.
+
+    A check rests on this record among other files. What Kaggle said does not touch the verdict, so the check's fingerprint of
+    the record moves along, provided that it was current.
+    """
+    path = submission.with_suffix(".json")
+    record = files.read_json(path, made_by="kk blend") if path.exists() else {}
+    before = files.file_fingerprint(path) if path.exists() else ""
+    files.write_json(path, {**record, KEY: entry})
+    verdict_path = check_record_path(submission)
+    if not before or not verdict_path.exists():
+        return
+    verdict = files.read_json(verdict_path, made_by=f"kk check {submission}")
+    rests_on = verdict.get("files", {})
+    names = [name for name, sha256 in rests_on.items() if Path(name).name == path.name and sha256 == before]
+    if names:
+        moved = dict.fromkeys(names, files.file_fingerprint(path))
+        files.write_json(verdict_path, {**verdict, "files": {**rests_on, **moved}})
+
+
+def submissions_table(workspace: Workspace) -> pd.DataFrame:
+    """One row a submission, oldest first: the out-of-fold score beside what Kaggle gave.
+
+    ``cross_fitted`` is the score on rows that the blend's weights were not fitted on; scores that are not there are NaN.
+    ``frame.attrs["rank_correlation"]`` is that of ``cross_fitted`` and ``public_score``, and ``frame.attrs["n"]`` their number.
+
+    Raises:
+        DataError: a record is damaged.
+    """
+    rows = []
+    for path in sorted((workspace.root / "submissions").glob("*.csv")):
+        record_file = path.with_suffix(".json")
+        if not record_file.is_file():
+            continue
+        record = files.read_json(record_file, made_by="kk blend")
+        rows.append((str(record.get("created", "")), _row(path.stem, record)))
+    frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])], columns=list(COLUMNS))
+    frame.attrs["rank_correlation"], frame.attrs["n"] = rank_correlation(frame)
+    return frame
+
+
+def _row(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    scores, entry = record.get("scores") or {}, record.get(KEY) or {}
+    if not isinstance(scores, dict) or not isinstance(entry, dict):
+        raise DataError(f"submissions/{name}.json: scores and {KEY} should be objects. Run `kk blend --name {name}` again.")
+    return {
+        "submission": name,
+        "method": record.get("method", ""),
+        "metric": scores.get("metric", ""),
+        "in_sample": _number(scores.get("in_sample")),
+        "cross_fitted": _number(scores.get("cross_fitted")),
+        "public_score": _number(entry.get("public_score")),
+        "private_score": _number(entry.get("private_score")),
+        "status": entry.get("status", "not submitted"),
+        "date": entry.get("date", ""),
+        "message": entry.get("message", ""),
+    }
+
+
+def rank_correlation(frame: pd.DataFrame) -> tuple[float, int]:
+    """Spearman's rank correlation of ``cross_fitted`` and ``public_score``, and of how many submissions.
+
+    NaN for fewer than three submissions with both scores, or when one of the two never varies. Scores of different metrics
+    cannot be compared: submissions that were judged by another metric than the newest are left out.
+    """
+    both = frame.dropna(subset=["cross_fitted", "public_score"])
+    if len(both):
+        both = both[both["metric"] == both["metric"].iloc[-1]]
+    if len(both) < 3 or both["cross_fitted"].nunique() < 2 or both["public_score"].nunique() < 2:
+        return math.nan, len(both)
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(both["cross_fitted"], both["public_score"]).statistic), len(both)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

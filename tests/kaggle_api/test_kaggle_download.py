@@ -1,0 +1,254 @@
+"""Downloading: resumed, never joined from two versions, and unpacked without leaving the folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake_kaggle import FakeKaggle, Fault, Timed
+
+from kaggle_kit.errors import ConfigError, DataError, RemoteError, StorageError
+from kaggle_kit.kaggle_api import download
+from kaggle_kit.kaggle_api.archive import unpack
+
+CONTENT = {"train.csv": b"id,label\n1,cat\n", "train/cat/1.png": b"\x89PNG" * 40_000, "test/2.png": bytes(range(256)) * 400}
+
+
+def zipped(content: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def server(kaggle: FakeKaggle) -> FakeKaggle:
+    kaggle.archive = zipped(CONTENT)
+    return kaggle
+
+
+def test_fetches_and_unpacks(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    folder = download(
+        "digits", tmp_path / "data", progress=lambda done, total: seen.append((done, total)), patience=timed.patience
+    )
+    assert written(folder) == CONTENT
+    assert seen[-1] == (len(server.archive), len(server.archive))
+    assert {path.name for path in folder.iterdir()} == {"train.csv", "train", "test", ".kk-download.json"}
+
+
+def test_nothing_is_fetched_twice(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    folder = download("digits", tmp_path, patience=timed.patience)
+    (folder / "train.csv").write_text("edited")
+    seen: list[int] = []
+    download("digits", tmp_path, progress=lambda done, _: seen.append(done), patience=timed.patience)
+    assert seen == []
+    assert (folder / "train.csv").read_text() == "edited"
+    download("digits", tmp_path, resume=False, patience=timed.patience)
+    assert written(tmp_path / "train") == {"cat/1.png": CONTENT["train/cat/1.png"]}
+    assert (folder / "train.csv").read_bytes() == CONTENT["train.csv"]
+
+
+def test_goes_on_within_one_call(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    server.faults["GET"] = [Fault("half"), Fault("status", 503)]
+    folder = download("digits", tmp_path / "data", patience=timed.patience)
+    assert written(folder) == CONTENT
+    assert "GET 206" in server.calls
+
+
+def test_goes_on_in_the_next_call(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    server.faults["GET"] = [Fault("half"), *[Fault("drop")] * 20]
+    with pytest.raises(RemoteError, match="connection broke"):
+        download("digits", tmp_path / "data", patience=timed.patience)
+    here = (tmp_path / "data" / ".digits.kk-part").stat().st_size
+    assert 0 < here <= len(server.archive) // 2
+    server.faults["GET"], seen = [], []
+    download("digits", tmp_path / "data", progress=lambda done, _: seen.append(done), patience=timed.patience)
+    assert written(tmp_path / "data") == CONTENT
+    assert min(seen) > here
+
+
+@pytest.mark.parametrize("validators", [True, False])
+def test_two_versions_are_never_joined(server: FakeKaggle, timed: Timed, tmp_path: Path, validators: bool) -> None:
+    server.validators = validators
+    server.faults["GET"] = [Fault("half"), *[Fault("drop")] * 20]
+    with pytest.raises(RemoteError):
+        download("digits", tmp_path / "data", patience=timed.patience)
+    other = {name: data[::-1] for name, data in CONTENT.items()}  # of the same length
+    server.faults["GET"], server.archive = [], zipped(other)
+    assert written(download("digits", tmp_path / "data", patience=timed.patience)) == other
+
+
+def test_killed_between_fetching_and_unpacking(
+    server: FakeKaggle, timed: Timed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kaggle_kit.kaggle_api.downloading.unpack", killed)
+        with pytest.raises(KeyboardInterrupt):
+            download("digits", tmp_path / "data", patience=timed.patience)
+    seen: list[int] = []
+    download("digits", tmp_path / "data", progress=lambda done, _: seen.append(done), patience=timed.patience)
+    assert seen == []
+    assert written(tmp_path / "data") == CONTENT
+
+
+def test_a_changed_competition_is_fetched_anew(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    download("digits", tmp_path / "data", patience=timed.patience)
+    server.archive = zipped({**CONTENT, "new.csv": b"x\n"})
+    assert "new.csv" in written(download("digits", tmp_path / "data", patience=timed.patience))
+
+
+def test_a_single_file_keeps_its_name(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    server.archive, server.archive_name = b"id,label\n", "train.csv"
+    assert written(download("digits", tmp_path / "data", patience=timed.patience)) == {"train.csv": b"id,label\n"}
+
+
+def test_damaged_archive_is_deleted(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    good = server.archive
+    server.archive = good[:200] + b"\0" * 50 + good[250:]
+    with pytest.raises(DataError, match="damaged"):
+        download("digits", tmp_path / "data", patience=timed.patience)
+    server.archive = b"<html>sorry</html>"
+    with pytest.raises(DataError, match="damaged"):
+        download("digits", tmp_path / "data", patience=timed.patience)
+    server.archive = good
+    assert written(download("digits", tmp_path / "data", patience=timed.patience)) == CONTENT
+
+
+def test_rules_not_accepted(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    server.faults["DownloadDataFiles"] = [Fault("status", 403, "You must accept this competition's rules")]
+    with pytest.raises(RemoteError, match=r"not joined.*/digits/rules"):
+        download("digits", tmp_path / "data", patience=timed.patience)
+
+
+@pytest.mark.parametrize("slug", ["", "c/digits", "../up"])
+def test_slug_is_no_path(home: Path, tmp_path: Path, slug: str) -> None:
+    with pytest.raises(ConfigError, match="as in its address"):
+        download(slug, tmp_path)
+
+
+def test_no_room_for_the_archive(server: FakeKaggle, timed: Timed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StorageError, match="1,000 free"):
+        download("digits", tmp_path / "data", patience=timed.patience)
+
+
+# Unpacking by itself.
+
+
+def archive_of(tmp_path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def special(name: str, kind: int) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, (kind | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        ("../out.txt", "leaves the folder"),
+        ("a/../../out.txt", "leaves the folder"),
+        ("/tmp/out.txt", "absolute"),
+        ("C:/out.txt", "absolute"),
+        ("..\\out.txt", "leaves the folder"),
+        ("\\\\host\\out.txt", "absolute"),
+        ("a\\b.txt", "backslash"),
+        (special("link", stat.S_IFLNK), "symbolic link"),
+        (special("pipe", stat.S_IFIFO), "neither file nor folder"),
+    ],
+)
+def test_no_member_leaves_the_folder(tmp_path: Path, member: str | zipfile.ZipInfo, why: str) -> None:
+    archive = archive_of(tmp_path, ("good.txt", b"x"), (member, b"/etc/passwd"))
+    with pytest.raises(DataError, match=why):
+        unpack(archive, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []  # not even the good one
+    assert {path.name for path in tmp_path.iterdir()} == {"evil.zip", "data"}
+
+
+def test_a_link_in_the_folder_is_not_followed(tmp_path: Path) -> None:
+    outside, data = tmp_path / "outside", tmp_path / "data"
+    outside.mkdir()
+    data.mkdir()
+    (data / "train").symlink_to(outside)
+    with pytest.raises(DataError, match="through a link"):
+        unpack(archive_of(tmp_path, ("train/1.png", b"x")), data)
+    (data / "train").unlink()
+    (data / "file.csv").symlink_to(outside / "target")
+    with pytest.raises(DataError, match="through a link"):
+        unpack(archive_of(tmp_path, ("file.csv", b"x")), data)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize(("names", "why"), [(("a", "./a"), "twice"), (("a", "a/b"), "file and folder")])
+def test_paths_that_collide(tmp_path: Path, names: tuple[str, ...], why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        unpack(archive_of(tmp_path, *((name, b"x") for name in names)), tmp_path / "data")
+
+
+def test_a_bomb_is_bounded_by_the_free_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = archive_of(tmp_path, ("zeros", bytes(5_000_000)))
+    assert bomb.stat().st_size < 10_000
+    monkeypatch.setattr("kaggle_kit.kaggle_api.archive.RESERVE", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4_000_000))
+    with pytest.raises(StorageError, match="unpacks to 5,000,000 bytes"):
+        unpack(bomb, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
+    bomb = archive_of(tmp_path, ("zeros", bytes(5_000_000)))
+    raw = bomb.read_bytes()
+    bomb.write_bytes(raw.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(DataError):
+        unpack(bomb, tmp_path / "data")
+    assert sum(path.stat().st_size for path in (tmp_path / "data").rglob("*")) == 0
+
+
+def test_archives_inside(tmp_path: Path) -> None:
+    inner, own_top = zipped({"1.png": b"one"}), zipped({"test/2.png": b"two"})
+    count = unpack(archive_of(tmp_path, ("train.zip", inner), ("test.zip", own_top), ("a.csv", b"")), tmp_path / "data")
+    assert written(tmp_path / "data") == {"train/1.png": b"one", "test/2.png": b"two", "a.csv": b""}
+    assert count == 3
+
+
+def test_an_archive_inside_must_not_leave_either(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leaves the folder"):
+        unpack(archive_of(tmp_path, ("train.zip", zipped({"../../out.txt": b"x"}))), tmp_path / "data")
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_encrypted(tmp_path: Path) -> None:
+    path = archive_of(tmp_path, ("a", b"x"))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="encrypted"):
+        unpack(path, tmp_path / "data")
+
+
+def test_record_holds_no_link(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    record = json.loads((download("digits", tmp_path / "data", patience=timed.patience) / ".kk-download.json").read_text())
+    assert record["state"] == "unpacked"
+    assert "signature" not in str(record)
