@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import Blended, with_probs
+from blended_case import Blended, with_probs
 
 from kaggle_kit import files, runs
 from kaggle_kit.blending import BLENDERS

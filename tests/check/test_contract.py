@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import yaml
-from conftest import Blended, with_meta
+from blended_case import Blended, with_meta
 
 from kaggle_kit import files, runs
 from kaggle_kit.check.case import model_header

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Blended
+from blended_case import Blended
 
 
 @pytest.mark.parametrize("form", ["label", "labels", "probability"])

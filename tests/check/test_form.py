@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from conftest import Blended
+from blended_case import Blended
 
 
 def status(case: Blended, name: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Blended
+from blended_case import Blended
 from sklearn.metrics import accuracy_score
 
 from kaggle_kit.errors import MissingFileError

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import Blended, with_probs
+from blended_case import Blended, with_probs
 
 from kaggle_kit import runs
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Blended
+from blended_case import Blended
 
 from kaggle_kit.check import CHECKS, check_submission, record_path, require_passed
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING

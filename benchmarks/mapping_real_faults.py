@@ -1,0 +1,114 @@
+"""Faults in the real prediction path of a finished workspace: the models run again, on images, with one step wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+from mapping_fault_list import Fault
+from mapping_scene import Scene
+
+from kaggle_kit import runs
+from kaggle_kit.tables import read_folds, read_predictions
+
+Patch = Callable[..., Any]
+
+
+def predicted_again(wrap: Callable[[Any], Any], target: str) -> Callable[[Scene], None]:
+    """Predict every run again with ``target`` of the prediction module replaced, in the test pass only."""
+
+    def inject(scene: Scene) -> None:
+        from kaggle_kit.inference import predict, predict_run
+        from kaggle_kit.inference import run as run_module
+
+        tests = {row.id for row in scene.competition.test}
+        right_rows, right = run_module.predict_rows, getattr(predict, target)
+
+        def rows(models: Any, given: Any, **options: Any) -> Any:
+            wrong = wrap(right) if any(row_id in tests for row_id, _ in given) else right
+            with mock.patch.object(predict, target, wrong):
+                return right_rows(models, given, **options)
+
+        for name in runs.list_runs(scene.workspace):
+            one = runs.read_run(scene.workspace, name)
+            meta = read_predictions(one.finished_folds()[0].path / runs.TEST).meta
+            control = len(read_predictions(one.finished_folds()[0].path / runs.CONTROL))
+            for fold in one.finished_folds():
+                (fold.path / runs.TEST).unlink()
+            folds = read_folds(scene.workspace.folds_path(one.record["folds"]))
+            with mock.patch.object(run_module, "predict_rows", rows):
+                options = {"views": meta["views"], "merge": meta["merge"], "control": control}
+                predict_run(scene.workspace, scene.competition, one, folds, **options)
+
+    return inject
+
+
+def bgr(right: Patch) -> Patch:
+    return lambda images, *args, **options: right(images.flip(1), *args, **options)
+
+
+def other_mean(right: Patch) -> Patch:
+    """0.5 for the means and spreads of ImageNet, or the other way round."""
+
+    def wrong(images: Any, spec: Any, *args: Any, **options: Any) -> Any:
+        half = tuple(spec.mean) == (0.5, 0.5, 0.5)
+        mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if half else ((0.5,) * 3, (0.5,) * 3)
+        from dataclasses import replace
+
+        return right(images, replace(spec, mean=mean, std=std), *args, **options)
+
+    return wrong
+
+
+def shuffling(right: Patch) -> Patch:
+    """The loader shuffles within batches and keeps the row numbers."""
+
+    def wrong(*args: Any, **options: Any) -> Iterator[Any]:
+        from dataclasses import replace
+
+        import torch
+
+        for batch in right(*args, **options):
+            yield replace(
+                batch, images=batch.images[torch.randperm(len(batch.images), generator=torch.Generator().manual_seed(0))]
+            )
+
+    return wrong
+
+
+def late_by_one(right: Patch) -> Patch:
+    """Row numbers are those of the row before."""
+
+    def wrong(*args: Any, **options: Any) -> Iterator[Any]:
+        from dataclasses import replace
+
+        for batch in right(*args, **options):
+            yield replace(batch, rows=batch.rows.roll(1))
+
+    return wrong
+
+
+def upside_down(right: Patch) -> Patch:
+    return lambda images, *args, **options: right(images.flip(2), *args, **options)
+
+
+def views_reversed(right: Patch) -> Patch:
+    """All views but the first belong to the batch in reverse order."""
+
+    def wrong(stacked: Any, *args: Any, **options: Any) -> Any:
+        import torch
+
+        return right(torch.cat([stacked[:1], stacked[1:].flip(1)]), *args, **options)
+
+    return wrong
+
+
+REAL_FAULTS: tuple[Fault, ...] = (
+    Fault("path: BGR for RGB", predicted_again(bgr, "to_input"), True),
+    Fault("path: mean and spread of another model", predicted_again(other_mean, "to_input"), True),
+    Fault("path: images upside down", predicted_again(upside_down, "to_input"), True),
+    Fault("path: loader shuffles within batches", predicted_again(shuffling, "eval_batches"), True),
+    Fault("path: rows numbered one late", predicted_again(late_by_one, "eval_batches"), True),
+    Fault("path: views of other rows", predicted_again(views_reversed, "merge_views"), True),
+)
