@@ -5,13 +5,12 @@ Nothing heavy is imported before a command needs it: ``kk --help`` must answer a
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
     from kaggle_kit.config import Config
     from kaggle_kit.workspace import Workspace
 
+_INTERRUPTED = 130
+# Where it lives depends on the version: in click, or in typer itself.
+UsageError: Any = typer.BadParameter.__bases__[0]
+
 app = typer.Typer(
     name="kk",
     help="From a folder of images to a checked submission.csv.",
@@ -35,19 +38,19 @@ app = typer.Typer(
 )
 
 Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP045  (typer evaluates the annotation)
+    list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="entries of the run's configuration, e.g. model=resnet50 epochs=5"),
 ]
-RunName = Annotated[Optional[str], typer.Option("--run", help="the run's name")]  # noqa: UP045
-Seed = Annotated[Optional[int], typer.Option(help="another seed than kk.yaml's")]  # noqa: UP045
+RunName = Annotated[str | None, typer.Option("--run", help="the run's name")]
+Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
 
 
 @app.command()
 def init(
     data_dir: Annotated[Path, typer.Argument(help="the competition's files; they are read where they lie")],
-    name: Annotated[Optional[str], typer.Option(help="the competition's name; default: the folder's")] = None,  # noqa: UP045
-    metric: Annotated[Optional[str], typer.Option(help="how Kaggle scores; default: from the sample submission")] = None,  # noqa: UP045
-    choose: Annotated[Optional[list[str]], typer.Option(metavar="KEY=VALUE", help="settle a question that init asked")] = None,  # noqa: UP045
+    name: Annotated[str | None, typer.Option(help="the competition's name; default: the folder's")] = None,
+    metric: Annotated[str | None, typer.Option(help="how Kaggle scores; default: from the sample submission")] = None,
+    choose: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="settle a question that init asked")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing kk.yaml")] = False,
 ) -> None:
     """Look at the data and write a commented kk.yaml here, saying what was concluded and why."""
@@ -60,14 +63,14 @@ def init(
 @app.command()
 def folds(
     name: Annotated[str, typer.Option(help="writes folds/NAME.csv")] = "folds",
-    n_folds: Annotated[Optional[int], typer.Option(help="number of folds")] = None,  # noqa: UP045
+    n_folds: Annotated[int | None, typer.Option(help="number of folds")] = None,
     scheme: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="auto, stratified, group, stratified-group, multilabel, kfold, holdout or column"),
     ] = None,
-    repeats: Annotated[Optional[int], typer.Option(help="repeat with other seeds")] = None,  # noqa: UP045
+    repeats: Annotated[int | None, typer.Option(help="repeat with other seeds")] = None,
     seed: Seed = None,
-    duplicates: Annotated[Optional[str], typer.Option(help="near, exact or off: what is kept in one fold")] = None,  # noqa: UP045
+    duplicates: Annotated[str | None, typer.Option(help="near, exact or off: what is kept in one fold")] = None,
 ) -> None:
     """Divide the training images into folds, duplicates together; writes folds/NAME.csv and prints the balance."""
     from kaggle_kit.config import changed
@@ -86,10 +89,10 @@ def train(
     overrides: Overrides = None,
     fold: Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3")] = "all",
     run: RunName = None,
-    config_file: Annotated[Optional[Path], typer.Option("--config", help="a run configuration instead of kk.yaml's")] = None,  # noqa: UP045
-    strategy: Annotated[Optional[str], typer.Option(help="finetune, probe or probe-then-finetune")] = None,  # noqa: UP045
-    precision: Annotated[Optional[str], typer.Option(help="auto, bf16, fp16 or fp32")] = None,  # noqa: UP045
-    time_limit: Annotated[Optional[str], typer.Option(help="end cleanly before this, e.g. 8h30m")] = None,  # noqa: UP045
+    config_file: Annotated[Path | None, typer.Option("--config", help="a run configuration instead of kk.yaml's")] = None,
+    strategy: Annotated[str | None, typer.Option(help="finetune, probe or probe-then-finetune")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="end cleanly before this, e.g. 8h30m")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what this run has trained so far")] = False,
 ) -> None:
     """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint."""
@@ -109,7 +112,7 @@ def predict(
     run: RunName = None,
     tta: Annotated[str, typer.Option(help="none, hflip, flips, d4, five-crop, multiscale …")] = "none",
     merge: Annotated[str, typer.Option(help="how views are merged: mean, gmean or max")] = "mean",
-    images: Annotated[Optional[Path], typer.Option(help="any folder of new images instead of the test set")] = None,  # noqa: UP045
+    images: Annotated[Path | None, typer.Option(help="any folder of new images instead of the test set")] = None,
     out: Annotated[Path, typer.Option(help="with --images: the CSV to write")] = Path("predictions.csv"),
     control: Annotated[int, typer.Option(help="training images hidden among the test images, for `kk check`")] = 256,
     oof: Annotated[bool, typer.Option("--oof/--no-oof", help="also predict out-of-fold rows with these views")] = True,
@@ -123,8 +126,12 @@ def predict(
         show.written(out, len(found))
         return
     workspace, _, competition = _open([])
-    options = {"run": run, "views": tta, "merge": merge, "control": control, "oof": oof, "engine": engine}
-    show.predictions(predict_runs(workspace, competition, progress=show.bar("predicting"), **options))
+    bar = show.bar("predicting")
+    show.predictions(
+        predict_runs(
+            *(workspace, competition), run=run, views=tta, merge=merge, control=control, oof=oof, engine=engine, progress=bar
+        )
+    )
 
 
 @app.command()
@@ -144,8 +151,14 @@ def blend(
 
     workspace, config, competition = _open([])
     chosen = [part.strip() for part in runs.split(",") if part.strip()]
-    thresholds = "tuned" if tune_thresholds else "config"
-    result = blend_runs(workspace, config, competition, runs=chosen, method=method, name=name, seed=seed, thresholds=thresholds)
+    result = blend_runs(
+        *(workspace, config, competition),
+        runs=chosen,
+        method=method,
+        name=name,
+        seed=seed,
+        thresholds="tuned" if tune_thresholds else "config",
+    )
     show.blend(result)
     raise typer.Exit(0 if result.report.passed else 1)
 
@@ -153,7 +166,7 @@ def blend(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="the submission")],
-    answers: Annotated[Optional[Path], typer.Option(help="a CSV with the true labels, to score as Kaggle would")] = None,  # noqa: UP045
+    answers: Annotated[Path | None, typer.Option(help="a CSV with the true labels, to score as Kaggle would")] = None,
 ) -> None:
     """Say whether a submission would be accepted and whether each class stands in its own column."""
     from kaggle_kit.check import check_submission
@@ -187,7 +200,7 @@ def demo(
 def _execute(arguments: Sequence[str]) -> None:
     """Run one command of ``kk`` in this process, printed as it would be typed."""
     show.line(f"\n$ kk {shlex.join(arguments)}")
-    code = app(list(arguments), standalone_mode=False)
+    code = app(list(arguments), prog_name="kk", standalone_mode=False)
     if code:
         raise typer.Exit(code)
 
@@ -217,26 +230,40 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def main() -> None:
-    """Run ``kk``: errors raised on purpose become one message and an exit code, never a traceback."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``kk``: errors raised on purpose become one message and an exit code, never a traceback.
+
+    Args:
+        arguments: by default those of the process.
+    """
     show.set_up_logging()
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  an own metric, module:function, lies in the workspace
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    """Run one command and return the exit code."""
     try:
-        app()
+        code = int(app(arguments, prog_name="kk", standalone_mode=False) or 0)
+        if code == _INTERRUPTED:  # what newer versions of typer make of Ctrl-C
+            raise KeyboardInterrupt
+        return code
+    except UsageError as error:
+        error.show()
+        return int(error.exit_code)
     except KaggleKitError as error:
         show.error(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         show.error("stopped by Ctrl-C. Finished work and the last checkpoint are kept; the same command goes on from there.")
-        sys.exit(130)
+        return _INTERRUPTED
     except BrokenPipeError:
-        sys.exit(1)
+        return 1
     except Exception as error:
         if os.environ.get("KK_DEBUG"):
             raise
-        logging.getLogger(__name__).debug("unexpected", exc_info=True)
         show.error(
             f"unexpected {type(error).__name__}: {error}\n"
             "This is a defect of kaggle_kit. KK_DEBUG=1 kk … shows where; please report it."
         )
-        sys.exit(1)
+        return 1

@@ -1,0 +1,190 @@
+"""The command line as a user meets it: what it prints, what it ends with, and that errors are messages."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from factories import make_workspace
+
+from kaggle_kit import cli
+
+COMMANDS = ["init", "folds", "train", "predict", "blend", "check", "runs", "demo"]
+
+
+@pytest.fixture
+def kk(monkeypatch, capsys):
+    """Run ``kk`` in a folder; returns exit code, output and error output."""
+
+    def run(*arguments: str, folder: Path = Path()) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(kk, command):
+    code, out, _ = kk(command, "--help")
+    assert code == 0
+    assert f"kk {command}" in out
+    assert command in kk("--help")[1]
+
+
+def test_light_commands_do_not_import_torch(tmp_path):
+    made = make_workspace(tmp_path / "work")
+    script = (
+        "import sys\n"
+        "from kaggle_kit import cli\n"
+        "for line in (['--help'], ['folds', '--duplicates', 'off', '--name', 'other'], ['blend'],\n"
+        "             ['check', 'submissions/blend.csv'], ['runs']):\n"
+        "    try:\n"
+        "        cli.main(line)\n"
+        "    except SystemExit as ended:\n"
+        "        assert not ended.code, (line, ended.code)\n"
+        "    assert 'torch' not in sys.modules, line\n"
+    )
+    root = made.workspace.root
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_folder_without_workspace_says_what_to_do(kk, tmp_path):
+    code, _, err = kk("folds", folder=tmp_path)
+    assert code == 2
+    assert "kk init" in err
+    assert "Traceback" not in err
+
+
+def test_unknown_entries_are_suggested(kk, tmp_path):
+    made = make_workspace(tmp_path / "work")
+    code, _, err = kk("train", "epocs=3", folder=made.workspace.root)
+    assert code == 2
+    assert "Did you mean 'epochs'" in err
+
+
+def test_an_unknown_option_is_a_usage_error(kk, tmp_path):
+    code, _, err = kk("folds", "--n-fold", "3", folder=tmp_path)
+    assert code == 2
+    assert "--n-fold" in err
+
+
+def test_a_defect_is_one_message_unless_it_is_asked_for(kk, monkeypatch, tmp_path):
+    def broken(*_args, **_options):
+        raise RuntimeError("something unforeseen")
+
+    monkeypatch.setattr("kaggle_kit.runs.runs_table", broken)
+    made = make_workspace(tmp_path / "work")
+    code, _, err = kk("runs", folder=made.workspace.root)
+    assert code == 1
+    assert "something unforeseen" in err
+    assert "KK_DEBUG" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_says_that_work_is_kept(kk, monkeypatch, tmp_path):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kaggle_kit.runs.runs_table", interrupted)
+    made = make_workspace(tmp_path / "work")
+    code, _, err = kk("runs", folder=made.workspace.root)
+    assert code == 130
+    assert "kept" in err
+
+
+def test_blend_check_and_runs_print_their_tables(kk, tmp_path):
+    made = make_workspace(tmp_path / "work")
+    root = made.workspace.root
+    code, out, err = kk("blend", "--method", "weights", folder=root)
+    assert code == 0, out + err
+    assert "cross-fitted" in out
+    assert "PASSED" in out
+    code, out, _ = kk("check", "submissions/blend.csv")
+    assert code == 0
+    assert "form: ids" in out
+    assert "finished" in kk("runs")[1]
+
+
+def test_a_failed_check_ends_with_1(kk, tmp_path):
+    made = make_workspace(tmp_path / "work")
+    root = made.workspace.root
+    assert kk("blend", folder=root)[0] == 0
+    path = root / "submissions" / "blend.csv"
+    frame = pd.read_csv(path, dtype=str)
+    frame.iloc[1:].to_csv(path, index=False)
+    code, out, _ = kk("check", "submissions/blend.csv")
+    assert code == 1
+    assert "FAILED" in out
+
+
+def test_awkward_ids_survive_the_whole_pass(kk, tmp_path):
+    """Ids that pandas would like to turn into numbers or NaN come out as they went in."""
+    data = _awkward_competition(tmp_path / "data")
+    work = tmp_path / "work"
+    work.mkdir()
+    for step in (
+        ["init", "../data"],
+        ["folds", "--n-folds", "2"],
+        ["train", "model=test_resnet", "pretrained=false", "image_size=32", "epochs=1", "workers=0", "--run", "a"],
+        ["predict", "--tta", "hflip", "--control", "6"],
+        ["blend"],
+    ):
+        code, out, err = kk(*step, folder=work)
+        assert code == 0 or step == ["blend"], out + err  # one epoch on twelve images need not pass the check
+    ids = pd.read_csv(work / "submissions" / "blend.csv", dtype=str, keep_default_na=False)["id"]
+    assert list(ids) == ["0001", "NA", "None", "1e5"]
+    oof = pd.concat(pd.read_parquet(path) for path in sorted((work / "runs" / "a").glob("fold*/oof.parquet")))
+    assert sorted(oof["id"]) == sorted(pd.read_csv(data / "train.csv", dtype=str, keep_default_na=False)["image"])
+    code, _, err = kk("predict", "--images", "../data/images", "--out", "new.csv", folder=work)
+    assert code == 0, err
+    assert len(pd.read_csv(work / "new.csv")) == 16
+
+
+def _awkward_competition(root: Path) -> Path:
+    """Twelve training images of two colours and four test images, with ids that look like numbers and missing values."""
+    from PIL import Image
+
+    train = ["0002", "null", "nan", "007", "1.0", "2e3", "True", "inf", "N/A", "0x1", "00", "-1"]
+    test = ["0001", "NA", "None", "1e5"]
+    (root / "images").mkdir(parents=True)
+    for position, name in enumerate(train + test):
+        stem = name.replace("/", "_")
+        shade = 40 + 9 * position
+        colour = (shade, 255 - shade, 7 * position) if position % 2 else (255 - shade, 20 + position, shade)
+        Image.new("RGB", (40, 36), colour).save(root / "images" / f"{stem}.png")
+    rows = {"image": [name.replace("/", "_") for name in train], "label": ["001", "NA"] * 6}
+    pd.DataFrame(rows).to_csv(root / "train.csv", index=False)
+    pd.DataFrame({"id": test, "label": "NA"}).to_csv(root / "sample_submission.csv", index=False)
+    return root
+
+
+def test_the_demo_goes_through_every_step(kk, monkeypatch, tmp_path):
+    from kaggle_kit import demo
+
+    small = ("train", "--fold", "0", "model=test_resnet", "pretrained=false", "image_size=32", "epochs=1", "workers=0")
+    steps = tuple(small if step[0] == "train" else step for step in demo.STEPS)
+    monkeypatch.setattr(demo, "STEPS", steps)
+    monkeypatch.setattr(demo, "N_TEST", 40)
+    _, out, _ = kk("demo", "demo", folder=tmp_path)
+    for step in steps[:4]:
+        assert f"$ kk {step[0]}" in out
+    assert (tmp_path / "demo" / "work" / "submissions" / "blend.csv").exists()
+    code, _, err = kk("demo", "demo")
+    assert code == 2
+    assert "--force" in err
+
+
+def test_the_demo_never_deletes_what_is_no_demo(kk, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, err = kk("demo", str(tmp_path), "--force")
+    assert code == 2
+    assert "choose another folder" in err
+    assert (tmp_path / "thesis.txt").exists()
+    shutil.rmtree(tmp_path)
