@@ -11,7 +11,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kaggle_kit.errors import ConfigError
 from kaggle_kit.images.dataset import ImageDataset, source_for
 from kaggle_kit.images.loaders import EvalLoader, TrainLoader
 from kaggle_kit.images.samplers import make_sampler
@@ -34,13 +33,8 @@ def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop) -> Iter
 
     Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
     share of the validation rows.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly, or a setting is wrong.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
-    if config.batch_size % processes:
-        raise ConfigError(f"batch_size must be a multiple of devices ({processes}), got {config.batch_size}.")
     rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
     source = job.source or source_for(spec)
     dataset = ImageDataset([path for _, path in rows], train_transform(spec, job.config.augment), source=source, targets=truth)
@@ -84,25 +78,13 @@ def _validator(job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric,
             precision=precision_of(fabric),
             on_batch=may_go_on,
         )
-        probs: Probs = np.full((len(job.valid_rows), len(job.folds.classes)), np.nan, dtype=np.float32)
-        if alone:
-            probs[places] = found
-        else:
-            _gather(fabric, places * fabric.world_size + fabric.global_rank, found, probs)
-        return probs
+        probs = torch.zeros(len(job.valid_rows), len(job.folds.classes), device=fabric.device)  # (N, C)
+        # Row p of this process's share is row p * processes + rank of all.
+        rows = torch.from_numpy(places * fabric.world_size + fabric.global_rank).to(fabric.device)
+        probs[rows] = torch.from_numpy(found).to(fabric.device)
+        if fabric.world_size > 1:
+            probs = fabric.all_reduce(probs, reduce_op="sum")  # each row is zero everywhere but in one process
+        result: Probs = probs.cpu().numpy()
+        return result
 
     return predict
-
-
-def _gather(fabric: Fabric, places: npt.NDArray[np.int64], found: Probs, probs: Probs) -> None:
-    """Fill ``probs`` (N, C) from the rows that each process found; shares are padded to one length for the exchange."""
-    longest = -(-len(probs) // fabric.world_size)
-    padded = torch.full((longest, probs.shape[1] + 1), -1.0, dtype=torch.float64, device=fabric.device)
-    mine = np.concatenate([places[:, None].astype(np.float64), found.reshape(len(places), probs.shape[1])], axis=1)
-    padded[: len(places)] = torch.from_numpy(mine).to(fabric.device)
-    everything = fabric.all_gather(padded)
-    if not isinstance(everything, torch.Tensor):
-        raise TypeError(f"expected a tensor from all_gather, got {type(everything).__name__}.")
-    together = everything.reshape(-1, padded.shape[1]).cpu().numpy()  # (processes * longest, 1 + C)
-    together = together[together[:, 0] >= 0]
-    probs[together[:, 0].astype(np.int64)] = together[:, 1:]

@@ -116,7 +116,9 @@ def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageS
             task=job.competition.task,
             meta={**origin, "config": config},
         )
-        oof = _predict_oof(job, learner.fabric, {**origin, "model_fingerprint": fingerprint}, watch.stop)
+        # Several processes cannot stop here: the others wait below.
+        stop = watch.stop if learner.fabric.world_size == 1 else Stop()
+        oof = _predict_oof(job, learner.fabric, {**origin, "model_fingerprint": fingerprint}, stop)
         oof.write(job.folder / runs.OOF)
         metric = get_metric(job.competition.metric)
         score = metric(job.folds.truth(job.valid_rows), oof.probs)

@@ -86,6 +86,11 @@ def prepare_run(
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
     if folds.multilabel != competition.multilabel:
         raise FoldError(f"the fold table is not for task {competition.task!r}. Run `kk folds` again.")
+    if config.data.batch_size % config.hardware.devices:
+        raise ConfigError(
+            f"batch_size is that of all devices together and must be a multiple of devices ({config.hardware.devices}), "
+            f"got {config.data.batch_size}."
+        )
     if restart:
         _throw_away(workspace, run)
     write_record(workspace, config, competition, folds, run)

@@ -10,6 +10,7 @@ from pathlib import Path
 from kaggle_kit.config import RunConfig
 from kaggle_kit.images.loaders import TrainLoader
 from kaggle_kit.training.history import EpochRow
+from kaggle_kit.training.processes import agreed
 from kaggle_kit.training.reporter import LogReporter, Reporter
 from kaggle_kit.training.state import Learner, LoopState
 from kaggle_kit.training.stopping import Stop, StopRequested
@@ -84,16 +85,13 @@ class Pulse:
 
     def stop_if_asked(self) -> None:
         """Raise StopRequested in all processes when the first one was asked to stop."""
-        reason = self._watch.stop.reason
-        if self._fabric.world_size > 1:
-            reason = self._fabric.broadcast(reason)
+        reason = agreed(self._fabric, self._watch.stop.reason)
         if reason is not None:
             raise StopRequested(reason)
 
     def save_due(self) -> bool:
         """Whether the last checkpoint is too long ago; in all processes alike."""
-        due = self._overdue()
-        return bool(self._fabric.broadcast(due)) if self._fabric.world_size > 1 else due
+        return agreed(self._fabric, self._overdue())
 
     def saved(self) -> None:
         """A checkpoint was written. The time that it took is not training's."""

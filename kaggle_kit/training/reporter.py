@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kaggle_kit.durations import format_duration
@@ -72,6 +73,9 @@ class BarReporter:
         self.console = console
         self._bar: Any = None
         self._task: Any = None
+
+    def __reduce__(self) -> tuple[Callable[[], Reporter], tuple[()]]:
+        return make_reporter, ()  # a terminal is found anew by the process that gets this
 
     def fold_start(self, fold: int, text: str) -> None:
         self._line(f"fold {fold}  {text}")

@@ -6,6 +6,8 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from lightning_fabric import Fabric
 
@@ -21,6 +23,7 @@ from kaggle_kit.training.fold import FoldResult, train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import run_lock
 from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
+from kaggle_kit.training.processes import agreed, spread
 from kaggle_kit.training.pulse import OnEpoch
 from kaggle_kit.training.reporter import LogReporter, Reporter
 from kaggle_kit.training.stopping import Stop, StopRequested
@@ -41,6 +44,15 @@ class Outcome:
     trained: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
     stopped: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they pass between processes."""
+        return {**vars(self), "results": [[result.fold, result.record] for result in self.results]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Outcome:
+        """The opposite of :meth:`to_dict`."""
+        return cls(**{**values, "results": [FoldResult(fold, record) for fold, record in values["results"]]})
 
 
 def train_run(
@@ -102,32 +114,55 @@ def train_jobs(
 ) -> Outcome:
     """Train jobs that :func:`prepare_run` made, one after the other; a stop ends all of them. The caller holds the lock.
 
+    With several devices, each gets a process, and ``reporter`` and ``on_epoch`` must be picklable.
+
     Raises:
         DeviceMemoryError: the accelerator's memory is too small, as it would be for the next fold.
     """
-    reporter, stop, outcome = reporter or LogReporter(), stop or Stop(), Outcome()
-    fabric = fabric or make_fabric(jobs[0].config.hardware)
-    train = lookup(STRATEGIES, jobs[0].config.strategy, "strategy")
+    reporter, stop, done = reporter or LogReporter(), stop or Stop(), []
     for job in jobs:
-        done = finished(job)
-        if done is not None:
-            reporter.fold_end(job.fold, f"finished before: {job.competition.metric} {done.score:.4f}")
-            outcome.results.append(done)
-            continue
+        before = finished(job)
+        if before is not None:
+            reporter.fold_end(job.fold, f"finished before: {job.competition.metric} {before.score:.4f}")
+            done.append(before)
+    waiting = [job for job in jobs if job.fold not in {result.fold for result in done}]
+    if not waiting:
+        return Outcome(done)
+    hardware = waiting[0].config.hardware
+    work = partial(_train_in_turn, waiting, reporter=reporter, on_epoch=on_epoch)
+    if fabric is None and hardware.devices > 1:
+        values = spread(make_fabric(hardware), work, stop)
+    else:
+        values = work(fabric or make_fabric(hardware), stop)
+    outcome = Outcome.from_dict(values)
+    outcome.results = sorted([*done, *outcome.results], key=lambda result: result.fold)
+    return outcome
+
+
+def _train_in_turn(
+    jobs: Sequence[FoldJob], fabric: Fabric, stop: Stop, *, reporter: Reporter, on_epoch: OnEpoch | None
+) -> dict[str, Any]:
+    """What each process does; returns an :class:`Outcome` as plain values."""
+    train, outcome = lookup(STRATEGIES, jobs[0].config.strategy, "strategy"), Outcome()
+    for job in jobs:
         try:
-            stop.check()
+            asked = agreed(fabric, stop.reason)
+            if asked is not None:
+                raise StopRequested(asked)
             outcome.results.append(train(job, fabric=fabric, reporter=reporter, stop=stop, on_epoch=on_epoch))
             outcome.trained.append(job.fold)
         except StopRequested as reason:
             outcome.stopped = str(reason)
-            reporter.fold_end(job.fold, f"stopped: {reason}. The same command goes on from here")
+            if fabric.is_global_zero:
+                reporter.fold_end(job.fold, f"stopped: {reason}. The same command goes on from here")
             break
-        except DeviceMemoryError:
-            raise
         except TrainingError as error:
+            # With several processes, the others wait for this one in the middle of the fold: all must end.
+            if isinstance(error, DeviceMemoryError) or fabric.world_size > 1:
+                raise
             outcome.failed[job.fold] = str(error)
             reporter.fold_end(job.fold, f"failed: {error}")
-    return outcome
+    return outcome.to_dict()
 
 
 def finished(job: FoldJob) -> FoldResult | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import signal
 import threading
 import time
@@ -27,6 +28,10 @@ class Stop:
 
     Args:
         time_limit: seconds from now, or None. Training stops a little before, so that the checkpoint is written in time.
+
+    Attributes:
+        interrupted: whether Ctrl-C was the reason.
+        passes_on: whether processes that this one started are to be told as well.
     """
 
     def __init__(self, time_limit: float | None = None) -> None:
@@ -34,6 +39,7 @@ class Stop:
         self._deadline = None if time_limit is None else time.monotonic() + time_limit - margin
         self._reason: str | None = None
         self.interrupted = False
+        self.passes_on = False
 
     @property
     def reason(self) -> str | None:
@@ -67,6 +73,8 @@ class Stop:
             name = signal.Signals(number).name
             logger.warning("%s: stopping after this step; the checkpoint will be kept.", name)
             self.request(f"{name} was received")
+            for child in multiprocessing.active_children() if self.passes_on else ():
+                child.terminate()  # SIGTERM, which they take as a request, too
 
         try:
             for number in before:

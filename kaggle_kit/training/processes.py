@@ -1,0 +1,71 @@
+"""Several processes that train one model: starting them, stopping them together, and bringing errors home."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from lightning_fabric import Fabric
+from torch.multiprocessing.spawn import ProcessException
+
+from kaggle_kit.errors import KaggleKitError, TrainingError
+from kaggle_kit.training.stopping import Stop
+
+T = TypeVar("T")
+_PACKAGE = "kaggle_kit"
+_MOST = 10_000
+
+
+class _Queue(Protocol):
+    def put(self, item: Any) -> None: ...
+    def get(self) -> Any: ...
+    def empty(self) -> bool: ...
+
+
+def spread(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop) -> T:
+    """Call ``work`` in each process of ``fabric`` and return what it gives in the first.
+
+    Args:
+        work: picklable; returns dicts, lists and scalars. The stop that it gets follows the caller's: signals are passed on.
+
+    Raises:
+        KaggleKitError: what ``work`` raised in one of the processes; the others are ended then.
+        TrainingError: a process ended by itself.
+    """
+    errors = multiprocessing.get_context("spawn").SimpleQueue()
+    level = logging.getLogger(_PACKAGE).getEffectiveLevel()
+    stop.passes_on = True
+    try:
+        result: T = fabric.launch(_in_process, work, stop, errors, level)
+    except ProcessException as error:
+        if not errors.empty():
+            raise errors.get() from None
+        first = str(error).strip().splitlines()[-1]
+        raise TrainingError(
+            f"a process of the run ended by itself ({first}). Start again; the last checkpoint is kept."
+        ) from error
+    finally:
+        stop.passes_on = False
+    return result
+
+
+def _in_process(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop, errors: _Queue, level: int) -> T:
+    logger = logging.getLogger(_PACKAGE)
+    logger.setLevel(level if fabric.is_global_zero else logging.ERROR)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    stop.passes_on = False
+    with stop.on_signals():
+        try:
+            return work(fabric, stop)
+        except KaggleKitError as error:
+            # Shortened: the pipe is read when all have ended, and until then holds 64 KiB.
+            errors.put(type(error)(str(error)[:_MOST]))
+            raise
+
+
+def agreed(fabric: Fabric, value: T) -> T:
+    """The first process's ``value``, in all of them."""
+    return value if fabric.world_size == 1 else fabric.broadcast(value)

@@ -1,0 +1,110 @@
+"""One model trained by two CPU processes."""
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from torch.multiprocessing import ProcessRaisedException
+
+from kaggle_kit import runs
+from kaggle_kit.errors import ConfigError, DataError, TrainingError
+from kaggle_kit.tables import read_predictions
+from kaggle_kit.training.processes import spread
+from kaggle_kit.training.run import train_run
+from kaggle_kit.training.stopping import Stop
+
+# No batch norm: its statistics are those of a process's own share of the batch.
+SAME = ("model=test_vit", "augment=none", "epochs=2", "hardware.accelerator=cpu")
+
+
+@dataclass
+class Diary:
+    """Writes down what it is told, across processes."""
+
+    path: Path
+
+    def __call__(self, fold, row):
+        with open(self.path, "a") as file:
+            file.write(json.dumps([os.getpid(), fold, row.epoch]) + "\n")
+
+    def lines(self):
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+
+def train(tiny, *overrides, run, **options):
+    return train_run(tiny.workspace, tiny.whole(*SAME, *overrides), tiny.competition, tiny.folds, run=run, fold="0", **options)
+
+
+def test_two_processes_give_the_rows_of_one_each_once(tiny, tmp_path):
+    diary = Diary(tmp_path / "diary")
+    one = train(tiny, run="one")
+    two = train(tiny, "devices=2", run="two", on_epoch=diary)
+    lines = diary.lines()
+    assert len({pid for pid, _, _ in lines} - {os.getpid()}) == 2
+    assert [epoch for _, _, epoch in sorted(lines)] == [0, 1, 2] * 2
+    oof = [read_predictions(tiny.workspace.fold_dir(run, 0) / runs.OOF) for run in ("one", "two")]
+    assert oof[0].ids == oof[1].ids
+    np.testing.assert_allclose(oof[0].probs, oof[1].probs, atol=2e-4)
+    histories = [pd.read_csv(tiny.workspace.fold_dir(run, 0) / runs.HISTORY) for run in ("one", "two")]
+    np.testing.assert_allclose(histories[0]["train_loss"], histories[1]["train_loss"], rtol=1e-3)
+    assert one.results[0].record["device"] == "cpu"
+    assert two.results[0].record["device"] == "2 x cpu"
+    assert train(tiny, "devices=2", run="two").trained == ()  # finished before
+
+
+class OneProcess:
+    """Launches in this process, and reports an error as torch does for a process that it started."""
+
+    is_global_zero = True
+
+    def launch(self, function, *arguments):
+        try:
+            return function(self, *arguments)
+        except BaseException as error:
+            raise ProcessRaisedException(f"-- Process 0 terminated:\n{error!r}", 0, 1) from None
+
+
+def fail(error, _fabric, _stop):
+    raise error
+
+
+def test_errors_on_purpose_come_home_as_they_are(monkeypatch):
+    # What a new process does to its logger must not happen to this one's.
+    monkeypatch.setattr("kaggle_kit.training.processes._PACKAGE", "kaggle_kit.nobody")
+    stop = Stop()
+    with pytest.raises(DataError, match="a test ends it"):
+        spread(OneProcess(), partial(fail, DataError("a test ends it")), stop)
+    with pytest.raises(TrainingError, match=r"ended by itself \(RuntimeError\('defect'\)\)"):
+        spread(OneProcess(), partial(fail, RuntimeError("defect")), stop)
+    assert spread(OneProcess(), lambda _fabric, _stop: {"a": 1}, stop) == {"a": 1}
+    assert not stop.passes_on
+
+
+def test_a_stop_reaches_the_processes(tiny, tmp_path):
+    diary = Diary(tmp_path / "diary")
+
+    def terminate():
+        while not diary.path.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    summary = train(tiny, "devices=2", "epochs=200", run="long", on_epoch=diary)
+    thread.join()
+    assert "SIGTERM" in summary.stopped
+    assert summary.trained == ()
+    assert (tiny.workspace.fold_dir("long", 0) / runs.LAST).exists()
+
+
+def test_a_batch_that_cannot_be_shared_out(tiny):
+    with pytest.raises(ConfigError, match=r"multiple of devices \(2\), got 5"):
+        train(tiny, "devices=2", "batch_size=5", run="odd")

@@ -1,0 +1,264 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_competition import make_tiny
+
+from kaggle_kit import runs
+from kaggle_kit.errors import ConfigError, ImageError, LockedError, StorageError, TrainingError
+from kaggle_kit.files import read_json
+from kaggle_kit.tables import Classes
+from kaggle_kit.training import checkpoint, readable
+from kaggle_kit.training import run as run_module
+from kaggle_kit.training.locking import LOCK, OWNER, run_lock
+from kaggle_kit.training.prepare import default_run_name, parse_folds
+from kaggle_kit.training.run import STRATEGIES, train_run
+
+
+def train(tiny, *overrides, run="run", **options):
+    return train_run(tiny.workspace, tiny.whole("epochs=1", *overrides), tiny.competition, tiny.folds, run=run, **options)
+
+
+def test_all_folds_give_every_row_once_and_a_summary(tiny, caplog):
+    caplog.set_level(logging.INFO)
+    summary = train(tiny)
+    run = runs.read_run(tiny.workspace, "run")
+    oof = runs.read_oof(run)
+    assert sorted(oof.ids) == sorted(tiny.folds.ids)
+    assert all(fold.finished for fold in run.folds)
+    assert summary.mean == pytest.approx(np.mean(summary.scores))
+    assert summary.spread == pytest.approx(np.std(summary.scores, ddof=1))
+    assert summary.oof_score == pytest.approx(summary.mean)  # folds of the same size
+    assert list(summary.table()["fold"]) == [0, 1, 2]
+    assert "36 out-of-fold rows" in summary.describe()
+    assert run.record["config_fingerprint"] == tiny.config("epochs=1").fingerprint
+    assert "pretrained weights: none" in caplog.text
+    assert "epoch 1/1" in caplog.text
+
+
+def test_folds_do_not_depend_on_the_folds_before(tiny):
+    train(tiny, fold="all")
+    alone = train(tiny, run="alone", fold="2")
+    first, second = (pd.read_csv(tiny.workspace.fold_dir(run, 2) / runs.HISTORY) for run in ("run", "alone"))
+    assert list(first["train_loss"][1:]) == list(second["train_loss"][1:])
+    assert alone.trained == (2,)
+
+
+def test_finished_folds_are_skipped_and_others_added(tiny, monkeypatch):
+    assert train(tiny, fold="1").trained == (1,)
+    again = train(tiny, fold="0-1")
+    assert (again.trained, [result.fold for result in again.results]) == ((0,), [0, 1])
+    (tiny.workspace.fold_dir("run", 0) / runs.OOF).unlink()
+    assert train(tiny, fold=[0, 1]).trained == (0,)
+
+
+def test_a_fold_of_other_inputs_is_trained_anew(tiny, caplog):
+    train(tiny, fold="0")
+    path = tiny.workspace.fold_dir("run", 0) / runs.FOLD_RECORD
+    record = read_json(path, made_by="test")
+    path.write_text(json.dumps({**record, "inputs_fingerprint": "other"}))
+    (path.parent / runs.TEST).touch()
+    assert train(tiny, fold="0").trained == (0,)
+    assert "trained anew" in caplog.text
+    assert not (path.parent / runs.TEST).exists()
+
+
+def test_another_configuration_is_refused_by_key(tiny):
+    train(tiny, fold="0")
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.003 -> 0\.01.*--run NAME.*--restart"):
+        train(tiny, "lr=0.01", fold="0")
+    assert train(tiny, "hardware.engine=torch", "data.eval_batch_size=7", fold="0").trained == ()
+    assert train(tiny, "lr=0.01", fold="0", restart=True).trained == (0,)
+    folds = replace(tiny.folds, assignments=tiny.folds.assignments[:, ::-1].copy())
+    with pytest.raises(ConfigError, match="another folds_fingerprint"):
+        train(replace(tiny, folds=folds), "lr=0.01", fold="0")
+
+
+def test_other_classes_are_refused(tiny):
+    other = replace(tiny.competition, classes=Classes(("blue", "green", "red")))
+    with pytest.raises(ValueError, match="another order"):
+        train(replace(tiny, competition=other))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("all", [0, 1, 2, 3]), ("0", [0]), ("0,2", [0, 2]), ("1-3", [1, 2, 3]), ("3, 0-1,1", [0, 1, 3])]
+)
+def test_parse_folds(text, expected):
+    assert parse_folds(text, 4) == expected
+
+
+@pytest.mark.parametrize(("text", "message"), [("4", "0..3, got 4"), ("x", "all, 0, 0,2"), ("2-1", "ascend"), ("", "all, 0")])
+def test_folds_that_cannot_be(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_folds(text, 4)
+
+
+def test_default_names_tell_configurations_apart(tiny):
+    names = {default_run_name(tiny.config(*overrides)) for overrides in ((), ("lr=1",), ("devices=2",))}
+    assert len(names) == 2
+    assert all(name.startswith("test_resnet-") for name in names)
+
+
+def test_strategies_are_looked_up(tiny, monkeypatch):
+    with pytest.raises(ConfigError, match="unknown strategy 'probing'"):
+        train(tiny, "strategy=probing")
+    seen = []
+
+    def probe(job, **options):
+        seen.append((job.fold, sorted(options)))
+        return STRATEGIES["finetune"](job, **options)
+
+    monkeypatch.setitem(run_module.STRATEGIES, "probing", probe)
+    train(tiny, "strategy=probing", fold="0", restart=True)
+    assert seen == [(0, ["fabric", "on_epoch", "reporter", "stop"])]
+
+
+def test_a_failing_fold_leaves_the_others(tiny):
+    def fail(fold, row):
+        if fold == 0 and row.epoch == 1:
+            raise TrainingError("a test ends it")
+
+    with pytest.raises(TrainingError, match=r"1 of 2 folds of run 'run' failed:\n  fold 0: a test ends it"):
+        train(tiny, fold="0-1", on_epoch=fail)
+    states = [fold.record.get("state") for fold in runs.read_run(tiny.workspace, "run").folds]
+    assert states == ["failed", "finished", None]
+    assert train(tiny, fold="0-1").trained == (0,)
+
+
+def test_a_time_limit_ends_cleanly_and_the_next_call_goes_on(tiny):
+    summary = train(tiny, "epochs=300", time_limit=2.0)
+    assert summary.stopped == "the time limit is reached"
+    assert summary.results == ()
+    assert "no fold is finished" in summary.describe()
+    folder = tiny.workspace.fold_dir("run", 0)
+    assert read_json(folder / runs.FOLD_RECORD, made_by="test")["state"] == "stopped"
+    before = len(pd.read_csv(folder / runs.HISTORY))
+    assert train(tiny, "epochs=300", time_limit=2.0).stopped
+    assert len(pd.read_csv(folder / runs.HISTORY)) > before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_cleanly(tiny, number):
+    def send(fold, row):
+        if row.epoch == 1:
+            os.kill(os.getpid(), number)
+
+    if number == signal.SIGINT:
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, "epochs=3", on_epoch=send)
+    else:
+        summary = train(tiny, "epochs=3", on_epoch=send)
+        assert "SIGTERM" in summary.stopped
+    assert (tiny.workspace.fold_dir("run", 0) / runs.LAST).exists()
+    seen = []
+    train(tiny, "epochs=3", fold="0", on_epoch=lambda _, row: seen.append(row.epoch))
+    assert seen == [2, 3]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_unreadable_images_stop_or_are_left_out(tiny, caplog):
+    _, valid = tiny.folds.split(0)
+    bad = [tiny.folds.ids[valid[0]], tiny.folds.ids[tiny.folds.split(0)[0][0]]]
+    for name in bad:
+        (tiny.workspace.root / "data" / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(ImageError, match=rf"2 of 36 training images.*bad_images=skip(.|\n)*{sorted(bad)[0]}"):
+        train(tiny, fold="0")
+    summary = train(tiny, "data.bad_images=skip", run="skip", fold="0")
+    record = summary.results[0].record
+    assert sorted(record["left_out"]) == sorted(bad)
+    assert (record["n_train"], record["n_valid"]) == (23, 11)
+    assert bad[0] not in runs.read_oof(runs.read_run(tiny.workspace, "skip")).ids
+    assert "are left out" in caplog.text
+
+
+def test_images_are_checked_once_unless_they_change(tiny, monkeypatch):
+    seen, check = [], readable.check_images
+    monkeypatch.setattr(readable, "check_images", lambda rows, **options: seen.append(len(rows)) or check(rows, **options))
+    train(tiny, fold="0")
+    train(tiny, fold="1")
+    os.utime(tiny.workspace.root / "data" / "003.png", (0, 0))
+    train(tiny, fold="1")
+    assert seen == [36, 0, 1]
+
+
+def test_a_second_process_is_refused_by_name(tiny):
+    folder = tiny.workspace.run_dir("run")
+    with run_lock(folder), pytest.raises(LockedError, match=rf"process {os.getpid()} of .* on .*--run NAME"):
+        train(tiny)
+    train(tiny, fold="0")  # the lock is free again
+    assert not (folder / OWNER).exists()
+
+
+def test_a_dead_process_holds_no_lock(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from kaggle_kit.training.locking import run_lock\n"
+        "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(LockedError, match=f"process {process.pid}"), run_lock(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    begun = time.monotonic()
+    with run_lock(tmp_path):
+        assert read_json(tmp_path / OWNER, made_by="test")["pid"] == os.getpid()
+    assert time.monotonic() - begun < 5
+    assert (tmp_path / LOCK).exists()
+
+
+def test_a_lock_that_a_dead_process_left_to_its_children_is_waited_for(tmp_path):
+    """Loader processes inherit the lock and live on for seconds."""
+    with run_lock(tmp_path):
+        (tmp_path / OWNER).write_text(json.dumps({"pid": 2**22 + 1, "host": os.uname().nodename, "started": 0}))
+        with pytest.raises(LockedError), run_lock(tmp_path, patience=0.5):
+            pass
+
+
+def test_a_full_disk_is_reported_with_path_and_bytes(tiny, monkeypatch):
+    real, count = checkpoint.save_file, [0]
+
+    def full(*arguments):
+        count[0] += 1
+        if count[0] == 4:
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(StorageError, match=r"last\.ckpt.*bytes wanted.*[Dd]isk is full|last\.ckpt.*bytes wanted.*No space"):
+        train(tiny, "epochs=3", fold="0")
+    monkeypatch.undo()
+    seen = []
+    train(tiny, "epochs=3", fold="0", on_epoch=lambda _, row: seen.append(row.epoch))
+    assert seen == [2, 3]
+
+
+def test_training_needs_no_more_than_its_own_threads(tiny):
+    before = torch.get_num_threads()
+    train(tiny, fold="0")
+    assert torch.get_num_threads() == before
+
+
+def test_reporters_are_told_everything(tmp_path):
+    told = []
+
+    class Recorder:
+        def __getattr__(self, name):
+            return lambda *arguments, **options: told.append((name, arguments, options))
+
+    tiny = make_tiny(tmp_path)
+    train(tiny, "epochs=2", fold="0", reporter=Recorder())
+    names = [name for name, _, _ in told]
+    assert names == ["fold_start", "epoch_end", *(["batch"] * 4 + ["epoch_end"]) * 2, "fold_end"]
+    last = [options for name, _, options in told if name == "batch"][-1]
+    assert last["done"] == last["images"] == 24
+    assert last["rate"] > 0
