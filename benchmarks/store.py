@@ -141,6 +141,14 @@ def measure(name: str, photographs: list[Path], folder: Path, arguments: argpars
     }
 
 
+def print_table(results: list[dict[str, object]]) -> None:
+    titles = ("size", "store_ms", "full_decode_ms", "speedup", "speedup_of_cpu_time", "speedup_wanted")
+    titles += ("warm_reads_per_second", "warm_reads_per_second_jpeg")
+    print(" | ".join(titles))
+    for row in results:
+        print(" | ".join(f"{row[title]!s:>{len(title)}}" for title in titles))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="photographs")
@@ -153,14 +161,7 @@ def main() -> None:
     photographs = photographs[:: max(1, len(photographs) // arguments.images)][: arguments.images]
     with tempfile.TemporaryDirectory() as folder:
         results = [measure(name, photographs, Path(folder), arguments) for name in SIZES]
-    print(
-        f"{'size':>10} {'store':>10} {'full':>10} {'speed-up':>9} {'in CPU time':>12} {'wanted':>7} {'raw reads/s':>12} {'jpeg reads/s':>13}"
-    )
-    for row in results:
-        print(
-            f"{row['size']:>10} {row['store_ms']:>7} ms {row['full_decode_ms']:>7} ms {row['speedup']:>8}x "
-            f"{row['speedup_of_cpu_time']:>11}x {row['speedup_wanted']:>6}x {row['warm_reads_per_second']:>12} {row['warm_reads_per_second_jpeg']:>13}"
-        )
+    print_table(results)
     hardware = {"cpu": cpu_name(), "cpus": available_cpus(), "threads": arguments.threads, "load": os.getloadavg()[0]}
     files.write_json(
         arguments.out, {"hardware": hardware, "versions": files.versions(), "repeats": arguments.repeats, "results": results}
