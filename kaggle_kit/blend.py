@@ -19,6 +19,7 @@ import numpy.typing as npt
 from kaggle_kit import files
 from kaggle_kit import runs as run_files
 from kaggle_kit.blending import (
+    Blender,
     CrossFit,
     Fitted,
     cross_fit,
@@ -114,7 +115,7 @@ def blend(
     competition: Competition,
     *,
     runs: Sequence[str] = (),
-    method: str = "mean",
+    method: str | Blender = "mean",
     name: str = "blend",
     seed: int = 0,
     thresholds: Thresholds = "config",
@@ -126,7 +127,7 @@ def blend(
 
     Args:
         runs: names; all runs with a finished fold when none are given.
-        method: an entry of BLENDERS.
+        method: an entry of BLENDERS, or a blender that learns in another way.
         seed: of methods that draw.
         thresholds: multi-label: "config" takes the threshold of ``kk.yaml``, "tuned" finds one a class out of fold.
 
@@ -138,13 +139,14 @@ def blend(
         DataError: the runs hold different rows, or test predictions of another test set.
         SubmissionError: the predictions do not fit the sample submission.
     """
-    blender, path = get_blender(method), workspace.submission_path(name)
+    blender = method if isinstance(method, Blender) else get_blender(method)
+    path = workspace.submission_path(name)
     _require_thresholds_make_sense(thresholds, competition)
     chosen, notes = usable_runs(workspace, runs)
     folds = common_folds(workspace, chosen)
     test, views = align_test(workspace, competition, chosen, run_files.TEST)
     evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
-    fit = _fit(blender.name, evidence, competition, seed=seed, tuned=thresholds == "tuned")
+    fit = _fit(blender, evidence, competition, seed=seed, tuned=thresholds == "tuned")
     blended = Predictions(test.ids, fit.fitted.apply(test.stack), competition.classes, {"kind": "blend", "name": name})
     control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
     scores = tuple(
@@ -165,7 +167,7 @@ def blend(
     for note in notes:
         _LOG.warning(note)
     tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
-    return BlendResult(path, method, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), record, report)
+    return BlendResult(path, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), record, report)
 
 
 def _require_thresholds_make_sense(thresholds: str, competition: Competition) -> None:
@@ -175,9 +177,9 @@ def _require_thresholds_make_sense(thresholds: str, competition: Competition) ->
         raise ConfigError(f"thresholds are for submissions of form 'labels', this one is {competition.submission.form!r}.")
 
 
-def _fit(method: str, evidence: Evidence, competition: Competition, *, seed: int, tuned: bool) -> _Fit:
+def _fit(blender: Blender, evidence: Evidence, competition: Competition, *, seed: int, tuned: bool) -> _Fit:
     """Fit on all rows, and cross-fit for the honest score."""
-    metric, blender = get_metric(competition.metric), get_blender(method)
+    metric = get_metric(competition.metric)
     stack, truth = evidence.aligned.stack, evidence.truth
     form = competition.submission
     threshold: npt.ArrayLike = form.threshold if form.form == "labels" else 0.5

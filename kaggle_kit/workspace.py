@@ -12,9 +12,14 @@ CONFIG_NAME = "kk.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The paths of one workspace; nothing is created by looking."""
+    """The paths of one workspace; nothing is created by looking.
+
+    Attributes:
+        other_runs: where runs go instead of ``runs/``, as the trials of ``kk tune`` do.
+    """
 
     root: Path
+    other_runs: Path | None = None
 
     @property
     def config_path(self) -> Path:
@@ -22,7 +27,7 @@ class Workspace:
 
     @property
     def runs_dir(self) -> Path:
-        return self.root / "runs"
+        return self.root / "runs" if self.other_runs is None else self.other_runs
 
     @property
     def cache_dir(self) -> Path:
@@ -36,6 +41,9 @@ class Workspace:
 
     def fold_dir(self, run: str, fold: int) -> Path:
         return self.run_dir(run) / f"fold{fold}"
+
+    def tune_dir(self, study: str) -> Path:
+        return self.root / "tune" / _plain(study, "study")
 
     def submission_path(self, name: str) -> Path:
         return self.root / "submissions" / f"{_plain(name, 'submission')}.csv"

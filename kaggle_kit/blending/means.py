@@ -20,34 +20,45 @@ EXPONENTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 def mean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
     """Mean of probabilities, weighted when there are ``weights``."""
-    weights = np.asarray(parameters.get("weights", [1.0] * len(stack)), dtype=np.float64)
     total = np.zeros(stack[0].shape)
-    for weight, probs in zip(weights / weights.sum(), stack, strict=True):
+    for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
         if weight:
             total += weight * probs
     return total
 
 
-def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
-    """Geometric mean. For multi-label of both outcomes of each cell, so that 0 and 1 are treated alike: a mean of logits."""
+def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
+    """Geometric mean, weighted when there are ``weights``.
+
+    For multi-label of both outcomes of each cell, so that 0 and 1 are treated alike: a mean of logits.
+    """
     total = np.zeros(stack[0].shape)
-    for probs in stack:
-        total += evidence(probs, multilabel=multilabel)
-    return from_evidence(total / len(stack), multilabel=multilabel)
+    for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
+        total += weight * evidence(probs, multilabel=multilabel)
+    return from_evidence(total, multilabel=multilabel)
+
+
+def _shares(stack: Stack, parameters: Parameters) -> Array:
+    """Share (M,) of each run, summing to 1; equal when there are no ``weights``."""
+    weights = np.asarray(parameters.get("weights", [1.0] * len(stack)), dtype=np.float64)
+    return np.asarray(weights / weights.sum())
 
 
 def power(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
-    """Power mean of exponent ``exponent``: 1 is the mean, 0 the geometric one, above 1 the confident run counts for more."""
+    """Power mean of exponent ``exponent``, weighted when there are ``weights``.
+
+    1 is the mean, 0 the geometric one; above 1 the confident run counts for more.
+    """
     exponent = float(parameters["exponent"])
     if exponent == 0.0:
         return gmean(stack, parameters, multilabel)
     total, against = np.zeros(stack[0].shape), np.zeros(stack[0].shape)
-    for probs in stack:
-        total += np.power(np.clip(probs, FLOOR, 1.0, dtype=np.float64), exponent)
+    for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
+        total += weight * np.power(np.clip(probs, FLOOR, 1.0, dtype=np.float64), exponent)
         if multilabel:
-            against += np.power(np.clip(1.0 - probs, FLOOR, 1.0, dtype=np.float64), exponent)
-    total = np.power(total / len(stack), 1.0 / exponent)
-    return total / (total + np.power(against / len(stack), 1.0 / exponent)) if multilabel else total
+            against += weight * np.power(np.clip(1.0 - probs, FLOOR, 1.0, dtype=np.float64), exponent)
+    total = np.power(total, 1.0 / exponent)
+    return total / (total + np.power(against, 1.0 / exponent)) if multilabel else total
 
 
 def learn_exponent(problem: Problem) -> Parameters:

@@ -66,7 +66,7 @@ def own_folders(data_dir: Path, workspace_root: Path) -> tuple[str, ...]:
     """What a workspace that lies in its data folder keeps there, relative to it: no competition data."""
     data, root = data_dir.resolve(), workspace_root.resolve()
     if root == data:
-        return "runs", "folds", "submissions"
+        return "runs", "folds", "submissions", "tune"
     return (root.relative_to(data).as_posix(),) if root.is_relative_to(data) else ()
 
 
