@@ -1,0 +1,163 @@
+"""Writing the dataset: models, plan, fold tables and pretrained weights, wheels, manifest and metadata."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit import files
+from kaggle_kit import runs as run_files
+from kaggle_kit.blending import BLENDERS, Fitted, fitted_from_dict
+from kaggle_kit.blending.sources import usable_runs
+from kaggle_kit.check import require_passed
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config, build_run_config
+from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.folds import folds_for
+from kaggle_kit.kernel.bundle import PLAN
+from kaggle_kit.kernel.testset import style_of
+from kaggle_kit.kernel.weights import copy_model, without_paths
+from kaggle_kit.runs import Run
+from kaggle_kit.tables import read_predictions, shown
+from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+FOLDS, PRETRAINED = "folds.csv", "pretrained"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which runs are blended, and how.
+
+    Attributes:
+        name: of the submission of ``kk blend`` that the kernel repeats; "" when only runs were named.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    fitted: Fitted
+    thresholds: list[float] | None
+
+
+def choose_recipe(
+    workspace: Workspace, competition: Competition, *, runs: Sequence[str], blend: str, force: bool
+) -> tuple[Recipe, list[str]]:
+    """The blend called ``blend``, or the plain mean of ``runs`` when some are named; and notes.
+
+    Raises:
+        MissingFileError, SubmissionError: there is no such blend, or it has no passed and current check.
+        DataError: the runs have changed since they were blended.
+    """
+    if runs:
+        chosen, notes = usable_runs(workspace, runs)
+        mean = Fitted(BLENDERS["mean"], len(chosen), len(competition.classes), competition.multilabel, {})
+        return Recipe("", tuple(chosen), mean, None), notes
+    path = workspace.submission_path(blend)
+    require_passed(path, force=force, root=workspace.root)
+    record = files.read_json(path.with_suffix(".json"), made_by="kk blend")
+    chosen = [run_files.read_run(workspace, str(entry["name"])) for entry in record["runs"]]
+    for run, entry in zip(chosen, record["runs"], strict=True):
+        now = {str(fold.fold): fold.record.get("model_fingerprint") for fold in run.finished_folds()}
+        if now != {**now, **entry["models"]} or set(now) != set(entry["models"]):
+            raise DataError(f"run {run.name} was trained further after {path.name} was blended. Run `kk blend` again.")
+    return Recipe(blend, tuple(chosen), fitted_from_dict(record["blend"]), record["thresholds"]), []
+
+
+def write_inference(
+    folder: Path, workspace: Workspace, config: Config, competition: Competition, recipe: Recipe, *, half: bool
+) -> None:
+    """Models and plan of an inference kernel.
+
+    Raises:
+        MissingFileError, DataError: a model is missing, or is not the one that was trained.
+        ConfigError: there is no test set to find again.
+    """
+    if competition.test == () or config.competition.test is None:
+        raise ConfigError("competition.test in kk.yaml names no test images; a kernel needs them to know what to look for.")
+    prior = competition.classes.encode_rows(row.labels for row in competition.train if not row.train_only).mean(axis=0)
+    data_dir = (workspace.root / config.competition.data_dir).resolve()
+    plan = {
+        "competition": {**config.competition.model_dump(mode="json"), "data_dir": "."},
+        "blend_name": recipe.name,
+        "blend": recipe.fitted.to_dict(),
+        "thresholds": recipe.thresholds,
+        "runs": [_write_run(folder, run, half=half) for run in recipe.runs],
+        "prior": [float(share) for share in prior],
+        "batch_size": max(_batch_size(run) for run in recipe.runs),
+        "id_style": style_of([(row.id, row.path) for row in competition.test], data_dir, config.competition.test.dirs),
+        "half": half,
+        "n_visible": len(competition.test),
+    }
+    files.write_json(folder / PLAN, plan)
+
+
+def write_training(folder: Path, workspace: Workspace, config: Config, competition: Competition, *, run: str) -> str:
+    """Configuration, fold table and pretrained weights of a training kernel; returns the name of the run.
+
+    Raises:
+        MissingFileError, FoldError: there is no fold table, or it is not of this competition.
+        WeightsError: there are no pretrained weights to take along.
+    """
+    from kaggle_kit.models import find_weights  # torch
+    from kaggle_kit.training import default_run_name
+
+    folds_for(workspace, competition, config.run.folds)
+    path = workspace.folds_path(config.run.folds)
+    for source in (path, path.with_suffix(".json")):
+        files.write_bytes(folder / (FOLDS if source == path else "folds.json"), source.read_bytes())
+    content = config.model_dump(mode="json")
+    content["competition"]["data_dir"] = "."
+    weights = find_weights(config.run.model.name, config.run.model.pretrained)
+    pretrained = None
+    if weights.path is not None:
+        pretrained = PRETRAINED + weights.path.suffix
+        shutil.copyfile(weights.path, folder / pretrained)
+    plan = {"config": content, "run": run or default_run_name(config.run), "pretrained": pretrained}
+    files.write_json(folder / PLAN, plan)
+    return str(plan["run"])
+
+
+def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:
+    """Copy the models of a run's finished folds; returns its entry of the plan."""
+    models = {}
+    for fold in run.finished_folds():
+        stated, path = fold.record.get("model_fingerprint"), fold.path / run_files.MODEL
+        name = f"{run.name}-fold{fold.fold}.safetensors"
+        copy_model(path, folder / name, half=half)
+        if stated and files.file_fingerprint(path) != stated:
+            raise DataError(f"{path} is not the model that fold {fold.fold} was trained to. Train it again.")
+        models[str(fold.fold)] = name
+    views, merge = _views_of(run)
+    # Without the fingerprint of the competition, which holds the ids of the visible test set.
+    kept = {key: value for key, value in run.record.items() if key not in ("competition_fingerprint", "config_fingerprint")}
+    return {"name": run.name, "views": views, "merge": merge, "models": models, "record": without_paths_of_config(kept)}
+
+
+def without_paths_of_config(record: dict[str, Any]) -> dict[str, Any]:
+    """A run's record without local paths; class names, which may begin with a slash, stay as they are."""
+    return {**record, "config": without_paths(record["config"])}
+
+
+def _views_of(run: Run) -> tuple[str, str]:
+    """Views and merge of the run's test predictions; none where it was not predicted yet."""
+    tests = [fold.path / run_files.TEST for fold in run.finished_folds()]
+    found = {
+        (str(meta.get("views", "none")), str(meta.get("merge", "mean")))
+        for meta in (read_predictions(path).meta for path in tests if path.is_file())
+    }
+    if len(found) > 1:
+        raise DataError(
+            f"the folds of run {run.name} were predicted with different views ({shown(sorted(views for views, _ in found))}). "
+            f"Run `kk predict --run {run.name}` again."
+        )
+    return found.pop() if found else ("none", "mean")
+
+
+def _batch_size(run: Run) -> int:
+    data = build_run_config(run.record["config"], source=f"run {run.name}").data
+    return data.eval_batch_size or 2 * data.batch_size

@@ -1,0 +1,214 @@
+"""The test set that is there at scoring time: other images, other ids and another number than the visible ones.
+
+Nothing here gives up over single rows. An id without an image is kept, without a file: the submission needs a row for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kaggle_kit import files
+from kaggle_kit.competition.matching import ImageIndex
+from kaggle_kit.competition.scan import is_below, scan
+from kaggle_kit.config import CompetitionConfig
+from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit.kernel.bundle import search, subfolders
+from kaggle_kit.tables import shown
+
+logger = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+_ENOUGH = 0.5
+"""A table that fewer of its ids find images for than this is of another test set."""
+
+STYLES: dict[str, Callable[[str, str], str]] = {
+    "folder path": lambda _path, inner: inner,
+    "bare folder path": lambda _path, inner: _bare(inner),
+    "name": lambda path, _inner: PurePosixPath(path).name,
+    "stem": lambda path, _inner: _bare(PurePosixPath(path).name),
+    "path": lambda path, _inner: path,
+    "bare path": lambda path, _inner: _bare(path),
+}
+"""How an id is spelled: function of the image's path below the data folder, and below its test folder."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What is to be predicted.
+
+    Attributes:
+        config: the competition, with ``data_dir`` and paths as they are here.
+        rows: id and file, in the order of the submission; None where there is no image.
+        sample: the sample submission, where the ids are its own.
+    """
+
+    __test__ = False
+
+    config: CompetitionConfig
+    rows: tuple[tuple[str, Path | None], ...]
+    sample: Path | None
+
+
+def find_test_set(input_root: Path, config: CompetitionConfig, *, style: str = "", say: Say = logger.info) -> TestSet:
+    """Find data and ids below ``input_root``.
+
+    Ids come from the sample submission; from the test table where that fits the images better; else from the files.
+
+    Args:
+        config: as at home; ``data_dir`` is replaced.
+        style: how ids that come from files are spelled, an entry of STYLES.
+
+    Raises:
+        MissingFileError: the data is not there; says what is.
+        DataError: there is neither an id nor an image.
+    """
+    config = locate(input_root, config)
+    data_dir = Path(config.data_dir)
+    if config.test is None:
+        raise DataError("kk.yaml names no test images (competition.test), so there is nothing to predict. Build again.")
+    dirs = [folder for folder in config.test.dirs if (data_dir / folder).is_dir()]
+    images = dict.fromkeys(path for folder in dirs for path in scan(data_dir, folder).images)
+    index = ImageIndex(images, dirs or ["."])
+    say(f"data in {data_dir}: {len(images):,} test images")
+    source, found = _choose(_tables(data_dir, config, say), index, style, say)
+    rows = tuple((row_id, None if path is None else data_dir / path) for row_id, path in found.items())
+    if not rows:
+        raise DataError(f"no test ids and no test images in {data_dir}. Is the competition attached to the notebook?")
+    lacking = [row_id for row_id, path in rows if path is None]
+    if lacking:
+        say(f"{len(lacking):,} ids have no image and get the classes' shares of the training data: {shown(lacking)}")
+    sample = config.submission.sample if source == config.submission.sample else None
+    if sample is None and config.submission.sample:
+        say(f"ids are those of {source or 'the files'}, not of {config.submission.sample}")
+        config = config.model_copy(update={"submission": config.submission.model_copy(update={"sample": None})})
+    return TestSet(config, rows, None if sample is None else data_dir / sample)
+
+
+def _choose(
+    tables: Mapping[str, Sequence[str]], index: ImageIndex, style: str, say: Say
+) -> tuple[str, Mapping[str, str | None]]:
+    """The table whose ids find most images, else the files; its name, and id -> image."""
+    found = {name: _match(index, ids) for name, ids in tables.items()}
+    source = max(found, key=lambda name: _share(found[name]), default="")
+    if source and (_share(found[source]) >= _ENOUGH or not index.images):
+        return source, found[source]
+    if source:
+        say(f"{source} is of another test set: few of its {len(found[source]):,} ids have an image")
+    return "", _spelled(index, style)
+
+
+def locate(input_root: Path, config: CompetitionConfig) -> CompetitionConfig:
+    """``config`` with the data folder below ``input_root`` that holds its files, wherever Kaggle mounted it.
+
+    Paths that begin with the same folder at home may lie without it at Kaggle, where the data was unpacked one level up.
+
+    Raises:
+        MissingFileError: no folder holds them.
+    """
+    wanted = _paths(config)
+    for strip in range(_common(wanted) + 1):
+        here = {path: "/".join(PurePosixPath(path).parts[strip:]) or "." for path in wanted}
+        for anchor in here.values():
+            found = [_parent(path, anchor) for path in search(input_root, anchor, accept=_complete(anchor, here.values()))]
+            if found and anchor != ".":
+                return _moved(config, found[0], here)
+    mounted = [path.name for path in subfolders(input_root)]
+    raise MissingFileError(
+        f"no folder below {input_root} holds {shown(wanted)}; mounted are: {shown(mounted) or 'none'}. Attach the competition "
+        "to the notebook (Add Input), and keep its files as Kaggle has them."
+    )
+
+
+def style_of(rows: Iterable[tuple[str, Path]], data_dir: Path, dirs: Sequence[str]) -> str:
+    """How ids are spelled after their files; "" when no style fits all of them."""
+    left = dict(STYLES)
+    for row_id, file in rows:
+        path = file.relative_to(data_dir).as_posix()
+        left = {name: spell for name, spell in left.items() if spell(path, _inner(path, dirs)) == row_id}
+    return next(iter(left), "")
+
+
+def _tables(data_dir: Path, config: CompetitionConfig, say: Say) -> dict[str, list[str]]:
+    """Ids of the sample submission and of the test table, where they can be read."""
+    test = config.test
+    named = {
+        config.submission.sample: config.submission.id_column,
+        test.csv if test else None: test.image_column if test else "",
+    }
+    found = {}
+    for name, column in named.items():
+        if not name:
+            continue
+        try:
+            frame = files.read_table(data_dir / name).fillna("")
+        except DataError as error:
+            say(f"{name} is passed over: {error}")
+            continue
+        if column in frame.columns:
+            found[name] = [cell for cell in frame[column] if cell]
+        else:
+            say(f"{name} is passed over: it has no column {column!r}")
+    return found
+
+
+def _match(index: ImageIndex, ids: Sequence[str]) -> dict[str, str | None]:
+    """Id -> its one image; ids that occur twice are there once, since a submission may hold each once."""
+    found = {row_id: index.find(row_id) for row_id in ids}
+    return {row_id: paths[0] if len(paths) == 1 else None for row_id, paths in found.items()}
+
+
+def _share(rows: Mapping[str, str | None]) -> float:
+    return sum(path is not None for path in rows.values()) / len(rows) if rows else 0.0
+
+
+def _spelled(index: ImageIndex, style: str) -> dict[str, str | None]:
+    spell = STYLES.get(style, STYLES["folder path"])
+    return dict(sorted((spell(path, _inner(path, index.dirs)), path) for path in index.images))
+
+
+def _inner(path: str, dirs: Sequence[str]) -> str:
+    """A path below its test folder, as the loading of a competition spells ids; with several folders the whole path."""
+    folder = next((folder for folder in dirs if is_below(path, folder)), ".")
+    return path if folder == "." or len(dirs) > 1 else path[len(folder) + 1 :]
+
+
+def _bare(path: str) -> str:
+    stem, dot, suffix = path.rpartition(".")
+    return stem if dot and "/" not in suffix else path
+
+
+def _paths(config: CompetitionConfig) -> list[str]:
+    """Files and folders that the kernel needs, relative to the data folder."""
+    test = config.test
+    stated = [config.submission.sample, test.csv if test else None, *(test.dirs if test else ())]
+    return [path for path in stated if path]
+
+
+def _common(paths: Sequence[str]) -> int:
+    """Leading folders that all paths share, each keeping at least its last part."""
+    parts = [PurePosixPath(path).parts[:-1] for path in paths]
+    shared = 0
+    while parts and all(len(one) > shared and one[shared] == parts[0][shared] for one in parts):
+        shared += 1
+    return shared
+
+
+def _complete(anchor: str, everything: Iterable[str]) -> Callable[[Path], bool]:
+    """Whether all the other paths lie beside ``anchor``."""
+    return lambda path: all((_parent(path, anchor) / other).exists() for other in everything)
+
+
+def _parent(path: Path, anchor: str) -> Path:
+    return path.parents[len(PurePosixPath(anchor).parts) - 1] if anchor != "." else path
+
+
+def _moved(config: CompetitionConfig, data_dir: Path, here: Mapping[str, str]) -> CompetitionConfig:
+    test, form = config.test, config.submission
+    if test is not None:
+        moved = {"dirs": [here[folder] for folder in test.dirs], "csv": here[test.csv] if test.csv else None}
+        test = test.model_copy(update=moved)
+    form = form.model_copy(update={"sample": here[form.sample] if form.sample else None})
+    return config.model_copy(update={"data_dir": str(data_dir), "test": test, "submission": form})
