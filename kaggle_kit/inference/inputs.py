@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 
 import torch
 
@@ -34,9 +35,19 @@ def to_input(
     moved = images.to(device, non_blocking=True)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     values = moved.to(dtype=torch.float32, memory_format=layout)
-    mean = torch.tensor(spec.mean, device=moved.device).mul_(255).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=moved.device).mul_(255).view(1, 3, 1, 1)
+    mean, std = _statistics(spec, moved.device)
     return values.sub(mean).div_(std).to(dtype)
+
+
+@lru_cache(maxsize=64)
+def _statistics(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of values in 0..255, (1, 3, 1, 1) each.
+
+    Kept on the device: to copy them there for every batch would make the host wait for all work that is queued.
+    """
+    with torch.inference_mode(False):  # what is made in a prediction is used in training, too
+        mean, std = (torch.tensor(values, device=device).mul_(255).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    return mean, std
 
 
 def choose_device(accelerator: str = "auto") -> torch.device:

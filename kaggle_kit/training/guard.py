@@ -1,10 +1,12 @@
-"""Losses that are not finite: the fold ends with the ids of the batch, or the batch is skipped."""
+"""Losses and gradients that are not finite: the fold ends with the ids of the batch, or the batch is skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -37,17 +39,19 @@ class LossGuard:
         bad = ~torch.isfinite(loss.detach())
         if self._skip:
             return self._counted(not self._anywhere(bad))
-        self._first_bad = torch.where(bad & (self._first_bad < 0), batch, self._first_bad)
+        self._note(bad, batch)
         return True
 
     def gradients_usable(self, model: nn.Module) -> bool:
         """Whether to take the step. Gradients can overflow under a finite loss; a loss scaler sees to that itself."""
-        if not self._skip or self._scaled:
-            return True
-        norms = [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
-        if not norms:
-            return False  # every batch of this update was skipped
-        return self._counted(bool(torch.isfinite(torch.stack(norms)).all()))
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if self._scaled or not gradients:
+            return bool(gradients)  # there are none when every batch of this update was skipped
+        finite = torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all()
+        if self._skip:
+            return self._counted(bool(finite))
+        self._note(~finite, max(self._rows))
+        return True
 
     def check(self, epoch: int) -> None:
         """Look at what was noted since the last look.
@@ -58,11 +62,14 @@ class LossGuard:
         batch = int(self._first_bad.item())
         if batch >= 0:
             raise TrainingError(
-                f"the loss is not finite in epoch {epoch}, batch {batch + 1}, of these rows: {self._names(batch)}. "
+                f"loss or gradients are not finite in epoch {epoch}, batch {batch + 1}, of these rows: {self._names(batch)}. "
                 "Lower lr, set optimizer.clip_norm=1, use precision=fp32, or leave such batches out with nan=skip. "
                 "The last good checkpoint is kept."
             )
         self._rows = {}
+
+    def _note(self, bad: Tensor, batch: int) -> None:
+        self._first_bad = torch.where(bad & (self._first_bad < 0), batch, self._first_bad)
 
     def _anywhere(self, bad: Tensor) -> bool:
         """Whether the loss is bad in any process; all must agree on which batches count."""
@@ -82,3 +89,17 @@ class LossGuard:
     def _names(self, batch: int) -> str:
         # All of them: a batch is what a person can look through, and the culprit may be any.
         return ", ".join(self._ids[row] for row in self._rows[batch].tolist())
+
+
+def require_finite(probs: npt.NDArray[np.float32], epoch: int) -> None:
+    """Refuse a model whose weights have overflowed, before it is written into a checkpoint.
+
+    Raises:
+        TrainingError: some of ``probs`` (N, C) are not finite.
+    """
+    bad = int((~np.isfinite(probs)).any(axis=1).sum())
+    if bad:
+        raise TrainingError(
+            f"after epoch {epoch} the model gives no finite probabilities for {bad} of {len(probs)} validation rows: its "
+            "weights have overflowed. Lower lr, set optimizer.clip_norm=1 or use precision=fp32. The checkpoint before is kept."
+        )

@@ -7,6 +7,7 @@ import logging
 
 import torch
 from lightning_fabric import Fabric
+from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -46,6 +47,8 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric)
         DeviceMemoryError: the model does not fit.
     """
     config = job.config
+    if fabric.device.type == "cuda" and fabric.world_size > 1:
+        model = convert_sync_batchnorm(model)  # timm's: PyTorch's would lose the activations of fused layers
     loss = build_loss(config.loss, job.competition.task, job.folds.classes, job.folds.truth(job.train_rows))
     clips = config.optimizer.clip_norm is not None or config.optimizer.clip_value is not None
     scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
@@ -56,8 +59,6 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric)
     )
     with memory_errors():
         model.to(fabric.device)
-        if fabric.device.type == "cuda" and fabric.world_size > 1:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
         ready, wrapped = fabric.setup(compiled(model, config, data.spec, fabric), optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
         ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None

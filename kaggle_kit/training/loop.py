@@ -25,7 +25,7 @@ from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.metrics import METRICS, Metric
 from kaggle_kit.models import set_train_mode
 from kaggle_kit.runs import HISTORY
-from kaggle_kit.training.guard import LossGuard
+from kaggle_kit.training.guard import LossGuard, require_finite
 from kaggle_kit.training.history import EpochRow, should_stop, write_history
 from kaggle_kit.training.optimizers import current_lr
 from kaggle_kit.training.pulse import Pulse, Watch
@@ -140,6 +140,7 @@ def update(learner: Learner, config: RunConfig, state: LoopState, guard: LossGua
 def validate(learner: Learner, data: FoldData, config: RunConfig, state: LoopState, watch: Watch, *, epoch: int) -> None:
     """Score the validation rows, keep the best weights, close the epoch and write it down. Epoch 0 is the untrained model."""
     probs = data.predict(learner.evaluated)  # (N, C)
+    require_finite(probs, epoch)
     trained = epoch > 0
     row = EpochRow(
         epoch=epoch,

@@ -169,6 +169,40 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(shared, monkeypatch):
     assert "not finite" in record["reason"]
 
 
+def test_gradients_that_overflow_stop_with_the_rows_and_the_checkpoint_is_good(shared, monkeypatch):
+    monkeypatch.setattr("kaggle_kit.training.pulse.Pulse.save_due", lambda _: True)
+    job, count = job_of(shared), [0]
+    real = guard.LossGuard.gradients_usable
+
+    def overflow(self, model):
+        count[0] += 1
+        if count[0] == 3:
+            next(model.parameters()).grad.fill_(float("inf"))
+        return real(self, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard.LossGuard, "gradients_usable", overflow)
+        with pytest.raises(TrainingError, match="gradients are not finite in epoch 1, batch 3"):
+            train_fold(job)
+    assert train_fold(job).record["state"] == "finished"
+
+
+def test_weights_that_overflow_are_not_saved(shared, monkeypatch):
+    job = job_of(shared, "epochs=3")
+    real = loop.train_epoch
+
+    def spoil(learner, data, config, state, watch):
+        real(learner, data, config, state, watch)
+        if state.epoch == 2:
+            next(learner.plain.parameters()).data.fill_(float("nan"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_epoch", spoil)
+        with pytest.raises(TrainingError, match="after epoch 2 the model gives no finite probabilities for 12 of 12"):
+            train_fold(job)
+    assert train_fold(job).record["state"] == "finished"
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_or_the_batch_is_skipped(shared, monkeypatch, accumulate):
     spoil(monkeypatch, {1, 2, 3})
