@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -260,6 +261,8 @@ def _as_is(batch: Any) -> Any:
 def _start_worker(worker: int) -> None:  # noqa: ARG001
     """torch has set its own threads to one already."""
     cv2.setNumThreads(0)
+    # Ctrl-C reaches every process of a terminal; the main one writes its checkpoint and needs batches until then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def worker_context() -> BaseContext:
