@@ -5,10 +5,13 @@ Importing this package loads no torch; the functions do when they need it.
 
 from kaggle_kit.kernel.build import KernelBuild, build_kernel
 from kaggle_kit.kernel.runtime import KernelResult, run_inference_kernel
+from kaggle_kit.kernel.training import TrainingResult, run_training_kernel
 
 __all__ = [
     "KernelBuild",
     "KernelResult",
+    "TrainingResult",
     "build_kernel",
     "run_inference_kernel",
+    "run_training_kernel",
 ]

@@ -21,6 +21,7 @@ from kaggle_kit.tables import shown
 logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
+_PATH_KEYS = ("sample", "csv", "val_csv", "dirs", "val_dirs", "train_only_dirs")
 _ENOUGH = 0.5
 """A table that fewer of its ids find images for than this is of another test set."""
 
@@ -100,15 +101,18 @@ def _choose(
     return "", _spelled(index, style)
 
 
-def locate(input_root: Path, config: CompetitionConfig) -> CompetitionConfig:
+def locate(input_root: Path, config: CompetitionConfig, *, training: bool = False) -> CompetitionConfig:
     """``config`` with the data folder below ``input_root`` that holds its files, wherever Kaggle mounted it.
 
     Paths that begin with the same folder at home may lie without it at Kaggle, where the data was unpacked one level up.
 
+    Args:
+        training: whether the training data must be there, too.
+
     Raises:
         MissingFileError: no folder holds them.
     """
-    wanted = _paths(config)
+    wanted = _paths(config, training=training)
     for strip in range(_common(wanted) + 1):
         here = {path: "/".join(PurePosixPath(path).parts[strip:]) or "." for path in wanted}
         for anchor in here.values():
@@ -180,11 +184,13 @@ def _bare(path: str) -> str:
     return stem if dot and "/" not in suffix else path
 
 
-def _paths(config: CompetitionConfig) -> list[str]:
+def _paths(config: CompetitionConfig, *, training: bool) -> list[str]:
     """Files and folders that the kernel needs, relative to the data folder."""
-    test = config.test
+    train, test = config.train, config.test
     stated = [config.submission.sample, test.csv if test else None, *(test.dirs if test else ())]
-    return [path for path in stated if path]
+    if training:
+        stated += [train.csv, train.val_csv, *train.dirs, *train.train_only_dirs]
+    return [path for path in dict.fromkeys(stated) if path]
 
 
 def _common(paths: Sequence[str]) -> int:
@@ -206,9 +212,13 @@ def _parent(path: Path, anchor: str) -> Path:
 
 
 def _moved(config: CompetitionConfig, data_dir: Path, here: Mapping[str, str]) -> CompetitionConfig:
-    test, form = config.test, config.submission
-    if test is not None:
-        moved = {"dirs": [here[folder] for folder in test.dirs], "csv": here[test.csv] if test.csv else None}
-        test = test.model_copy(update=moved)
-    form = form.model_copy(update={"sample": here[form.sample] if form.sample else None})
-    return config.model_copy(update={"data_dir": str(data_dir), "test": test, "submission": form})
+    """The same competition with its paths as they are ``here``."""
+    content = config.model_dump(mode="json")
+    for section in ("train", "test", "submission"):
+        for key in _PATH_KEYS:
+            value = (content[section] or {}).get(key)
+            if isinstance(value, list):
+                content[section][key] = [here.get(path, path) for path in value]
+            elif value is not None:
+                content[section][key] = here.get(value, value)
+    return CompetitionConfig.model_validate({**content, "data_dir": str(data_dir)})

@@ -1,0 +1,207 @@
+"""What a built training notebook does at Kaggle: train within a session, and go on from the output of the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kaggle_kit import files, runs
+from kaggle_kit.competition import load_competition
+from kaggle_kit.config import Config, build_config
+from kaggle_kit.durations import format_duration
+from kaggle_kit.errors import DataError, TrainingError
+from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
+from kaggle_kit.kernel.dataset import FOLDS
+from kaggle_kit.kernel.runtime import BUDGET, Say
+from kaggle_kit.kernel.testset import locate
+from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+WORKSPACE = "kk"
+"""Folder of the workspace in the output of a training kernel."""
+_NOT_CARRIED = (".lock", ".lock.json")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How far a run has come.
+
+    Attributes:
+        runs_dir: the ``runs`` folder of the output.
+        scores: fold -> score, of the finished folds.
+        stopped: why the session ended early, or None.
+        failed: why folds could not be trained, or None.
+    """
+
+    run: str
+    runs_dir: Path
+    metric: str
+    scores: dict[int, float]
+    n_folds: int
+    stopped: str | None
+    failed: str | None
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        return len(self.scores) == self.n_folds
+
+    def __str__(self) -> str:
+        lines = [f"fold {fold}: {self.metric} {score:.4f}" for fold, score in self.scores.items()]
+        state = "finished" if self.finished else f"stopped: {self.stopped}" if self.stopped else "not finished"
+        lines.append(f"run {self.run}: {len(self.scores)} of {self.n_folds} folds, {state}, {format_duration(self.seconds)}")
+        if self.failed:
+            lines.append(self.failed)
+        if not self.finished:
+            lines.append("To go on: attach this notebook's output as an input (Add Input, Your Work), and run it again.")
+        return "\n".join(lines)
+
+
+def run_training_kernel(
+    input_root: Path,
+    working: Path,
+    *,
+    build: str = "",
+    budget_seconds: float = BUDGET,
+    started: float | None = None,
+    say: Say = logger.info,
+) -> TrainingResult:
+    """Train the run of the dataset's plan into ``working/kk/runs``, for as long as the session lasts.
+
+    An earlier session's output below ``input_root`` is taken over: finished folds are kept, others go on from their checkpoint.
+
+    Args:
+        budget_seconds: from ``started`` on; training stops cleanly a little before.
+        started: ``time.monotonic()`` when the session began; by default now.
+
+    Raises:
+        MissingFileError: dataset or competition are not attached.
+        DataError, FoldError: the dataset is damaged, or the data is not that which the folds were made for.
+    """
+    from kaggle_kit.training import LogReporter, train_run
+
+    begin = time.monotonic() if started is None else started
+
+    def tell(text: str) -> None:
+        say(f"[{format_duration(time.monotonic() - begin):>7}] {text}")
+
+    bundle = find_bundle(Path(input_root), "training", build, say=tell)
+    workspace = Workspace(Path(working) / WORKSPACE)
+    config, run = _set_up(bundle, workspace, Path(input_root), tell)
+    _take_over(workspace, run, Path(input_root), tell)
+    competition = load_competition(workspace, config.competition)
+    tell(f"{len(competition.train):,} training images in {config.competition.data_dir}")
+    stopped, failed = None, None
+    with _lines_to(tell):
+        try:
+            left = max(budget_seconds - (time.monotonic() - begin), 1.0)
+            stopped = train_run(workspace, config, competition, run=run, time_limit=left, reporter=LogReporter()).stopped
+        except TrainingError as error:
+            failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
+    shutil.rmtree(workspace.cache_dir, ignore_errors=True)  # decoded images are no output
+    found = runs.read_run(workspace, run)
+    scores = {fold.fold: _score(fold.record) for fold in found.folds if fold.finished}
+    seconds = time.monotonic() - begin
+    return TrainingResult(run, workspace.runs_dir, competition.metric, scores, len(found.folds), stopped, failed, seconds)
+
+
+def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) -> tuple[Config, str]:
+    """Write configuration and fold table of the workspace; returns the configuration and the name of the run."""
+    damaged = bundle.damaged(name for name in bundle.files if name not in bundle.wheels)
+    if damaged:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in damaged.items())
+        raise DataError(f"the dataset in {bundle.folder} is damaged: {listed}. Upload it again.")
+    for wheel, reason in bundle.damaged(bundle.wheels).items():
+        say(f"wheel {wheel}: {reason}")
+    plan = bundle.plan()
+    content: dict[str, Any] = plan["config"]
+    content["run"]["model"]["pretrained"] = _pretrained(bundle, plan["pretrained"])
+    # What home's computer was like says nothing about this one.
+    content["run"]["hardware"] = {"precision": content["run"]["hardware"]["precision"]}
+    content["run"]["data"]["workers"] = None
+    config = build_config(content, source=str(bundle.folder / PLAN))
+    config = config.model_copy(update={"competition": locate(input_root, config.competition, training=True)})
+    files.write_text(workspace.config_path, yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False))
+    path = workspace.folds_path(config.run.folds)
+    for target, name in ((path, FOLDS), (path.with_suffix(".json"), "folds.json")):
+        files.write_bytes(target, (bundle.folder / name).read_bytes())
+    return config, str(plan["run"])
+
+
+def _pretrained(bundle: Bundle, name: str | None) -> str | bool:
+    """A path of the weights that is the same in every session, wherever the dataset is mounted: it is part of the run."""
+    if name is None:
+        return False
+    folder = Path(tempfile.gettempdir()) / f"kaggle_kit-{bundle.files[name]['sha256'][:12]}"
+    folder.mkdir(exist_ok=True)
+    link = folder / name
+    link.unlink(missing_ok=True)
+    link.symlink_to((bundle.folder / name).resolve())
+    return str(link)
+
+
+def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> None:
+    """Copy what an earlier session has reached, unless this one has begun already."""
+    if (workspace.run_dir(run) / runs.RUN_RECORD).is_file():
+        say("going on with what this session has trained already")
+        return
+    found = search(input_root, f"{WORKSPACE}/runs/{run}/{runs.RUN_RECORD}")
+    if not found:
+        say("no output of an earlier session is attached: training begins")
+        return
+    best = max((path.parent for path in found), key=_progress)
+    for path in sorted(best.rglob("*")):
+        if path.is_file() and path.name not in _NOT_CARRIED:
+            target = workspace.run_dir(run) / path.relative_to(best)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)  # contents only: inputs are read-only
+    done, epochs = _progress(best)
+    say(f"going on from {best}: {done} folds are finished, {epochs} epochs are trained")
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    """NaN where the metric is not defined on the fold."""
+    return math.nan if record.get("score") is None else float(record["score"])
+
+
+def _progress(folder: Path) -> tuple[int, int]:
+    """Finished folds and epochs of a run's folder; the greater has come further."""
+    folds = [runs.read_fold(path, 0) for path in folder.glob("fold*") if path.is_dir()]
+    return sum(fold.finished for fold in folds), sum(int(fold.record.get("epoch") or 0) for fold in folds)
+
+
+@contextlib.contextmanager
+def _lines_to(say: Say) -> Iterator[None]:
+    """Hand the package's log lines to ``say`` while inside: a notebook shows no log."""
+    handler = _Handler(say)
+    package = logging.getLogger("kaggle_kit")
+    before = package.level, package.propagate
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    package.propagate = False
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(before[0])
+        package.propagate = before[1]
+
+
+class _Handler(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
