@@ -28,6 +28,10 @@ _INNER = ("_orig_mod", "module", "_forward_module")
 _OPTIONAL = ("drop_path_rate", "drop_rate")
 
 
+HEAD_STD = 0.01
+"""Standard deviation of a new classifier's weights on a pretrained backbone."""
+
+
 @dataclass(frozen=True)
 class ModelRecord:
     """What it takes to build the same architecture again: ``arch.tag``, number of outputs, timm's arguments, layout."""
@@ -165,6 +169,8 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     head = set(_classifier_tensors(model))
     if any(key in tensors and tensors[key].shape != own[key].shape for key in head):
         tensors = {key: value for key, value in tensors.items() if key not in head}
+    if not head & tensors.keys():
+        _quiet_head(model, head)
     problems = {
         "missing": [key for key in own if key not in tensors and key not in head and not key.endswith("num_batches_tracked")],
         "of another shape": [key for key, value in tensors.items() if key in own and value.shape != own[key].shape],
@@ -178,6 +184,17 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     if stated:
         raise WeightsError(f"{weights.path} does not fit {model_name(model)}. Tensors {stated}. Give another file or model.")
     model.load_state_dict({key: value for key, value in tensors.items() if key in own}, strict=False)
+
+
+def _quiet_head(model: nn.Module, head: Iterable[str]) -> None:
+    """Let a new classifier start undecided: some architectures draw it so wide that on pretrained features the first losses
+    are several times ln C, and the first updates of the backbone are spent on undoing that."""
+    for name in head:
+        parameter = model.get_parameter(name)
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter.detach(), std=HEAD_STD)
+        elif name.endswith(".bias"):
+            nn.init.zeros_(parameter.detach())
 
 
 def _beyond_head(unknown: Iterable[str], head: Iterable[str]) -> list[str]:

@@ -78,7 +78,7 @@ class Pulse:
         self._watch.reporter.batch(
             *(self._watch.fold, state.epoch, self._epochs),
             done=done,
-            images=len(self._loader) * self._loader.batch_size * processes,
+            images=self._loader.images * processes,
             loss=float(state.loss_sum) / max(state.images, 1),
             rate=done / max(state.seconds, 1e-9),
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 
 import pytest
 import torch
@@ -193,3 +194,14 @@ def test_names_survive_wrapping_and_copying():
     assert model_name(copy.deepcopy(wrapped)) == "test_resnet.r160_in1k"
     with pytest.raises(ConfigError, match="build_model"):
         model_name(nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t"])
+def test_a_new_head_on_pretrained_features_starts_undecided(name, tmp_path):
+    """The first loss is close to ln C, so that the first updates do not go into undoing a wild guess."""
+    torch.manual_seed(0)
+    weights = weights_of(build_model(config(name), 7), tmp_path / "weights.safetensors")
+    model = build_model(config(name), 13, weights=weights).eval()
+    probs = model(torch.randn(8, 3, 64, 64)).softmax(1)  # (8, 13)
+    entropy = -(probs * probs.log()).sum(dim=1).mean()
+    assert entropy > 0.75 * math.log(13)
