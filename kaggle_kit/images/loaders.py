@@ -87,6 +87,11 @@ class TrainLoader:
         whole, rest = divmod(len(self._positions), self.batch_size)
         return whole + (rest > 1 or (rest == 1 and whole == 0))
 
+    @property
+    def images(self) -> int:
+        """Samples of an epoch."""
+        return min(len(self) * self.batch_size, len(self._positions))
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch``, from number ``start`` on. Finish or drop one iterator before asking for another.
 
