@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kaggle_kit.errors import ConfigError, KaggleKitError
-from kaggle_kit.images.dataset import ImageDataset, PixelSource, source_for
+from kaggle_kit.images.dataset import ImageDataset, PixelSource, Transform, source_for
 from kaggle_kit.images.decode import available_cpus
 from kaggle_kit.images.samplers import EpochSampler, generator, rank_share
 from kaggle_kit.images.transforms import ImageSpec, eval_transform
@@ -126,12 +126,14 @@ class EvalLoader:
         batch_size: int,
         workers: int | None = None,
         source: PixelSource | None = None,
+        transform: Transform | None = None,
     ) -> None:
-        """``rows``: key and file; the key is for error messages of callers and not used here. ``source``: none: the files."""
+        """``rows``: key and file; the key is for error messages of callers and not used here. ``source``: none: the files.
+        ``transform``: none: that of evaluation; another one gets the row's number as seed."""
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}.")
         paths = [path for _, path in rows]
-        dataset = ImageDataset(paths, eval_transform(spec), source=source or source_for(spec))
+        dataset = ImageDataset(paths, transform or eval_transform(spec), source=source or source_for(spec))
         self.batch_size = batch_size
         self._rows = len(paths)
         self._workers = _Workers(dataset, workers, batch_size)
@@ -142,7 +144,7 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         """Raises ImageError when an image cannot be read; the message names its file."""
         starts = range(0, self._rows, self.batch_size)
-        return self._workers.run([[(row, 0) for row in range(s, min(s + self.batch_size, self._rows))] for s in starts])
+        return self._workers.run([[(row, row) for row in range(s, min(s + self.batch_size, self._rows))] for s in starts])
 
     def close(self) -> None:
         """End the workers. Also done when the loader is garbage-collected."""

@@ -1,12 +1,14 @@
 """The one way from image files to probabilities: validation, out-of-fold and test rows all come through here.
 
-One decode of an image feeds every model and every view; only probabilities are kept, so a test set may be larger than memory.
+One decode of an image feeds every model and every view, and models that share a backbone run it once. Features that a probe has
+kept are taken instead of computed again. Only probabilities are held, so a test set may be larger than memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,15 +22,20 @@ from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import Engine, EngineOptions, TorchEngine, choose_engine, make_engine, memory_errors
+from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, memory_errors
+from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
 from kaggle_kit.inference.inputs import choose_device, to_input
-from kaggle_kit.inference.tta import View, make_views, merge_views, to_probs
+from kaggle_kit.inference.tta import make_views, merge_views, to_probs
+from kaggle_kit.inference.units import Runner, Unit, make_runner, make_units
 from kaggle_kit.models import LoadedModel, unwrap
 from kaggle_kit.tables import Classes, shown
 
 Probs: TypeAlias = npt.NDArray[np.float32]
+Rows: TypeAlias = Sequence[tuple[str, Path]]
+Part: TypeAlias = tuple[npt.NDArray[np.int64], Probs]
 Progress: TypeAlias = Callable[[int, int], None]
 """Called after each batch with the number of images done and of all images."""
+_CHUNK = 4096  # rows of features that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Compute:
         engine: auto or an entry of ``ENGINES``.
         cache_dir: where exported models are kept.
         source: where pixels come from instead of the files, for instance a store of decoded images.
+        features: where features of frozen backbones were kept for this kind of pass.
     """
 
     batch_size: int = 64
@@ -51,11 +59,12 @@ class Compute:
     engine: str = "auto"
     cache_dir: Path | None = None
     source: PixelSource | None = None
+    features: FeatureCache | None = None
 
 
 def predict_rows(
     models: Sequence[LoadedModel],
-    rows: Sequence[tuple[str, Path]],
+    rows: Rows,
     *,
     views: str = "none",
     merge: str = "mean",
@@ -75,29 +84,105 @@ def predict_rows(
         ImageError: images cannot be read; lists all of them.
         ConfigError, DependencyError, DeviceMemoryError: see the engines.
     """
-    compute = compute or Compute()
     classes, task = _common(models)
+    compute = compute or Compute()
+    how = _How(views, merge, task, choose_device(compute.device), compute)
     result = np.full((len(models), len(rows), len(classes)), np.nan, dtype=np.float32)
-    device = choose_device(compute.device)
-    groups = _by_spec(models)
-    for number, (spec, members) in enumerate(groups.items()):
-        view_functions = make_views(views, spec.height, spec.width)
-        pixels = len(rows) * len(view_functions) * spec.height * spec.width
-        engines = _engines([models[member] for member in members], spec, choose_engine(compute.engine, device, pixels), compute)
-        batches = eval_batches(rows, spec, batch_size=compute.batch_size, workers=compute.workers, source=compute.source)
-        advance = _counter(progress, offset=number * len(rows), total=len(groups) * len(rows))
-        channels_last = any(isinstance(engine, TorchEngine) for engine in engines)
-        try:
-            for positions, probs in _probs_of_batches(
-                engines, batches, spec, task, device, views=view_functions, merge=merge, channels_last=channels_last
-            ):
-                for member, of_model in zip(members, probs, strict=True):
-                    result[member, positions] = of_model
-                advance(len(positions))
-        except ImageError as error:
-            raise _all_unreadable(rows, compute.workers, error) from error
+    passes = _plan(models, rows, how)
+    for number, one in enumerate(passes):
+        advance = _counter(progress, offset=number * len(rows), total=len(passes) * len(rows))
+        members = [member for unit in one.units for member in unit.members]
+        for positions, probs in chain(_from_features(one, rows, how), _from_files(one, rows, how)):
+            result[np.array(members)[:, None], positions] = probs
+            advance(len(positions))
     _require_every_row(result, rows)
     return result
+
+
+@dataclass(frozen=True)
+class _How:
+    """What is the same for all passes of a call."""
+
+    views: str
+    merge: str
+    task: str
+    device: torch.device
+    compute: Compute
+
+    @property
+    def options(self) -> EngineOptions:
+        return EngineOptions(self.device, self.compute.precision, self.compute.cache_dir)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Units that want the same input, and where the features of rows (N,) that are ``kept`` lie."""
+
+    units: tuple[Unit, ...]
+    kept: npt.NDArray[np.bool_]
+    table: FeatureTable | None = None
+
+
+def _plan(models: Sequence[LoadedModel], rows: Rows, how: _How) -> list[_Pass]:
+    """One pass for all models that want the same input; a unit whose features are kept has one of its own."""
+    nothing = np.zeros(len(rows), dtype=bool)
+    tables: dict[str, tuple[FeatureTable, npt.NDArray[np.bool_]]] = {}
+    cache = how.compute.features if how.views in KEPT_VIEWS else None
+
+    def known(fingerprint: str, spec: ImageSpec) -> bool:
+        table = cache.table(fingerprint, spec, how.device, how.compute.precision) if cache is not None else None
+        if not table:
+            return False
+        kept = np.asarray(table.has([path for _, path in rows], KEPT_VIEWS[how.views]).all(axis=0))
+        if not kept.any():
+            return False
+        tables[fingerprint] = table, kept
+        return True
+
+    passes = []
+    for members in _by_spec(models).values():
+        tables.clear()
+        units = make_units(models, members, known=None if cache is None else known)
+        with_features = [
+            unit for unit in units if unit.parts is not None and tables.get(unit.fingerprint, (None, nothing))[1].any()
+        ]
+        without = tuple(unit for unit in units if unit not in with_features)
+        passes += [_Pass((unit,), tables[unit.fingerprint][1], tables[unit.fingerprint][0]) for unit in with_features]
+        passes += [_Pass(without, nothing)] if without else []
+    return passes
+
+
+def _from_features(one: _Pass, rows: Rows, how: _How) -> Iterator[Part]:
+    """Positions (B,) and probabilities (M, B, C) of the rows whose features are kept."""
+    if one.table is None:
+        return
+    heads = one.units[0].heads(how.device)
+    places = np.flatnonzero(one.kept)
+    for positions in np.array_split(places, -(-len(places) // _CHUNK)):
+        paths = [rows[position][1] for position in positions.tolist()]
+        with torch.inference_mode():
+            features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in KEPT_VIEWS[how.views]]
+            probs = _merged([heads(of_view) for of_view in features], how)
+        yield positions, probs
+
+
+def _from_files(one: _Pass, rows: Rows, how: _How) -> Iterator[Part]:
+    """Positions (B,) and probabilities (M, B, C) of all other rows, from their pixels."""
+    places = np.flatnonzero(~one.kept)
+    if not len(places):
+        return
+    spec, compute = one.units[0].spec, how.compute
+    todo = [rows[position] for position in places.tolist()]
+    pixels = len(todo) * len(make_views(how.views, *spec.size)) * spec.height * spec.width
+    name = choose_engine(compute.engine, how.device, pixels)
+    with memory_errors():
+        runners = [make_runner(unit, name, how.options) for unit in one.units]
+    batches = eval_batches(todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=compute.source)
+    try:
+        for positions, probs in _probs_of_batches(runners, batches, spec, how):
+            yield places[positions], probs
+    except ImageError as error:
+        raise _all_unreadable(rows, compute.workers, error) from error
 
 
 def predict_model(
@@ -118,11 +203,11 @@ def predict_model(
         The row numbers that the loader gave, (N,), and their probabilities (N, C) float32, both in its order.
     """
     # Without what training wraps around it: a compiled or autocast forward would differ from `kk predict` by rounding.
-    engine = TorchEngine(unwrap(model), EngineOptions(device, precision))
-    views = make_views("none", spec.height, spec.width)
+    how = _How("none", "mean", task, device, Compute(precision=precision))
+    runner = Runner(TorchEngine(unwrap(model), how.options))
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []
-    for positions, part in _probs_of_batches([engine], batches, spec, task, device, views=views, merge="mean"):
+    for positions, part in _probs_of_batches([runner], batches, spec, how):
         rows.append(positions)
         probs.append(part[0])
         if on_batch is not None:
@@ -130,35 +215,28 @@ def predict_model(
     return np.concatenate(rows), np.concatenate(probs) if probs else np.empty((0, 0), dtype=np.float32)
 
 
-def _probs_of_batches(
-    engines: Sequence[Engine],
-    batches: Iterable[Batch],
-    spec: ImageSpec,
-    task: str,
-    device: torch.device,
-    *,
-    views: Sequence[View],
-    merge: str,
-    channels_last: bool = True,
-) -> Iterable[tuple[npt.NDArray[np.int64], Probs]]:
-    """For each batch its row numbers (B,) and probabilities (M, B, C) of M engines."""
+def _probs_of_batches(runners: Sequence[Runner], batches: Iterable[Batch], spec: ImageSpec, how: _How) -> Iterator[Part]:
+    """For each batch its row numbers (B,) and probabilities (M, B, C) of the runners' models."""
+    channels_last = any(isinstance(runner.engine, TorchEngine) for runner in runners)
+    views = make_views(how.views, *spec.size)
     for batch in batches:
         with torch.inference_mode(), memory_errors():
-            images = to_input(batch.images, spec, device, channels_last=channels_last)  # (B, 3, H, W)
+            images = to_input(batch.images, spec, how.device, channels_last=channels_last)  # (B, 3, H, W)
             by_view = []
             for view in views:
                 seen = view(images)
-                by_view.append(torch.stack([to_probs(engine.logits(seen), task) for engine in engines]))
-            # (V, M, B, C): views are merged for each model alone; rows of all models lie side by side meanwhile.
-            stacked = torch.stack(by_view)
-            merged = merge_views(stacked.flatten(1, 2), merge, task).view(stacked.shape[1:])
-        yield batch.rows.numpy(), merged.float().cpu().numpy()
+                by_view.append(torch.cat([runner.logits(seen) for runner in runners]))
+            merged = _merged(by_view, how)
+        yield batch.rows.numpy(), merged
 
 
-def _engines(models: Sequence[LoadedModel], spec: ImageSpec, name: str, compute: Compute) -> list[Engine]:
-    options = EngineOptions(choose_device(compute.device), compute.precision, compute.cache_dir)
-    with memory_errors():
-        return [make_engine(name, loaded.model, spec, fingerprint=loaded.fingerprint, options=options) for loaded in models]
+def _merged(by_view: Sequence[torch.Tensor], how: _How) -> Probs:
+    """Logits (M, B, C) of each of V views to probabilities (M, B, C)."""
+    # Views are merged for each model alone; rows of all models lie side by side meanwhile.
+    side_by_side = torch.stack([to_probs(logits.flatten(0, 1), how.task) for logits in by_view])  # (V, M * B, C)
+    merged = merge_views(side_by_side, how.merge, how.task).view(by_view[0].shape)
+    probs: Probs = merged.float().cpu().numpy()
+    return probs
 
 
 def _common(models: Sequence[LoadedModel]) -> tuple[Classes, str]:
@@ -193,7 +271,7 @@ def _counter(progress: Progress | None, *, offset: int, total: int) -> Callable[
     return advance
 
 
-def _all_unreadable(rows: Sequence[tuple[str, Path]], workers: int | None, first: ImageError) -> ImageError:
+def _all_unreadable(rows: Rows, workers: int | None, first: ImageError) -> ImageError:
     """The pass stops at one bad image; whoever must mend them wants all at once."""
     reasons = check_images(rows, workers=workers or None)
     if not reasons:
@@ -205,7 +283,7 @@ def _all_unreadable(rows: Sequence[tuple[str, Path]], workers: int | None, first
     )
 
 
-def _require_every_row(result: Probs, rows: Sequence[tuple[str, Path]]) -> None:
+def _require_every_row(result: Probs, rows: Rows) -> None:
     missing = [rows[position][0] for position in np.flatnonzero(~np.all(np.isfinite(result), axis=(0, 2))).tolist()]
     if missing:
         raise DataError(

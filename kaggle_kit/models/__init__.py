@@ -9,17 +9,22 @@ from kaggle_kit.models.build import (
     set_train_mode,
     unwrap,
 )
+from kaggle_kit.models.split import Backbone, Parts, backbone_fingerprint, linear_of, split_model
 from kaggle_kit.models.storage import LoadedModel, load_model, read_header, save_model
 from kaggle_kit.models.weights import PACKAGES, Weights, find_weights, resolve_name
 
 __all__ = [
     "PACKAGES",
+    "Backbone",
     "LoadedModel",
+    "Parts",
     "Weights",
+    "backbone_fingerprint",
     "build_model",
     "find_weights",
     "freeze",
     "image_spec",
+    "linear_of",
     "load_model",
     "load_pretrained",
     "model_name",
@@ -27,5 +32,6 @@ __all__ = [
     "resolve_name",
     "save_model",
     "set_train_mode",
+    "split_model",
     "unwrap",
 ]

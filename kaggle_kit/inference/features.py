@@ -1,0 +1,270 @@
+"""Features of images, computed once by a frozen backbone and kept: for folds, runs and `kk predict` alike.
+
+Under the workspace's cache lies a folder for each backbone, image specification and type of number. Parts are added to it and
+never changed: a part is a folder with one array a view and an index, and counts once it has its final name. An image is known
+by path, size and modification time, an augmented view by the augmentation and the seed as well.
+
+Training images and the images of a test pass are kept apart: control rows, which are training images hidden in a test pass,
+would prove nothing if they were answered from what training computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from kaggle_kit import files
+from kaggle_kit.config import AugmentConfig
+from kaggle_kit.errors import DataError, StorageError
+from kaggle_kit.images.dataset import PixelSource
+from kaggle_kit.images.decode import Pixels
+from kaggle_kit.images.loaders import EvalLoader
+from kaggle_kit.images.shards import absolute, file_state
+from kaggle_kit.images.transforms import ImageSpec, eval_transform, train_transform
+from kaggle_kit.inference.engines import Engine, half_dtype
+from kaggle_kit.inference.inputs import to_input
+from kaggle_kit.inference.tta import make_views
+
+logger = logging.getLogger(__name__)
+
+Rows = Sequence[tuple[str, Path]]
+Features = npt.NDArray[np.float32]
+Stamp = tuple[str, int, int]
+PLAIN, MIRRORED = "plain", "hflip"
+KEPT_VIEWS: dict[str, tuple[str, ...]] = {"none": (PLAIN,), "hflip": (PLAIN, MIRRORED)}
+"""Entries of ``VIEWS`` that can be answered from kept features -> the views they consist of, in order."""
+_VERSION = 1  # of the layout and of what the features are made from: raise it when decoding or a transform changes
+_PART = 8192  # images; what an interrupted extraction loses at most
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Where features are kept, for one of the two kinds of pass."""
+
+    cache_dir: Path
+    role: Literal["train", "test"]
+
+    def table(self, fingerprint: str, spec: ImageSpec, device: torch.device, precision: str) -> FeatureTable:
+        """What is kept of a backbone, by :func:`~kaggle_kit.models.backbone_fingerprint`, as ``device`` computes it.
+
+        Engines are not told apart, since they agree; half precision does not agree with full.
+        """
+        dtype = str(half_dtype(device, precision) or torch.float32)
+        key = files.fingerprint([_VERSION, fingerprint, spec.to_dict(), dtype])
+        return FeatureTable(self.cache_dir / "features" / key[:32], self.role)
+
+
+class FeatureTable:
+    """Features of a backbone by image and view."""
+
+    def __init__(self, folder: Path, role: str) -> None:
+        self.folder = folder
+        self._role = role
+        self._where: dict[str, dict[Stamp, tuple[Path, int]]] = {}
+        self._arrays: dict[tuple[Path, str], Features] = {}
+        for index in sorted(folder.glob(f"{role}-*/{_INDEX}")):
+            self._read(index.parent)
+
+    def __bool__(self) -> bool:
+        return bool(self._where)
+
+    def has(self, paths: Sequence[Path], views: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """(V, N) whether each view of each image is kept, and of the file as it is now."""
+        stamps = [stamp(path) for path in paths]
+        found = [[one in self._where.get(view, {}) for one in stamps] for view in views]
+        return np.array(found, dtype=bool).reshape(len(views), len(paths))
+
+    def read(self, paths: Sequence[Path], view: str) -> Features:
+        """(N, F) float32.
+
+        Raises:
+            DataError: one of them is not kept, see :meth:`has`, or the part that holds it is damaged.
+        """
+        where = self._where.get(view, {})
+        places: dict[Path, tuple[list[int], list[int]]] = {}
+        for row, path in enumerate(paths):
+            found = where.get(stamp(path))
+            if found is None:
+                raise DataError(f"no features of {path} are kept for view {view}; run the command again.")
+            into, out_of = places.setdefault(found[0], ([], []))
+            into.append(row)
+            out_of.append(found[1])
+        arrays = {part: self._array(part, view) for part in places}
+        width = next((array.shape[1] for array in arrays.values()), 0)
+        result = np.empty((len(paths), width), dtype=np.float32)
+        for part, (into, out_of) in places.items():
+            result[into] = arrays[part][out_of]
+        return result
+
+    def add(self, rows: Rows, views: Sequence[str], compute: Callable[[Sequence[Features]], None], width: int) -> None:
+        """Keep a part: ``compute`` fills one array (N, ``width``) a view, in the order of ``rows``.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        stamps = [stamp(path) for _, path in rows]
+        final = self.folder / f"{self._role}-{uuid.uuid4().hex[:12]}"
+        temporary = final.with_name(f".{final.name}.tmp")
+        try:
+            temporary.mkdir(parents=True)
+            shape = (len(rows), width)
+            arrays = [np.lib.format.open_memmap(temporary / f"{view}.npy", "w+", np.float32, shape) for view in views]
+            compute(arrays)
+            for array in arrays:
+                array.flush()
+            files.write_json(temporary / _INDEX, {"views": list(views), "images": stamps})
+            temporary.rename(final)
+        except OSError as error:
+            if isinstance(error, StorageError | DataError):
+                raise
+            needed = 4 * len(rows) * width * len(views)
+            raise StorageError(f"cannot keep features in {self.folder} ({needed:,} bytes wanted): {error}.") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._read(final)
+
+    def _read(self, part: Path) -> None:
+        index = files.read_json(part / _INDEX, made_by="kk train")
+        stamps = [(str(path), int(size), int(time)) for path, size, time in index["images"]]
+        for view in index["views"]:
+            self._where.setdefault(view, {}).update({one: (part, row) for row, one in enumerate(stamps)})
+
+    def _array(self, part: Path, view: str) -> Features:
+        if (part, view) not in self._arrays:
+            try:
+                self._arrays[part, view] = np.load(part / f"{view}.npy", mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise DataError(f"the features in {part} are damaged ({error}). Delete that folder and run again.") from error
+        return self._arrays[part, view]
+
+
+def stamp(path: Path) -> Stamp:
+    """What an image is known by. A file that is missing has a stamp of its own, which no table holds."""
+    return (absolute(path), *(file_state(path) or (-1, -1)))
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Which views of an image to keep: the plain one, the mirrored one, and ``count`` augmented ones."""
+
+    mirrored: bool = True
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    count: int = 0
+    seed: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the views in the feature table."""
+        return [PLAIN, *([MIRRORED] if self.mirrored else []), *self.augmented]
+
+    @property
+    def augmented(self) -> list[str]:
+        """Names of the augmented views; the first ones of a longer plan are those of a shorter one."""
+        what = files.fingerprint([self.augment.preset, self.augment.transforms, self.seed])[:16]
+        return [f"augmented-{what}-{number}" for number in range(self.count)]
+
+
+class StackedViews:
+    """The plain view of an image and some augmented ones, one below the other, so that one decode serves them all.
+
+    Args:
+        names: of the augmented views.
+        ids: row id of each row; a view's randomness depends on its name and on the id alone.
+    """
+
+    def __init__(self, spec: ImageSpec, augment: AugmentConfig, names: Sequence[str], ids: Sequence[str]) -> None:
+        self._arguments = (spec, augment, list(names), list(ids))
+        self._plain = eval_transform(spec)
+        self._augment = train_transform(spec, augment) if names else None
+        # Of the whole stack: loaders look at it to see how much memory a batch takes.
+        self.spec = ImageSpec(spec.height * (1 + len(names)), spec.width)
+
+    def __call__(self, image: Pixels, seed: int) -> Pixels:
+        """(H, W, 3) uint8 and row number → ((1 + A) * spec.height, spec.width, 3) uint8."""
+        _, _, names, ids = self._arguments
+        views = [self._plain(image)]
+        if self._augment is not None:
+            views += [self._augment(image, _seed(name, ids[seed])) for name in names]
+        return np.concatenate(views)
+
+    def __reduce__(self) -> tuple[type[StackedViews], tuple[Any, ...]]:
+        return StackedViews, self._arguments
+
+
+def _seed(view: str, row_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{view}/{row_id}".encode(), digest_size=8).digest()) >> 2
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """How to compute features.
+
+    Attributes:
+        engine: of the backbone.
+        on_batch: called with the number of images done after each batch; what it raises ends the extraction.
+    """
+
+    engine: Engine
+    spec: ImageSpec
+    device: torch.device
+    batch_size: int = 64
+    workers: int | None = None
+    source: PixelSource | None = None
+    on_batch: Callable[[int], None] = lambda _images: None
+
+    def complete(self, table: FeatureTable, rows: Rows, plan: ViewPlan) -> int:
+        """Add what ``table`` lacks of ``rows``; returns the number of images that were computed.
+
+        Raises:
+            ImageError: an image cannot be read.
+            StorageError: the features cannot be written.
+        """
+        lacking = ~table.has([path for _, path in rows], plan.names)  # (V, N)
+        todo = [rows[position] for position in np.flatnonzero(lacking.any(axis=0)).tolist()]
+        views = [name for name, lacks in zip(plan.names, lacking, strict=True) if lacks.any()]
+        for start in range(0, len(todo), _PART):
+            part = todo[start : start + _PART]
+            table.add(part, views, partial(self._fill, part, views, plan), self._width())
+        return len(todo)
+
+    def _fill(self, rows: Rows, views: Sequence[str], plan: ViewPlan, arrays: Sequence[Features]) -> None:
+        augmented = [view for view in views if view in plan.augmented]
+        transform = StackedViews(self.spec, plan.augment, augmented, [row_id for row_id, _ in rows])
+        into = dict(zip(views, arrays, strict=True))
+        with EvalLoader(
+            *(rows, self.spec), batch_size=self.batch_size, workers=self.workers, source=self.source, transform=transform
+        ) as loader:
+            for batch in loader:
+                positions = batch.rows.numpy()
+                for view, images in self._views(batch.images, augmented, mirrored=MIRRORED in into):
+                    if view in into:
+                        into[view][positions] = self.engine.logits(images).cpu().numpy()
+                self.on_batch(len(positions))
+
+    def _views(self, stacked: torch.Tensor, augmented: Sequence[str], *, mirrored: bool) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and normalised images (B, 3, H, W) of each view in a batch of stacks (B, 3, (1 + A) * H, W)."""
+        parts = stacked.split(self.spec.height, dim=2)
+        channels_last = self.engine.name == "torch"
+        plain = to_input(parts[0], self.spec, self.device, channels_last=channels_last)
+        yield PLAIN, plain
+        if mirrored:
+            yield MIRRORED, make_views("hflip", *self.spec.size)[1](plain)
+        for view, part in zip(augmented, parts[1:], strict=True):
+            yield view, to_input(part, self.spec, self.device, channels_last=channels_last)
+
+    def _width(self) -> int:
+        """F, which only the engine knows for sure."""
+        nothing = torch.zeros(1, 3, *self.spec.size, device=self.device)
+        return int(self.engine.logits(nothing).shape[1])
