@@ -211,15 +211,19 @@ def _say_rows(
     left_out: list[str],
 ) -> None:
     """One line for images that could not be read, one for those that there was no time for."""
-    instead = "get the classes' shares of the training data instead"
+    instead = "will have the classes' shares of the training data instead"
     if unreadable:
         reasons = shown(str(reason) for reason in unreadable.values())
-        say(f"{len(unreadable):,} images cannot be read and {instead}: {reasons}")
-        left_out.append(f"{len(unreadable):,} unreadable images")
+        say(f"{_images(len(unreadable))} cannot be read and {instead}: {reasons}")
+        left_out.append(f"{_images(len(unreadable))} that cannot be read")
     if late.any():
         ids = [row_id for (row_id, _), is_late in zip(rows, late, strict=True) if is_late]
         say(f"out of time: {len(ids):,} of {len(rows):,} images are not predicted and {instead}: {shown(ids)}")
         left_out.append(f"{len(ids):,} images (out of time)")
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _stack(
@@ -286,7 +290,9 @@ def _write(
             path, workspace=workspace, config=Config(competition=config), competition=competition, only=("form", "contract")
         )
     # Of fold tables and out-of-fold rows, which stay at home, the check says that they are not in our scratch folder.
-    return tuple(replace(check, evidence=check.evidence.replace(f"{scratch}/", "")) for check in report.checks)
+    checks = tuple(replace(check, evidence=check.evidence.replace(f"{scratch}/", "")) for check in report.checks)
+    replace(report, checks=checks).write()
+    return checks
 
 
 def _lay_out(workspace: Workspace, plan: _Plan, entries: Sequence[Mapping[str, Any]], paths: Mapping[Key, Path]) -> None:

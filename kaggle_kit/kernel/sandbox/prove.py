@@ -1,0 +1,284 @@
+"""``kk kernel test``: a built kernel runs here as it would at Kaggle, on the visible and on a hidden test set."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from kaggle_kit import files
+from kaggle_kit import runs as run_files
+from kaggle_kit.blending import fitted_from_dict
+from kaggle_kit.blending.sources import align_test
+from kaggle_kit.check import Check, CheckReport, record_path
+from kaggle_kit.check.report import Status
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config
+from kaggle_kit.errors import KaggleKitError, MissingFileError
+from kaggle_kit.kernel.build import DATASET, KERNEL
+from kaggle_kit.kernel.bundle import Bundle, read_bundle
+from kaggle_kit.kernel.image import ImageList, canonical, load_image
+from kaggle_kit.kernel.runtime import SUBMISSION
+from kaggle_kit.kernel.sandbox.environment import Environment, make_environment
+from kaggle_kit.kernel.sandbox.inputs import (
+    TestImage,
+    hidden_images,
+    visible_images,
+    write_all_data,
+    write_dataset,
+    write_test_data,
+)
+from kaggle_kit.kernel.sandbox.session import Isolation, Session, find_isolation, require_client, run_session
+from kaggle_kit.kernel.training import WORKSPACE
+from kaggle_kit.kernel.wheels import TRAINING_NEEDS
+from kaggle_kit.tables import Predictions, read_predictions, shown
+from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+"""How far a probability may be from that of ``kk blend``; weights in 16 bits are another model."""
+RECORD = "test.json"
+_TIMEOUT = 9 * 3600.0
+_SHOWN_LINES = 3
+
+
+@dataclass(frozen=True)
+class KernelTest:
+    """How a kernel did.
+
+    Attributes:
+        sessions: how each run of the notebook went, with what it printed.
+        report: the verdict; its path is the notebook's.
+        isolation: how the network was kept away.
+    """
+
+    sessions: tuple[Session, ...]
+    report: CheckReport
+    isolation: str
+
+    @property
+    def passed(self) -> bool:
+        return self.report.passed
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all sessions share."""
+
+    folder: Path
+    workspace: Workspace
+    config: Config
+    competition: Competition
+    bundle: Bundle
+    notebook: Path
+    image: ImageList
+    isolation: Isolation
+    root: Path
+    limit: int | None
+    timeout: float
+
+    @property
+    def data_dir(self) -> Path:
+        return (self.workspace.root / self.config.competition.data_dir).resolve()
+
+    @property
+    def slugs(self) -> tuple[str, str]:
+        """Last parts of the addresses of dataset and competition."""
+        about = files.read_json(self.folder / KERNEL / "kernel-metadata.json", made_by="kk kernel build")
+        return str(about["dataset_sources"][0]).partition("/")[2], str(about["competition_sources"][0])
+
+    def run(self, name: str, root: Path, variables: Mapping[str, str] | None = None) -> Session:
+        """A session of its own, in an environment that nothing was installed in before."""
+        logger.info("%s: running the notebook", name)
+        brought = {canonical(wheel.partition("-")[0]) for wheel in self.bundle.wheels}
+        environment = make_environment(root / "venv", self.image, without=brought, block_network=not self.isolation.prefix)
+        return run_session(
+            name,
+            self.notebook,
+            root,
+            environment=environment,
+            isolation=self.isolation,
+            timeout=self.timeout,
+            variables=variables,
+        )
+
+
+def test_kernel(
+    folder: Path,
+    workspace: Workspace,
+    config: Config,
+    competition: Competition,
+    *,
+    image_list: Path | None = None,
+    limit: int | None = None,
+    session_seconds: float = 60.0,
+    timeout: float = _TIMEOUT,
+    keep: Path | None = None,
+) -> KernelTest:
+    """Run the kernel in ``folder`` twice, offline, with only what the image holds; write ``folder/test.json``.
+
+    An inference kernel is run on the visible test set, where it must give what ``kk blend`` gave, and on a hidden one with
+    other ids and an unreadable image. A training kernel is run for a short session, and for one that goes on from its output.
+
+    Args:
+        image_list: ``pip freeze`` of a Kaggle session; by default the list that comes with the package.
+        limit: take the first so many test images only.
+        session_seconds: budget of the first session of a training kernel.
+        timeout: seconds that one cell may take.
+        keep: a folder for inputs, outputs and executed notebooks; by default they are thrown away.
+
+    Raises:
+        DependencyError: what executes notebooks is not installed.
+        MissingFileError: ``folder`` holds no kernel.
+        KaggleKitError: the sandbox could not be made.
+    """
+    require_client()
+    folder = Path(folder)
+    notebook = next((folder / KERNEL).glob("*.ipynb"), None)
+    if notebook is None:
+        raise MissingFileError(f"no notebook in {folder / KERNEL}. Run `kk kernel build` first.")
+    bundle, image, isolation = read_bundle(folder / DATASET), load_image(image_list), find_isolation()
+    with tempfile.TemporaryDirectory(prefix="kk-kernel-") as temporary:
+        root = Path(temporary).resolve() if keep is None else Path(keep).resolve()
+        bench = _Bench(*(folder, workspace, config, competition, bundle, notebook, image, isolation, root, limit, timeout))
+        checks: list[Check] = []
+        sessions: list[Session] = []
+        steps = _inference if bundle.kind == "inference" else _training
+        for session, found in steps(bench, session_seconds):
+            sessions.append(session)
+            checks += found
+        checks.insert(0, _packages(sessions[0].environment, image, bundle))
+    report = CheckReport(notebook, tuple(checks), files.file_fingerprint(notebook), {})
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    times = {one.name: {"seconds": round(one.seconds, 1), "peak_bytes": one.peak_bytes} for one in sessions}
+    files.write_json(folder / RECORD, {**report.to_dict(), "build": bundle.build, "sessions": times, "created": created})
+    return KernelTest(tuple(sessions), report, isolation.words)
+
+
+def _inference(bench: _Bench, _seconds: float) -> Iterator[tuple[Session, list[Check]]]:
+    """The visible test set, then a hidden one mounted elsewhere."""
+    data, competition = bench.slugs
+    visible = visible_images(bench.competition, bench.data_dir, bench.limit)
+    session = _predict(bench, "visible", visible, data=data, competition=competition)
+    expected = _expected(bench)
+    yield session, [*_ran(session, bench), *_compared(bench, session, visible, expected)]
+    hidden = hidden_images(visible)
+    session = _predict(bench, "hidden", hidden, data=f"datasets/owner/{data}", competition=f"competitions/{competition}")
+    yield session, [*_ran(session, bench), *_compared(bench, session, hidden, expected)]
+
+
+def _predict(bench: _Bench, name: str, images: list[TestImage], *, data: str, competition: str) -> Session:
+    root = bench.root / name
+    write_dataset(bench.folder / DATASET, root / "input" / data)
+    write_test_data(root / "input" / competition, images, bench.config.competition, bench.data_dir)
+    return bench.run(name, root)
+
+
+def _training(bench: _Bench, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
+    """A session that is too short, then one with its output attached."""
+    data, competition = bench.slugs
+    first, second = bench.root / "first", bench.root / "second"
+    for root in (first, second):
+        write_dataset(bench.folder / DATASET, root / "input" / data)
+        write_all_data(root / "input" / competition, bench.data_dir)
+    session = bench.run("first session", first, {"KK_BUDGET_SECONDS": str(seconds)})
+    yield session, _ran(session, bench)
+    if session.error:
+        return
+    (second / "input" / "notebooks").mkdir()
+    (first / "working").rename(second / "input" / "notebooks" / "output")
+    session = bench.run("second session", second)
+    yield session, [*_ran(session, bench), _trained(bench, session)]
+
+
+def _trained(bench: _Bench, session: Session) -> Check:
+    """The second session went on from the first, and all folds are finished."""
+    name, run = "second session: folds", str(bench.bundle.plan()["run"])
+    if session.error:
+        return Check(name, "failed", "the notebook did not end")
+    found = run_files.read_run(Workspace(session.working / WORKSPACE), run)
+    done = [fold for fold in found.folds if fold.finished]
+    went_on = any("going on from" in line for line in session.lines)
+    text = f"{len(done)} of {len(found.folds)} folds finished, {'going on from the first' if went_on else 'begun anew'}"
+    return Check(name, "passed" if went_on and len(done) == len(found.folds) else "failed", text)
+
+
+def _packages(environment: Environment, image: ImageList, bundle: Bundle) -> Check:
+    """Where this environment is unlike the image."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    text = f"{len(environment.packages)} packages of the image, {len(bundle.wheels)} wheels from the dataset"
+    unlike = [f"Python {python} (image: {image.python})"] if python != image.python else []
+    ours = {canonical(name) for name in TRAINING_NEEDS}
+    unlike += sorted(environment.differing, key=lambda text: text.split()[0] not in ours)  # what we import ourselves first
+    if not unlike:
+        return Check("packages", "passed", text)
+    return Check("packages", "warning", f"{text}; {len(unlike)} other versions than the image's: {shown(unlike)}")
+
+
+def _ran(session: Session, bench: _Bench) -> list[Check]:
+    """The notebook ran to its end without a network, and left its inputs alone; then what it found out itself."""
+    time = f"{session.seconds:.1f} s, peak memory {session.peak_bytes / 1e9:.2f} GB"
+    if session.error:
+        last = [line.strip() for line in session.error.splitlines() if line.strip()][-_SHOWN_LINES:]
+        checks = [
+            Check(f"{session.name}: notebook", "failed", f"after {time}: {' / '.join(last)}", "See what it printed above.")
+        ]
+    else:
+        checks = [Check(f"{session.name}: notebook", "passed", f"ran to its end in {time}")]
+    status: Status = "passed" if bench.isolation.prefix else "warning"
+    checks.append(Check(f"{session.name}: network", status, bench.isolation.words))
+    if session.changed:
+        checks.append(Check(f"{session.name}: inputs", "failed", f"changed: {shown(session.changed)}"))
+    else:
+        checks.append(Check(f"{session.name}: inputs", "passed", "read only, and as they were"))
+    record = record_path(session.working / SUBMISSION)
+    if record.is_file():
+        own = files.read_json(record, made_by="the notebook")["checks"]
+        checks += [replace(check, name=f"{session.name}: {check.name}") for check in (Check(**one) for one in own)]
+    return checks
+
+
+def _expected(bench: _Bench) -> Predictions:
+    """What ``kk blend`` gives for the visible test set: from its file, or for runs that were only named, from theirs."""
+    plan = bench.bundle.plan()
+    if plan["blend_name"]:
+        return read_predictions(bench.workspace.submission_path(plan["blend_name"]).with_suffix(".probs.parquet"))
+    chosen = [run_files.read_run(bench.workspace, str(run["name"])) for run in plan["runs"]]
+    aligned, _ = align_test(bench.workspace, bench.competition, chosen, run_files.TEST)
+    return Predictions(aligned.ids, fitted_from_dict(plan["blend"]).apply(aligned.stack), bench.competition.classes)
+
+
+def _compared(bench: _Bench, session: Session, images: list[TestImage], expected: Predictions) -> list[Check]:
+    """Each image has what it has at home, under whatever id; an unreadable one has the shares of the training data."""
+    name, path = f"{session.name}: kk blend", (session.working / SUBMISSION).with_suffix(".probs.parquet")
+    if not path.is_file():
+        return [Check(name, "failed", "there is no submission")]
+    plan, classes = bench.bundle.plan(), bench.competition.classes
+    tolerance = HALF_TOLERANCE if plan["half"] else TOLERANCE
+    try:
+        made = read_predictions(path).align(classes, here="kk.yaml", there=path.name)
+        sound = [image for image in images if image.origin is not None]
+        here = made.take([image.id for image in sound]).probs
+        home = expected.align(classes, here="kk.yaml")
+        where = {row_id: row for row, row_id in enumerate(home.ids)}
+        there = home.probs[[where[str(image.origin)] for image in sound]]
+    except KaggleKitError as error:
+        return [Check(name, "failed", str(error))]
+    furthest = float(np.abs(here - there).max())
+    other = sum(one != two for one, two in zip(classes.top(here), classes.top(there), strict=True))
+    text = f"{len(sound):,} rows, furthest probability {furthest:.1e} away (at most {tolerance:g}), {other} other labels"
+    same = furthest <= tolerance and (other == 0 or bench.competition.multilabel or plan["half"])
+    checks = [Check(name, "passed" if same else "failed", text, "" if same else "Look for another engine, version or order.")]
+    broken = [image.id for image in images if image.origin is None]
+    if broken:
+        prior = np.abs(made.take(broken).probs - np.array(plan["prior"], dtype=np.float32)).max() <= TOLERANCE
+        words = f"{len(broken)} of {len(images)} rows, {'the shares of the training data' if prior else 'something else'}"
+        checks.append(Check(f"{session.name}: unreadable image", "passed" if prior else "failed", words))
+    return checks
