@@ -240,9 +240,13 @@ class RunConfig(Section):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that may change the result; hardware, loader processes and eval batch size are left out."""
+        """sha256 of :meth:`shaping`."""
+        return files.fingerprint(self.shaping())
+
+    def shaping(self) -> dict[str, Any]:
+        """Plain values of all that may change the result; hardware, loader processes and eval batch size are left out."""
         left_out: Any = {"hardware": True, "checkpoint_minutes": True, "data": {"workers", "eval_batch_size"}}
-        return files.fingerprint(self.model_dump(mode="json", exclude=left_out))
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class CacheConfig(Section):

@@ -5,7 +5,7 @@ from kaggle_kit.training.history import EpochRow
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.prepare import default_run_name, parse_folds, prepare_run
 from kaggle_kit.training.reporter import BarReporter, LogReporter, Reporter, make_reporter
-from kaggle_kit.training.run import STRATEGIES, Outcome, train_jobs, train_run
+from kaggle_kit.training.run import STRATEGIES, Outcome, Trainer, train_jobs, train_run
 from kaggle_kit.training.stopping import Stop, StopRequested
 from kaggle_kit.training.summary import RunSummary
 
@@ -21,6 +21,7 @@ __all__ = [
     "RunSummary",
     "Stop",
     "StopRequested",
+    "Trainer",
     "default_run_name",
     "make_reporter",
     "parse_folds",

@@ -106,8 +106,8 @@ def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageS
     """
     if learner.fabric.is_global_zero:
         origin = {**job.about(), "epoch": _keep(job, learner, state), "weights": job.weights.fingerprint}
-        # Without the hardware, which does not shape the result: the same training gives the same bytes anywhere.
-        config = job.config.model_dump(mode="json", exclude={"hardware"})
+        # Without hardware and loader processes: the same training gives the same bytes anywhere.
+        config = job.config.shaping()
         fingerprint = save_model(
             job.folder / runs.MODEL,
             learner.evaluated,

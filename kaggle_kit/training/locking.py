@@ -1,4 +1,4 @@
-"""One process per run: a lock that the operating system frees when its holder dies."""
+"""One process per run, and one per fold: locks that the operating system frees when their holder dies."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 LOCK, OWNER = ".lock", ".lock.json"
 PATIENCE = 30.0
 """Seconds that the loader processes of a killed run are given to notice and to let go of the lock they inherited."""
+
+FOLD_PATIENCE = 120.0
+"""Seconds that a process whose launcher was killed is given to end its step and to write its checkpoint."""
 
 
 @contextlib.contextmanager
@@ -56,6 +59,31 @@ def run_lock(folder: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             (folder / OWNER).unlink()
+        lock.release()
+
+
+@contextlib.contextmanager
+def fold_lock(folder: Path, fold: int, *, patience: float = FOLD_PATIENCE) -> Iterator[None]:
+    """Hold the lock of one fold of the run in ``folder`` while inside; other folds may be trained by other processes.
+
+    Whoever holds the run's lock decides who trains which fold, so that only a process that has lost its launcher can be in the
+    way; it is writing its checkpoint, and waited for.
+
+    Raises:
+        LockedError: it does not end within ``patience`` seconds.
+        StorageError: the folder cannot be written.
+    """
+    lock = FileLock(folder / f".fold{fold}.lock")
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise LockedError(
+            f"fold {fold} of run {folder.name!r} is still being trained by a process of an earlier call. Stop that process, or "
+            "train under another name with --run NAME."
+        ) from None
+    try:
+        yield
+    finally:
         lock.release()
 
 

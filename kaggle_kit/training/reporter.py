@@ -37,21 +37,21 @@ class Reporter(Protocol):
 
 
 class LogReporter:
-    """One log line an epoch, and one within it every ``LINE_SECONDS``."""
+    """One log line an epoch, and one within it every ``LINE_SECONDS``; several folds may be told of at a time."""
 
     def __init__(self, every: float = LINE_SECONDS) -> None:
         self.every = every
-        self._last = time.monotonic()
+        self._last: dict[int, float] = {}
 
     def fold_start(self, fold: int, text: str) -> None:
-        self._last = time.monotonic()
+        self._last[fold] = time.monotonic()
         logger.info("fold %d  %s", fold, text)
 
     def batch(self, fold: int, epoch: int, epochs: int, *, done: int, images: int, loss: float, rate: float) -> None:
         now = time.monotonic()
-        if now - self._last < self.every:
+        if now - self._last.get(fold, 0.0) < self.every:
             return
-        self._last = now
+        self._last[fold] = now
         left = format_duration((images - done) / rate) if rate > 0 else "?"
         logger.info(
             "fold %d  epoch %d/%d  %d/%d images  loss %.4f  %.1f img/s  %s left",
@@ -59,7 +59,7 @@ class LogReporter:
         )
 
     def epoch_end(self, fold: int, row: EpochRow, metric: str, *, epochs: int, best: bool) -> None:
-        self._last = time.monotonic()
+        self._last[fold] = time.monotonic()
         logger.info("fold %d  %s", fold, describe(row, metric, epochs=epochs, best=best))
 
     def fold_end(self, fold: int, text: str) -> None:
@@ -67,12 +67,12 @@ class LogReporter:
 
 
 class BarReporter:
-    """A progress bar of the running epoch with loss, img/s and time left; a line for each epoch above it."""
+    """A progress bar of each fold's running epoch with loss, img/s and time left; a line for each epoch above them."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._bar: Any = None
-        self._task: Any = None
+        self._bars: Any = None
+        self._rows: dict[int, Any] = {}
 
     def __reduce__(self) -> tuple[Callable[[], Reporter], tuple[()]]:
         return make_reporter, ()  # a terminal is found anew by the process that gets this
@@ -81,10 +81,10 @@ class BarReporter:
         self._line(f"fold {fold}  {text}")
 
     def batch(self, fold: int, epoch: int, epochs: int, *, done: int, images: int, loss: float, rate: float) -> None:
-        if self._bar is None:
-            self._open(images)
-        self._bar.update(
-            self._task,
+        if fold not in self._rows:
+            self._open(fold, images)
+        self._bars.update(
+            self._rows[fold],
             completed=done,
             total=images,
             description=f"fold {fold}  epoch {epoch}/{epochs}",
@@ -92,31 +92,35 @@ class BarReporter:
         )
 
     def epoch_end(self, fold: int, row: EpochRow, metric: str, *, epochs: int, best: bool) -> None:
-        self._close()
+        self._close(fold)
         self._line(f"fold {fold}  {describe(row, metric, epochs=epochs, best=best)}")
 
     def fold_end(self, fold: int, text: str) -> None:
-        self._close()
+        self._close(fold)
         self._line(f"fold {fold}  {text}")
 
-    def _open(self, images: int) -> None:
+    def _open(self, fold: int, images: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=self.console, transient=True)
-        self._task = self._bar.add_task("", total=images, state="")
-        self._bar.start()
+        if self._bars is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}"),
+                TimeRemainingColumn(),
+            )
+            self._bars = Progress(*columns, console=self.console, transient=True)
+            self._bars.start()
+        self._rows[fold] = self._bars.add_task("", total=images, state="")
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = self._task = None
+    def _close(self, fold: int) -> None:
+        if fold not in self._rows:
+            return
+        self._bars.remove_task(self._rows.pop(fold))
+        if not self._rows:
+            self._bars.stop()
+            self._bars = None
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

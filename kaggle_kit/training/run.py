@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from lightning_fabric import Fabric
 
@@ -21,7 +22,7 @@ from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.devices import make_fabric
 from kaggle_kit.training.fold import FoldResult, train_fold
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.locking import run_lock
+from kaggle_kit.training.locking import fold_lock, run_lock
 from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
 from kaggle_kit.training.processes import agreed, spread
 from kaggle_kit.training.pulse import OnEpoch
@@ -55,6 +56,13 @@ class Outcome:
         return cls(**{**values, "results": [FoldResult(fold, record) for fold, record in values["results"]]})
 
 
+class Trainer(Protocol):
+    """What trains the jobs of a run: :func:`train_jobs`, or something that hands them to other processes."""
+
+    def __call__(self, jobs: Sequence[FoldJob], *, reporter: Reporter, stop: Stop, on_epoch: OnEpoch | None) -> Outcome:
+        """Train all of ``jobs``, of which some may be finished; the caller holds the run's lock."""
+
+
 def train_run(
     workspace: Workspace,
     config: Config,
@@ -67,6 +75,7 @@ def train_run(
     time_limit: float | None = None,
     reporter: Reporter | None = None,
     on_epoch: OnEpoch | None = None,
+    trainer: Trainer | None = None,
 ) -> RunSummary:
     """Train the chosen folds of a run, into ``runs/<run>/fold<k>/``.
 
@@ -80,6 +89,7 @@ def train_run(
         fold: "all", "0", "0,2" or "0-3", or numbers.
         restart: throw away all that the run has trained so far.
         time_limit: seconds.
+        trainer: trains the jobs, by default :func:`train_jobs`; see :mod:`kaggle_kit.launch`.
 
     Raises:
         LockedError: another live process trains this run.
@@ -93,7 +103,7 @@ def train_run(
     numbers = parse_folds(fold, folds.n_splits) if isinstance(fold, str) else checked_folds(fold, folds.n_splits)
     with run_lock(workspace.run_dir(name)), stop.on_signals():
         jobs = prepare_run(workspace, config.run, competition, folds, run=name, fold_list=numbers, restart=restart)
-        outcome = train_jobs(jobs, reporter=reporter, stop=stop, on_epoch=on_epoch)
+        outcome = (trainer or train_jobs)(jobs, reporter=reporter or LogReporter(), stop=stop, on_epoch=on_epoch)
     if stop.interrupted:
         raise KeyboardInterrupt
     if outcome.failed:
@@ -119,21 +129,19 @@ def train_jobs(
     Raises:
         DeviceMemoryError: the accelerator's memory is too small, as it would be for the next fold.
     """
-    reporter, stop, done = reporter or LogReporter(), stop or Stop(), []
-    for job in jobs:
-        before = finished(job)
-        if before is not None:
-            reporter.fold_end(job.fold, f"finished before: {job.competition.metric} {before.score:.4f}")
-            done.append(before)
-    waiting = [job for job in jobs if job.fold not in {result.fold for result in done}]
+    reporter, stop = reporter or LogReporter(), stop or Stop()
+    done, waiting = part_finished(jobs, reporter)
     if not waiting:
         return Outcome(done)
     hardware = waiting[0].config.hardware
     work = partial(_train_in_turn, waiting, reporter=reporter, on_epoch=on_epoch)
-    if fabric is None and hardware.devices > 1:
-        values = spread(make_fabric(hardware), work, stop)
-    else:
-        values = work(fabric or make_fabric(hardware), stop)
+    with contextlib.ExitStack() as locks:
+        for job in waiting:
+            locks.enter_context(fold_lock(job.folder.parent, job.fold))
+        if fabric is None and hardware.devices > 1:
+            values = spread(make_fabric(hardware), work, stop)
+        else:
+            values = work(fabric or make_fabric(hardware), stop)
     outcome = Outcome.from_dict(values)
     outcome.results = sorted([*done, *outcome.results], key=lambda result: result.fold)
     return outcome
@@ -163,6 +171,19 @@ def _train_in_turn(
             outcome.failed[job.fold] = str(error)
             reporter.fold_end(job.fold, f"failed: {error}")
     return outcome.to_dict()
+
+
+def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[FoldResult], list[FoldJob]]:
+    """Results of the jobs that are finished already, which ``reporter`` is told, and the jobs that are not."""
+    done, waiting = [], []
+    for job in jobs:
+        before = finished(job)
+        if before is None:
+            waiting.append(job)
+        else:
+            reporter.fold_end(job.fold, f"finished before: {job.competition.metric} {before.score:.4f}")
+            done.append(before)
+    return done, waiting
 
 
 def finished(job: FoldJob) -> FoldResult | None:
