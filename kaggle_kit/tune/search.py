@@ -1,0 +1,227 @@
+"""``kk tune``: trials one after the other until a budget is used up, then the best configuration and a page of plots."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config, RunConfig
+from kaggle_kit.errors import ConfigError, RemoteError, TrainingError
+from kaggle_kit.folds import folds_for
+from kaggle_kit.metrics import get_metric
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.training import Stop, parse_folds
+from kaggle_kit.tune.defaults import default_space
+from kaggle_kit.tune.objective import Objective, TrialFailed, TrialStopped
+from kaggle_kit.tune.page import write_page
+from kaggle_kit.tune.reporter import TuneReporter, make_tune_reporter, shown
+from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_rows, trial_row, write_best
+from kaggle_kit.tune.space import Space, read_space
+from kaggle_kit.tune.storage import default_storage, hushed, shown_url
+from kaggle_kit.tune.study import (
+    Plan,
+    describe,
+    ended,
+    enqueue_present,
+    make_pruner,
+    open_study,
+    retry,
+    revive_orphans,
+)
+from kaggle_kit.workspace import Workspace
+
+DEFAULT_TRIALS = 30
+MOST_FAILURES = 5
+"""Failures in a row that end a search: then it is not the settings that fail."""
+BEST, PAGE = "best.yaml", "report.html"
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to search.
+
+    Attributes:
+        study: its name; an existing one goes on.
+        space: a YAML file; none: the default space of ``run.strategy``.
+        models: for the default space: models to choose from.
+        trials: of the study, those of earlier calls and of other machines included; none: 30, or no end given a time limit.
+        time_limit: seconds of this call.
+        folds: those that every trial trains, as ``kk train`` takes them.
+        promote: share of trials that earn all other folds as well, by their score on the first; none: no trial does.
+        pruner: hyperband, median or none.
+        storage: database URL, or path of a journal file; none: SQLite in the workspace.
+    """
+
+    study: str = "tune"
+    space: Path | None = None
+    models: Sequence[str] = ()
+    trials: int | None = None
+    time_limit: float | None = None
+    folds: str = "0"
+    promote: float | None = None
+    pruner: str = "hyperband"
+    storage: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.space is not None and self.models:
+            raise ConfigError("models are for the default space; in a space file write model.name: {categorical: [...]}.")
+        if self.trials is not None and self.trials < 1:
+            raise ConfigError(f"trials must be >= 1, got {self.trials}.")
+        if self.promote is not None and not 0 < self.promote <= 1:
+            raise ConfigError(f"promote must lie above 0 and at most at 1, got {self.promote}.")
+
+
+def tune(
+    workspace: Workspace,
+    config: Config,
+    competition: Competition,
+    options: TuneOptions | None = None,
+    *,
+    folds: FoldTable | None = None,
+    reporter: TuneReporter | None = None,
+) -> TuneResult:
+    """Search the settings of ``config.run`` by Optuna, into ``tune/<study>/``.
+
+    The present configuration is the first trial. Each trial is a run of its own in ``tune/<study>/trial-<number>/``; its
+    weights are not kept. Trials that fail are recorded, those that were killed or stopped go on from their checkpoint. The
+    folder gets ``best.yaml``, a run configuration, and ``report.html``.
+
+    Args:
+        folds: by default the table that ``config.run.folds`` names.
+
+    Raises:
+        ConfigError: a wrong option or space, or a study that was begun with other settings.
+        DependencyError, RemoteError: the storage cannot be used.
+        TrainingError: the last trials all failed; says why.
+        DataError, StorageError: what every trial would meet.
+        KeyboardInterrupt: Ctrl-C, after the results were written.
+    """
+    options = options or TuneOptions()
+    _require_one_device(config.run)
+    folds = folds or folds_for(workspace, competition, config.run.folds)
+    space = make_space(config.run, options)
+    plan = make_plan(folds, config.run, space, options)
+    reporter = reporter or make_tune_reporter()
+    deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
+    runs = Workspace(workspace.root, workspace.tune_dir(options.study))
+    with hushed(), shown(reporter), Stop(options.time_limit).on_signals() as stop:
+        storage = options.storage or default_storage(workspace, options.study)
+        study = open_study(
+            options.study,
+            storage,
+            about=describe(competition, folds, config.run, space, plan),
+            pruner=make_pruner(options.pruner, plan),
+            seed=options.seed,
+            alone=options.storage is None,
+        )
+        enqueue_present(study, space.locate(config.run))
+        objective = Objective(runs, config, competition, folds, space, plan, reporter, deadline)
+        reporter.start(_start_text(study, storage, space, plan), get_metric(competition.metric).name)
+        stopped = _guarded(study, objective, options, stop, storage)
+        result = conclude(study, workspace, config.run, stopped)
+    if stop.interrupted or objective.interrupted:
+        raise KeyboardInterrupt
+    return result
+
+
+def make_space(run: RunConfig, options: TuneOptions) -> Space:
+    """The space of a file, or the default one; raises ConfigError that names the key."""
+    return default_space(run, options.models) if options.space is None else read_space(options.space, run)
+
+
+def make_plan(folds: FoldTable, run: RunConfig, space: Space, options: TuneOptions) -> Plan:
+    """Which folds to train, and how many steps a fold has."""
+    first = tuple(parse_folds(options.folds, folds.n_splits))
+    rest = () if options.promote is None else tuple(fold for fold in range(folds.n_splits) if fold not in first)
+    return Plan(first, rest, options.promote, int(space.largest("schedule.epochs", run.schedule.epochs)))
+
+
+def run_trials(study: optuna.Study, objective: Objective, options: TuneOptions, stop: Stop) -> str | None:
+    """Run trials until the budget is used up; returns why it ended before, or None.
+
+    Raises:
+        TrainingError: ``MOST_FAILURES`` trials in a row have failed.
+    """
+    budget = options.trials or (None if options.time_limit else DEFAULT_TRIALS)
+    metric, failures = get_metric(objective.competition.metric), 0
+    while budget is None or ended(study.get_trials(deepcopy=False)) < budget:
+        if stop.reason is not None:
+            return stop.reason
+        revive_orphans(study)
+        try:
+            study.optimize(objective, n_trials=1, catch=(TrialFailed, TrialStopped))
+        finally:
+            _requeue(study, objective)
+        rows = study_rows(study)
+        row = rows[objective.number if objective.number is not None else -1]
+        objective.reporter.trial_end(row, best_row(rows, metric))
+        if objective.stopped is not None:
+            return objective.stopped
+        failures = failures + 1 if row.state == "failed" else 0
+        if failures == MOST_FAILURES:
+            raise TrainingError(f"the last {failures} trials of study {study.study_name!r} failed; the last one: {row.error}")
+    return None
+
+
+def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped: str | None = None) -> TuneResult:
+    """Write ``best.yaml`` and ``report.html`` from what the study holds."""
+    folder, rows = workspace.tune_dir(study.study_name), study_rows(study)
+    metric = get_metric(study.user_attrs["kaggle_kit"]["metric"])
+    best, best_path = best_row(rows, metric), folder / BEST
+    if best is not None:
+        write_best(best_path, run, best, study=study.study_name, metric=metric.name)
+    result = TuneResult(
+        study=study.study_name,
+        path=folder,
+        metric=metric.name,
+        rows=rows,
+        best=best,
+        best_path=best_path if best is not None else None,
+        page=folder / PAGE,
+        seconds_saved=seconds_saved(rows),
+        stopped=stopped,
+    )
+    write_page(result.page, study, title=f"study {study.study_name}", lines=result.describe().split("\n"), table=result.table())
+    return result
+
+
+def _guarded(study: optuna.Study, objective: Objective, options: TuneOptions, stop: Stop, storage: str) -> str | None:
+    """Run the trials, and write what there is even when they cannot go on."""
+    try:
+        return run_trials(study, objective, options, stop)
+    except optuna.exceptions.StorageInternalError as error:
+        raise RemoteError(f"the storage {shown_url(storage)} does not answer any more: {error.__cause__ or error}") from error
+    except TrainingError:
+        conclude(study, Workspace(objective.workspace.root), objective.config.run)
+        raise
+
+
+def _requeue(study: optuna.Study, objective: Objective) -> None:
+    """Queue the last trial again unless it came to an end by itself."""
+    if objective.number is None:
+        return
+    trial = study.get_trials(deepcopy=False)[objective.number]
+    if trial_row(trial).state == "interrupted":
+        retry(study, trial.number)
+
+
+def _require_one_device(run: RunConfig) -> None:
+    if run.hardware.devices != 1:
+        raise ConfigError(
+            f"kk tune trains a trial on one device, but hardware.devices is {run.hardware.devices}. Add devices=1, and start "
+            "one kk tune for each device, all with the same --study and --storage."
+        )
+
+
+def _start_text(study: optuna.Study, storage: str, space: Space, plan: Plan) -> str:
+    before = ended(study.get_trials(deepcopy=False))
+    earned = f", the best {plan.promote:.0%} all others, too" if plan.rest and plan.promote else ""
+    going = f"{before} trials before; " if before else ""
+    folds = f"fold {', '.join(map(str, plan.first))}{earned}"
+    return f"study {study.study_name} in {shown_url(storage)}: {going}{len(space.dimensions)} entries searched, {folds}"

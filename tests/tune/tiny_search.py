@@ -1,0 +1,78 @@
+"""A workspace whose trials are trained by :class:`fake_training.FakeTraining`, or by a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config, load_config
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.tune import TuneOptions, TuneResult, tune
+from kaggle_kit.workspace import Workspace
+
+SPACE = """
+lr: {log: [1e-4, 1.0]}
+model.drop_rate: {float: [0, 0.5]}
+"""
+
+
+class Silent:
+    """Keeps what a search tells."""
+
+    def __init__(self) -> None:
+        self.ended: list[Any] = []
+        self.epochs: list[tuple[int, int, int]] = []
+
+    def start(self, text: str, metric: str) -> None:
+        self.text = text
+
+    def trial_start(self, number: int, changes: Any) -> None: ...
+
+    def epoch(self, number: int, fold: int, row: Any, epochs: int) -> None:
+        self.epochs.append((number, fold, row.epoch))
+
+    def trial_end(self, row: Any, best: Any) -> None:
+        self.ended.append(row)
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Search:
+    """A workspace and its parts."""
+
+    workspace: Workspace
+    config: Config
+    competition: Competition
+    folds: FoldTable
+
+    def tune(self, reporter: Any = None, config: Config | None = None, **options: Any) -> TuneResult:
+        """Call :func:`tune` with a small space of its own."""
+        if "space" not in options and not options.get("models"):
+            options["space"] = self.write_space(SPACE)
+        options.setdefault("pruner", "none")
+        made = TuneOptions(**options)
+        return tune(
+            self.workspace, config or self.config, self.competition, made, folds=self.folds, reporter=reporter or Silent()
+        )
+
+    def write_space(self, text: str) -> Path:
+        path = self.workspace.root / "space.yaml"
+        path.write_text(text)
+        return path
+
+    def with_run(self, *overrides: str) -> Config:
+        return load_config(self.workspace.config_path, overrides)
+
+
+def make_search(root: Path) -> Search:
+    """Three classes, three folds; images of 8 pixels."""
+    from factories import make_workspace
+
+    made = make_workspace(root / "workspace", n_runs=0, n_train=36, n_test=6)
+    config = load_config(
+        made.workspace.config_path, ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=4", "lr=0.3", "workers=0"]
+    )
+    return Search(made.workspace, config, made.competition, made.folds)
