@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from kaggle_kit.check import CheckReport
     from kaggle_kit.competition import Inference
     from kaggle_kit.demo import DemoResult
+    from kaggle_kit.images.store import StoreInfo
     from kaggle_kit.inference import RunPrediction
+    from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
+    from kaggle_kit.kernel import KernelBuild, KernelTest
+    from kaggle_kit.launch import Plan
     from kaggle_kit.tables import FoldTable
     from kaggle_kit.training import RunSummary
+    from kaggle_kit.tune import TuneBlendResult, TuneResult
 
 _PLAIN_WIDTH = 120
 _MAX_ROWS = 60
@@ -61,6 +66,12 @@ def line(text: str = "") -> None:
     console().print(text, markup=False, soft_wrap=True)
 
 
+def lines(texts: Sequence[str]) -> None:
+    """Several lines of text."""
+    for text in texts:
+        line(text)
+
+
 def error(text: str) -> None:
     """What went wrong, on the error stream."""
     sys.stdout.flush()
@@ -69,6 +80,9 @@ def error(text: str) -> None:
 
 def table(frame: pd.DataFrame, *, title: str = "") -> None:
     """A data frame; numbers to the right, long ones cut with a word on how many rows there are."""
+    if frame.empty:
+        line("none yet")
+        return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -212,6 +226,95 @@ def report(result: CheckReport) -> None:
         shown.add_row(Text(check.name), Text(check.status, style=_STATUS_STYLES[check.status]), Text(evidence))
     console().print(shown)
     line(f"{result.path}: {'PASSED' if result.passed else 'FAILED'}")
+
+
+def stores(found: Sequence[StoreInfo]) -> None:
+    """The stores of decoded images."""
+    import pandas as pd
+
+    if not found:
+        line("no stores yet; `kk train` builds one when it pays")
+        return
+    rows = [
+        {
+            "store": store.directory.name,
+            "size": f"{store.size[0]}x{store.size[1]}",
+            "kept as": store.codec,
+            "images": store.images,
+            "MB": round(store.bytes / 1e6, 1),
+        }
+        for store in found
+    ]
+    table(pd.DataFrame(rows))
+
+
+def plan(found: Plan) -> None:
+    """What a run will take."""
+    line(found.describe())
+
+
+def tuning(result: TuneResult) -> None:
+    """The trials of a search, and what to do with the best one."""
+    table(result.table())
+    line(result.describe())
+    if result.best_path is not None:
+        line(f"Next: kk train --fold all --config {result.best_path}; plots: {result.page}")
+
+
+def tuned_blend(result: TuneBlendResult) -> None:
+    """A tuned blend beside the plain ones."""
+    table(result.table)
+    line(result.describe())
+    blend(result.blend)
+
+
+def kernel(built: KernelBuild) -> None:
+    """What ``kk kernel build`` wrote."""
+    import pandas as pd
+
+    table(pd.DataFrame([{"file": name, "MB": round(size / 1e6, 2)} for name, size in built.sizes.items()]))
+    for note in built.notes:
+        line(f"note: {note}")
+    line(f"wrote {built.dataset} (dataset {built.dataset_ref}) and {built.notebook} (kernel {built.kernel_ref})")
+    line(f"Next: kk kernel test {built.folder}")
+
+
+def kernel_test(result: KernelTest) -> None:
+    """What the kernel printed in each session, then the verdict."""
+    for session in result.sessions:
+        line(f"--- {session.name}: {session.seconds:.0f} s, peak memory {session.peak_bytes / 1e9:.1f} GB")
+        lines(session.lines)
+        if session.error:
+            line(f"ended early: {session.error}")
+    line(f"network: {result.isolation}")
+    report(result.report)
+
+
+def submissions(found: pd.DataFrame) -> None:
+    """Submissions with their out-of-fold and public scores, and whether the one foretells the other."""
+    table(found)
+    if found.attrs.get("n", 0) > 2:
+        line(f"rank correlation of the two scores: {found.attrs['rank_correlation']:.2f} over {found.attrs['n']} submissions")
+
+
+def status(now: object) -> None:
+    """What Kaggle says at the moment."""
+    line(f"Kaggle: {getattr(now, 'status', now)}")
+
+
+def pushed(results: Sequence[PushResult]) -> None:
+    """What became of dataset and notebook."""
+    for result in results:
+        how = "uploaded" if result.uploaded else "was there already"
+        line(f"{result.kind} {result.ref}: {how}, {result.status} {result.failure}".rstrip())
+        line(f"  {result.url}")
+
+
+def submitted(result: SubmissionStatus) -> None:
+    """Kaggle's verdict on a submission."""
+    how = "submitted" if result.uploaded else "these bytes were submitted before"
+    score = "" if result.public_score is None else f", public score {result.public_score}"
+    line(f"{how}: {result.status}{score} {result.error}".rstrip())
 
 
 def demo(result: DemoResult) -> None:

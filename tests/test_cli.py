@@ -11,7 +11,10 @@ from factories import make_workspace
 
 from kaggle_kit import cli
 
-COMMANDS = ["init", "folds", "train", "predict", "blend", "check", "runs", "demo"]
+COMMANDS = [
+    *("init", "folds", "train", "predict", "blend", "check", "runs", "demo"),
+    *("tune", "tune-blend", "plan", "cache", "kernel", "submit", "download"),
+]
 
 
 @pytest.fixture

@@ -253,6 +253,16 @@ def list_stores(cache_dir: Path) -> list[StoreInfo]:
     return [StoreInfo(store.directory, store.size, store.codec, len(store), bytes_of(store.directory)) for store in stores]
 
 
+def chosen_stores(cache_dir: Path, name: str = "all") -> list[Path]:
+    """Folders of the store called ``name``, or of all stores.
+
+    Raises:
+        ConfigError: there is no such store; names those there are.
+    """
+    stores = {store.directory.name: store.directory for store in list_stores(cache_dir)}
+    return list(stores.values()) if name == "all" else [lookup(stores, name, "store")]
+
+
 def verify_store(directory: Path, *, sources: bool = True, progress: Progress | None = None) -> list[str]:
     """What is wrong with a store, one line each; empty when all is well.
 

@@ -1,48 +1,21 @@
-"""The command ``kk``. Each command is one call into the package; whatever it can do, Python can do, too.
-
-Nothing heavy is imported before a command needs it: ``kk --help`` must answer at once.
-"""
+"""The main job: init, folds, train, predict, blend, check; and runs, plan and the demo."""
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaggle_kit import show
+from kaggle_kit.cli.common import Overrides, RunName, Seed, app, entries, names, open_all, pair
 from kaggle_kit.durations import parse_duration
-from kaggle_kit.errors import KaggleKitError
 
 if TYPE_CHECKING:
-    from kaggle_kit.competition import Competition
-    from kaggle_kit.config import Config
-    from kaggle_kit.workspace import Workspace
-
-_INTERRUPTED = 130
-# Where it lives depends on the version: in click, or in typer itself.
-UsageError: Any = typer.BadParameter.__bases__[0]
-
-app = typer.Typer(
-    name="kk",
-    help="From a folder of images to a checked submission.csv.",
-    epilog="A workspace is the folder you stand in; `kk init DATA_DIR` makes one. `kk COMMAND --help` tells more.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="entries of the run's configuration, e.g. model=resnet50 epochs=5"),
-]
-RunName = Annotated[str | None, typer.Option("--run", help="the run's name")]
-Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
+    from kaggle_kit.training import RunSummary
 
 
 @app.command()
@@ -56,7 +29,7 @@ def init(
     """Look at the data and write a commented kk.yaml here, saying what was concluded and why."""
     from kaggle_kit.competition import init_workspace
 
-    choices = dict(_pair(text) for text in choose or [])
+    choices = dict(pair(text) for text in choose or [])
     show.inference(init_workspace(data_dir, Path(), choices=choices, metric=metric, name=name, force=force))
 
 
@@ -78,7 +51,7 @@ def folds(
     from kaggle_kit.images.duplicates import find_competition_duplicates
 
     changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
-    workspace, config, competition = _open([])
+    workspace, config, competition = open_all()
     settings = changed(config.folds, changes)
     found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
     show.folds(create_folds(workspace, competition, settings, name=name, duplicates=found), name)
@@ -94,15 +67,21 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32")] = None,
     time_limit: Annotated[str | None, typer.Option(help="end cleanly before this, e.g. 8h30m")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what this run has trained so far")] = False,
+    launcher: Annotated[str | None, typer.Option(help="local: a fold per device; ray: over a cluster")] = None,
+    devices: Annotated[int | None, typer.Option(help="with --launcher: folds at a time")] = None,
+    address: Annotated[str | None, typer.Option(help="of the Ray cluster")] = None,
 ) -> None:
     """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint."""
+    from kaggle_kit.launch import launch_run
     from kaggle_kit.training import make_reporter, train_run
 
-    workspace, config, competition = _open(_entries(overrides, {"strategy": strategy, "precision": precision}), config_file)
+    workspace, config, competition = open_all(entries(overrides, {"strategy": strategy, "precision": precision}), config_file)
+    launched = partial(launch_run, launcher=launcher or "", devices=devices, address=address)
     limit = parse_duration(time_limit) if time_limit else None
+    run_it: Callable[..., RunSummary] = launched if launcher else train_run
     show.training(
-        train_run(
-            workspace, config, competition, run=run, fold=fold, restart=restart, time_limit=limit, reporter=make_reporter()
+        run_it(
+            *(workspace, config, competition), run=run, fold=fold, restart=restart, time_limit=limit, reporter=make_reporter()
         )
     )
 
@@ -125,7 +104,7 @@ def predict(
         found = predict_to_csv(images, out, run=run, views=tta, merge=merge, engine=engine, progress=show.bar("predicting"))
         show.written(out, len(found))
         return
-    workspace, _, competition = _open([])
+    workspace, _, competition = open_all()
     bar = show.bar("predicting")
     show.predictions(
         predict_runs(
@@ -149,11 +128,10 @@ def blend(
     """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it."""
     from kaggle_kit.blend import blend as blend_runs
 
-    workspace, config, competition = _open([])
-    chosen = [part.strip() for part in runs.split(",") if part.strip()]
+    workspace, config, competition = open_all()
     result = blend_runs(
         *(workspace, config, competition),
-        runs=chosen,
+        runs=names(runs),
         method=method,
         name=name,
         seed=seed,
@@ -171,19 +149,25 @@ def check(
     """Say whether a submission would be accepted and whether each class stands in its own column."""
     from kaggle_kit.check import check_submission
 
-    workspace, config, competition = _open([])
+    workspace, config, competition = open_all()
     report = check_submission(file, workspace=workspace, config=config, competition=competition, answers=answers)
     show.report(report)
     raise typer.Exit(0 if report.passed else 1)
 
 
 @app.command()
-def runs() -> None:
+def runs(
+    submissions: Annotated[bool, typer.Option("--submissions", help="submissions and their public scores instead")] = False,
+) -> None:
     """List the runs of this workspace with model, size, score, time and state."""
+    from kaggle_kit.kaggle_api import submissions_table
     from kaggle_kit.runs import runs_table
     from kaggle_kit.workspace import open_workspace
 
-    show.table(runs_table(open_workspace()), title="runs")
+    if submissions:
+        show.submissions(submissions_table(open_workspace()))
+    else:
+        show.table(runs_table(open_workspace()))
 
 
 @app.command()
@@ -203,67 +187,3 @@ def _execute(arguments: Sequence[str]) -> None:
     code = app(list(arguments), prog_name="kk", standalone_mode=False)
     if code:
         raise typer.Exit(code)
-
-
-def _open(overrides: list[str], config_file: Path | None = None) -> tuple[Workspace, Config, Competition]:
-    """The workspace one stands in, its configuration and its data."""
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
-    from kaggle_kit.workspace import open_workspace
-
-    workspace = open_workspace()
-    config = load_config(workspace.config_path, overrides, run_file=config_file)
-    return workspace, config, load_competition(workspace, config.competition)
-
-
-def _entries(overrides: list[str] | None, options: dict[str, str | None]) -> list[str]:
-    """key=value entries from the command line, those of options last, so that an option wins."""
-    return [*(overrides or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
-
-
-def _pair(text: str) -> tuple[str, str]:
-    from kaggle_kit.errors import ConfigError
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"expected KEY=VALUE, got {text!r}.")
-    return key, value
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``kk``: errors raised on purpose become one message and an exit code, never a traceback.
-
-    Args:
-        arguments: by default those of the process.
-    """
-    show.set_up_logging()
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  an own metric, module:function, lies in the workspace
-    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
-
-
-def _run(arguments: list[str]) -> int:
-    """Run one command and return the exit code."""
-    try:
-        code = int(app(arguments, prog_name="kk", standalone_mode=False) or 0)
-        if code == _INTERRUPTED:  # what newer versions of typer make of Ctrl-C
-            raise KeyboardInterrupt
-        return code
-    except UsageError as error:
-        error.show()
-        return int(error.exit_code)
-    except KaggleKitError as error:
-        show.error(str(error))
-        return error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        show.error("stopped by Ctrl-C. Finished work and the last checkpoint are kept; the same command goes on from there.")
-        return _INTERRUPTED
-    except BrokenPipeError:
-        return 1
-    except Exception as error:
-        if os.environ.get("KK_DEBUG"):
-            raise
-        show.error(
-            f"unexpected {type(error).__name__}: {error}\n"
-            "This is a defect of kaggle_kit. KK_DEBUG=1 kk … shows where; please report it."
-        )
-        return 1
