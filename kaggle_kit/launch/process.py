@@ -1,0 +1,166 @@
+"""Starting a worker, listening to it, stopping it, and saying how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import kaggle_kit
+from kaggle_kit.launch.events import Send
+from kaggle_kit.launch.task import FoldTask
+from kaggle_kit.training import FoldJob, FoldResult, Outcome, Reporter
+from kaggle_kit.training.run import finished
+
+POLL = 0.1
+"""Seconds between two looks at whether a worker is to stop."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ended: why it was stopped, or has failed; both None when its fold is finished.
+
+    Attributes:
+        told: whether the worker itself has reported the end of its fold.
+    """
+
+    stopped: str | None = None
+    failed: str | None = None
+    told: bool = False
+
+
+@dataclass(frozen=True)
+class Leash:
+    """What holds workers back.
+
+    Attributes:
+        asked: why to stop cleanly, or None.
+        cut: set when there is no time for that.
+    """
+
+    asked: Callable[[], str | None] = lambda: None
+    cut: threading.Event = field(default_factory=threading.Event)
+
+
+def run_worker(task: FoldTask, *, env: Mapping[str, str], send: Send, leash: Leash) -> Ending:
+    """Train one fold in a process of its own, and wait for it. The caller is told of its events by ``send``.
+
+    Args:
+        env: entries of the environment beyond this process's, such as ``CUDA_VISIBLE_DEVICES``.
+    """
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    last: dict[str, Any] = {}
+
+    def take(event: dict[str, Any]) -> None:
+        if event.get("event") == "end":
+            last.update(event)
+        else:
+            last["told"] = last.get("told") or event.get("event") == "fold_end"
+            send(event)
+
+    with open(task.log, "wb") as log, _started(task, env, log) as process:
+        listener = threading.Thread(target=_listen, args=(process, take), daemon=True)
+        listener.start()
+        asked = False
+        while process.poll() is None:
+            if leash.cut.is_set():
+                process.kill()
+            elif not asked and leash.asked() is not None:
+                process.terminate()
+                asked = True
+            time.sleep(POLL)
+        listener.join()
+    told = bool(last.pop("told", False))
+    return replace(_ending(process.returncode, last, leash.asked(), task.log), told=told)
+
+
+def tell_failure(fold: int, ending: Ending, reporter: Reporter) -> None:
+    """Report that a fold has failed, when its worker could not."""
+    if ending.failed is not None and not ending.told:
+        reporter.fold_end(fold, f"failed: {ending.failed}")
+
+
+@contextlib.contextmanager
+def _started(task: FoldTask, env: Mapping[str, str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    package = str(Path(kaggle_kit.__file__).parents[1])  # which is not installed where it was only unpacked
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    folder = task.folder if Path(task.folder).is_dir() else task.root
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kaggle_kit.launch.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, **env},
+        start_new_session=True,  # Ctrl-C in the terminal reaches the launcher alone, which passes it on once
+    )
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            _pipe(process.stdin).write(json.dumps(task.to_dict()).encode() + b"\n")
+            _pipe(process.stdin).flush()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                _pipe(pipe).close()
+
+
+def _listen(process: subprocess.Popen[bytes], take: Send) -> None:
+    for line in _pipe(process.stdout):
+        with contextlib.suppress(ValueError):  # a line cut short by a kill
+            take(json.loads(line))
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("the worker was started without pipes")
+    return stream
+
+
+def _ending(code: int, last: Mapping[str, Any], asked: str | None, log: Path) -> Ending:
+    """What the worker said, or what can be concluded when it said nothing."""
+    if last.get("failed"):
+        return Ending(failed=f"{last['failed']} Log: {log}")
+    if last.get("stopped"):
+        return Ending(stopped=last["stopped"]) if asked else Ending(failed=f"{last['stopped']}, not by this call. Log: {log}")
+    if last:
+        return Ending()
+    if asked is not None:  # it came before the worker could listen
+        return Ending(stopped=asked)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return Ending(failed=f"its process {how} and said nothing; the last checkpoint is kept. Log: {log}")
+
+
+def gather(done: Sequence[FoldResult], jobs: Sequence[FoldJob], endings: Mapping[int, Ending]) -> Outcome:
+    """What became of a run.
+
+    Args:
+        done: folds that were finished before.
+        jobs: the others.
+        endings: fold -> how its worker ended; a fold that is missing was never begun.
+    """
+    outcome = Outcome(list(done))
+    for job in jobs:
+        ending = endings.get(job.fold, Ending(stopped="it was not begun"))
+        result = None if ending.failed or ending.stopped else finished(job)
+        if result is not None:
+            outcome.results.append(result)
+            outcome.trained.append(job.fold)
+        elif ending.stopped is not None:
+            outcome.stopped = ending.stopped
+        else:
+            outcome.failed[job.fold] = ending.failed or f"its worker ended well, but {job.folder} is not complete."
+    outcome.results.sort(key=lambda result: result.fold)
+    return outcome

@@ -1,0 +1,223 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import psutil
+import pytest
+import torch
+from small_workspace import make_small
+
+from kaggle_kit import runs
+from kaggle_kit.config import HardwareConfig
+from kaggle_kit.errors import ConfigError, LockedError, TrainingError
+from kaggle_kit.launch import launch_run, local
+from kaggle_kit.launch.local import device_slots
+from kaggle_kit.launch.process import Ending, gather
+from kaggle_kit.launch.task import task_of
+from kaggle_kit.launch.worker import do, job_of
+from kaggle_kit.tables import read_folds
+from kaggle_kit.training import LogReporter, Stop, prepare_run, train_run
+from kaggle_kit.training.locking import fold_lock, run_lock
+
+RESULTS = (runs.MODEL, runs.OOF)
+
+
+@pytest.fixture(scope="module")
+def threads():
+    """As many threads in workers as here, since sums depend on it."""
+    before, count = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(count)
+    if before is None:
+        del os.environ["OMP_NUM_THREADS"]
+    else:
+        os.environ["OMP_NUM_THREADS"] = before
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, threads):
+    return make_small(tmp_path_factory.mktemp("launch"))
+
+
+@pytest.fixture
+def fresh(small):
+    shutil.rmtree(small.workspace.runs_dir, ignore_errors=True)
+    return small
+
+
+class On(LogReporter):
+    """Calls a function at some of the events."""
+
+    def __init__(self, **functions):
+        super().__init__()
+        self.functions = functions
+
+    def fold_start(self, fold, text):
+        super().fold_start(fold, text)
+        self.functions.get("fold_start", lambda _: None)(fold)
+
+    def epoch_end(self, fold, row, metric, *, epochs, best):
+        super().epoch_end(fold, row, metric, epochs=epochs, best=best)
+        self.functions.get("epoch_end", lambda _: None)(fold)
+
+
+def launch(small, *overrides, **options):
+    return launch_run(small.workspace, small.config(*overrides), small.competition, run="run", **options)
+
+
+def written(small):
+    folders = [small.workspace.fold_dir("run", fold) for fold in range(2)]
+    return [(folder / name).read_bytes() for folder in folders for name in RESULTS] + small.outcome("run", folds=2)
+
+
+def workers():
+    processes = psutil.Process().children(recursive=True)
+    return [process for process in processes if "kaggle_kit.launch.worker" in process.cmdline()]
+
+
+def task_here(small, *overrides, **changes):
+    config = small.config(*overrides)
+    folds = read_folds(small.workspace.folds_path("folds"))
+    job = prepare_run(small.workspace, config.run, small.competition, folds, run="run", fold_list=[0])[0]
+    return task_of(job, config), job
+
+
+def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh):
+    small, refused = fresh, []
+
+    def try_too(_):
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"), run_lock(small.workspace.run_dir("run")):
+            pass
+        refused.append(True)
+
+    train_run(small.workspace, small.config(), small.competition, run="run", fold="0-1")
+    expected = written(small)
+    shutil.rmtree(small.workspace.run_dir("run"))
+    summary = launch(small, devices=2, fold="0-1", reporter=On(epoch_end=try_too))
+    assert written(small) == expected
+    assert summary.trained == (0, 1)
+    assert refused
+    assert "images to train on" not in (small.workspace.run_dir("run") / "logs" / "fold0.log").read_text()  # told, not logged
+    assert launch(small, devices=2, fold="0-1").trained == ()
+
+
+def test_failures_leave_the_others_running_and_are_named_with_their_logs(fresh):
+    folder = fresh.workspace.run_dir("run")
+    folder.mkdir(parents=True)
+    (folder / "fold0").write_text("in the way")
+
+    def kill(fold):
+        if fold == 1:
+            workers()[0].kill()
+
+    with pytest.raises(TrainingError) as caught:
+        launch(fresh, devices=1, reporter=On(fold_start=kill))
+    text = str(caught.value)
+    assert "2 of 3 folds" in text
+    assert "a folder on the way there is a file" in text
+    assert "fold 1: its process was ended by SIGKILL" in text
+    assert str(folder / "logs" / "fold1.log") in text
+    assert runs.read_fold(folder / "fold2", 2).finished
+
+
+def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
+    begun = set()
+
+    def stop(fold):
+        begun.add(fold)
+        if len(begun) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    summary = launch(fresh, "epochs=3000", devices=2, reporter=On(epoch_end=stop))
+    assert summary.stopped == "SIGTERM was received"
+    assert (summary.results, summary.failed) == ((), {})
+    states = [fold.record.get("state") for fold in runs.read_run(fresh.workspace, "run").folds]
+    assert states == ["stopped", "stopped", None]
+    assert all((fresh.workspace.fold_dir("run", fold) / runs.LAST).exists() for fold in (0, 1))
+    assert not workers()
+
+
+def test_a_worker_whose_launcher_dies_keeps_its_checkpoint_and_its_lock_until_then(fresh):
+    task, job = task_here(fresh, "epochs=3000")
+    command = [sys.executable, "-m", "kaggle_kit.launch.worker"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdin.write(json.dumps(task.to_dict()).encode() + b"\n")
+    process.stdin.flush()
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1]["event"] == "epoch_end":
+            break
+    with pytest.raises(LockedError, match="fold 0 of run 'run'"), fold_lock(job.folder.parent, 0, patience=0.1):
+        pass
+    with fold_lock(job.folder.parent, 1, patience=0.1):
+        pass
+    process.stdin.close()
+    events += [json.loads(line) for line in process.stdout]
+    assert events[-1] == {"event": "end", "stopped": "SIGTERM was received", "failed": None}
+    assert process.wait(10) == 0
+    assert (job.folder / runs.LAST).exists()
+
+
+def test_a_worker_that_finds_other_data_refuses(fresh):
+    task, _ = task_here(fresh)
+    said = do(replace(task, inputs="0" * 64), [].append, Stop())
+    assert "would not be trained from what the launcher has" in said["failed"]
+    said = do(replace(task, root=str(fresh.workspace.root / "elsewhere")), [].append, Stop())
+    assert said["failed"]
+
+
+def test_loader_processes_are_shared_out_unless_configured(fresh):
+    task, job = task_here(fresh)
+    assert job_of(replace(task, loaders=3)).config.data.workers == 0  # few rows
+    assert job_of(replace(task, loaders=3)).inputs == job.inputs
+    fixed, _ = task_here(fresh, "workers=2")
+    assert job_of(replace(fixed, loaders=1)).config.data.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "overrides", "message"),
+    [
+        ({"devices": 0}, (), "devices must lie in"),
+        ({"address": "auto"}, (), "launcher ray"),
+        ({"launcher": "locale"}, (), "Did you mean 'local'"),
+        ({}, ("devices=2",), "leave the entry out"),
+    ],
+)
+def test_what_cannot_be_is_refused(fresh, options, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        launch(fresh, *overrides, **options)
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices", "expected"), [(None, None, ["0", "1"]), (None, 1, ["0"]), ("5,GPU-ab", 2, ["5", "GPU-ab"])]
+)
+def test_each_worker_sees_one_gpu(monkeypatch, visible, devices, expected):
+    monkeypatch.setattr(local, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in device_slots(HardwareConfig(), devices)] == expected
+    with pytest.raises(ConfigError, match=r"1\.\.2, got 3"):
+        device_slots(HardwareConfig(), 3)
+
+
+def test_processes_on_the_cpu_share_its_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(local, "available_cpus", lambda: 8)
+    slots = device_slots(HardwareConfig(accelerator="cpu"), 4)
+    assert slots == [{"OMP_NUM_THREADS": "2"}] * 4
+    assert device_slots(HardwareConfig(accelerator="cpu"), None) == [{"OMP_NUM_THREADS": "8"}]
+
+
+def test_a_worker_that_lies_is_found_out(fresh):
+    _, job = task_here(fresh)
+    assert "is not complete" in gather([], [job], {0: Ending()}).failed[0]
+    assert gather([], [job], {}).stopped
