@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH = 120
 _MAX_ROWS = 60
+_LINE_SECONDS = 10.0
 _STATUS_STYLES = {"passed": "green", "failed": "bold red", "warning": "yellow", "inconclusive": "cyan"}
 
 Progress = Callable[[int, int], None]
@@ -105,7 +107,7 @@ def _cell(value: Any) -> str:
 
 
 def bar(what: str) -> Progress:
-    """A callable that draws a progress bar with rate and time left; without a terminal, a line every 10 %."""
+    """A callable that draws a progress bar with rate and time left; without a terminal, a line every few seconds."""
     return _Bar(what) if sys.stderr.isatty() else _Lines(what)
 
 
@@ -130,15 +132,17 @@ class _Bar:
 
 
 class _Lines:
+    """A line every few seconds; nothing for what is done sooner."""
+
     def __init__(self, what: str) -> None:
         self.what = what
-        self.tenth = 0
+        self.last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        tenth = 10 * done // max(total, 1)
-        if tenth > self.tenth or done >= total:
+        now = time.monotonic()
+        if now - self.last >= _LINE_SECONDS:
             sys.stderr.write(f"{self.what}: {done}/{total}\n")
-            self.tenth = 0 if done >= total else tenth
+            self.last = now
 
 
 def inference(result: Inference) -> None:

@@ -47,12 +47,13 @@ def folds(
 ) -> None:
     """Divide the training images into folds, duplicates together; writes folds/NAME.csv and prints the balance."""
     from kaggle_kit.config import changed
-    from kaggle_kit.folds import create_folds
+    from kaggle_kit.folds import check_settings, create_folds
     from kaggle_kit.images.duplicates import find_competition_duplicates
 
     changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
     workspace, config, competition = open_all()
     settings = changed(config.folds, changes)
+    check_settings(settings)
     found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
     show.folds(create_folds(workspace, competition, settings, name=name, duplicates=found), name)
 

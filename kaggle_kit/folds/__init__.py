@@ -1,7 +1,7 @@
 """Folds: which rows are validated on when. Groups and duplicates are never parted; the same seed gives the same file."""
 
 from kaggle_kit.folds.duplicates import Duplicates, Key
-from kaggle_kit.folds.make import create_folds, folds_for, make_folds
+from kaggle_kit.folds.make import check_settings, create_folds, folds_for, make_folds
 from kaggle_kit.folds.schemes import SCHEMES
 from kaggle_kit.folds.summary import balance_table, summary
 
@@ -10,6 +10,7 @@ __all__ = [
     "Duplicates",
     "Key",
     "balance_table",
+    "check_settings",
     "create_folds",
     "folds_for",
     "make_folds",

@@ -44,6 +44,19 @@ def create_folds(
     return table
 
 
+def check_settings(config: FoldsConfig) -> None:
+    """Refuse settings that no data could satisfy, before the images are compared.
+
+    Raises:
+        ConfigError: there is no such scheme.
+        FoldError: too few folds.
+    """
+    if config.scheme != _AUTO:
+        lookup(SCHEMES, config.scheme, "fold scheme")
+    if config.n_folds < 2 and config.scheme not in ("holdout", "column"):
+        raise FoldError(f"n_folds must be >= 2, got {config.n_folds}; pass --n-folds 5, or --scheme holdout for one fold.")
+
+
 def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Duplicates | None = None) -> FoldTable:
     """Divide the training rows over folds.
 
@@ -60,6 +73,7 @@ def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Dup
         ConfigError: there is no such scheme.
         FoldError: the data does not allow the scheme or so many folds.
     """
+    check_settings(config)
     rows = sorted(competition.train, key=lambda row: row.id)
     groups = _group_numbers(rows, duplicates)
     kept = np.array([not row.train_only for row in rows], dtype=bool)

@@ -92,8 +92,6 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def _equal_shares(units: Units, config: FoldsConfig) -> list[float]:
-    if config.n_folds < 2:
-        raise FoldError(f"n_folds must be >= 2, got {config.n_folds}; pass --n-folds 5, or --scheme holdout for one fold.")
     if len(units) < config.n_folds:
         raise FoldError(
             f"{config.n_folds} folds need at least as many groups of rows that may be parted, found {len(units)} "

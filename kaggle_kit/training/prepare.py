@@ -91,11 +91,11 @@ def prepare_run(
             f"batch_size is that of all devices together and must be a multiple of devices ({config.hardware.devices}), "
             f"got {config.data.batch_size}."
         )
+    weights = find_weights(config.model.name, config.model.pretrained)
+    logger.info("%s", weights.text)
     if restart:
         _throw_away(workspace, run)
     write_record(workspace, config, competition, folds, run)
-    weights = find_weights(config.model.name, config.model.pretrained)
-    logger.info("%s", weights.text)
     rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
     left_out = unreadable_images(workspace, rows, bad_images=config.data.bad_images, workers=config.data.workers)
     return [FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source) for fold in fold_list]
