@@ -209,6 +209,19 @@ class EarlyStoppingConfig(Section):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+class ProbeConfig(Section):
+    """Strategies ``probe`` and ``probe-then-finetune``: a linear head on features of the frozen backbone."""
+
+    views: Annotated[int, Field(ge=0)] = Field(1, description="augmented views of each training image, beside the plain one")
+    mirror: bool | None = Field(None, description="a mirrored view as well; none: where the augmentation mirrors")
+    strengths: list[Positive] = Field(
+        [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 1e-3, 3e-4, 1e-4],
+        min_length=1,
+        description="regularisation: half of this times the squared weights of the standardised features",
+    )
+    inner: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share of the training rows that chooses the strength")
+
+
 class HardwareConfig(Section):
     """Where to run; nothing here is meant to change what is learnt."""
 
@@ -224,7 +237,7 @@ class RunConfig(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     folds: str = Field("folds", description="the fold table, folds/<name>.csv")
-    strategy: str = "finetune"
+    strategy: str = Field("finetune", description="finetune, probe or probe-then-finetune")
     ema: Rate = Field(0.0, description="decay of the averaged weights; 0: off")
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
     nan: Literal["stop", "skip"] = Field("stop", description="a loss that is not finite: stop the fold, or skip the batch")
@@ -236,6 +249,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    probe: ProbeConfig = ProbeConfig()
     hardware: HardwareConfig = HardwareConfig()
 
     @property

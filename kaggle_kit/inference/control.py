@@ -11,6 +11,8 @@ from kaggle_kit.tables import FoldTable, Labels
 
 _LETTERS = (string.ascii_lowercase, string.ascii_uppercase)
 _TRIES = 64
+CONTROL_ROWS = 256
+"""How many there are unless somebody asks for another number."""
 
 
 def sample_control(folds: FoldTable, count: int, *, left_out: Collection[str] = (), seed: int = 0) -> list[str]:

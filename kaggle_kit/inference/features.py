@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock
 
 from kaggle_kit import files
 from kaggle_kit.config import AugmentConfig
@@ -74,7 +75,12 @@ class FeatureTable:
         self._role = role
         self._where: dict[str, dict[Stamp, tuple[Path, int]]] = {}
         self._arrays: dict[tuple[Path, str], Features] = {}
-        for index in sorted(folder.glob(f"{role}-*/{_INDEX}")):
+        self.reload()
+
+    def reload(self) -> None:
+        """See what was added since."""
+        self._where, self._arrays = {}, {}
+        for index in sorted(self.folder.glob(f"{self._role}-*/{_INDEX}")):
             self._read(index.parent)
 
     def __bool__(self) -> bool:
@@ -85,6 +91,10 @@ class FeatureTable:
         stamps = [stamp(path) for path in paths]
         found = [[one in self._where.get(view, {}) for one in stamps] for view in views]
         return np.array(found, dtype=bool).reshape(len(views), len(paths))
+
+    def lacking(self, rows: Rows, plan: ViewPlan) -> int:
+        """How many features, images times views, are not kept."""
+        return int((~self.has([path for _, path in rows], plan.names)).sum())
 
     def read(self, paths: Sequence[Path], view: str) -> Features:
         """(N, F) float32.
@@ -231,6 +241,14 @@ class Extractor:
             ImageError: an image cannot be read.
             StorageError: the features cannot be written.
         """
+        if table.has([path for _, path in rows], plan.names).all():
+            return 0
+        table.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(table.folder / ".lock"):
+            table.reload()  # another process may have added them while this one waited
+            return self._add(table, rows, plan)
+
+    def _add(self, table: FeatureTable, rows: Rows, plan: ViewPlan) -> int:
         lacking = ~table.has([path for _, path in rows], plan.names)  # (V, N)
         todo = [rows[position] for position in np.flatnonzero(lacking.any(axis=0)).tolist()]
         views = [name for name, lacks in zip(plan.names, lacking, strict=True) if lacks.any()]

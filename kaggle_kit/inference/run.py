@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import build_run_config
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
-from kaggle_kit.inference.control import disguise, sample_control
+from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
+from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, Progress, predict_rows
 from kaggle_kit.inference.tta import MERGES, VIEWS
 from kaggle_kit.models import LoadedModel, load_model
@@ -112,7 +113,7 @@ def predict_runs(
     run: str | None = None,
     views: str = "none",
     merge: str = "mean",
-    control: int = 256,
+    control: int = CONTROL_ROWS,
     oof: bool = True,
     engine: str = "auto",
     progress: Progress | None = None,
@@ -159,7 +160,7 @@ def predict_run(
     *,
     views: str = "none",
     merge: str = "mean",
-    control: int = 256,
+    control: int = CONTROL_ROWS,
     oof: bool = True,
     compute: Compute | None = None,
     progress: Progress | None = None,
@@ -223,11 +224,18 @@ def _predict_folds(job: _Job, todo: Sequence[FoldRun], compute: Compute, progres
 
     _predict_test(job, todo, models, compute, advance)
     done += len(job.competition.test) + len(job.control_ids)
+    compute = replace(compute, features=_features(compute, "train"))
     for fold, model, ids in zip(todo, models, oof_ids, strict=False):  # no out-of-fold rows, no loop
         rows = [(row_id, job.train_paths[row_id]) for row_id in ids]
         probs = predict_rows([model], rows, views=job.views, merge=job.merge, compute=compute, progress=advance)
         job.write(fold, "oof", Predictions(ids, probs[0], model.classes))
         done += len(ids)
+
+
+def _features(compute: Compute, role: Literal["train", "test"]) -> FeatureCache | None:
+    """What a probe kept for this kind of pass. A test pass never takes what was computed for training: its control rows are
+    to show that test images go the same way."""
+    return FeatureCache(compute.cache_dir, role) if compute.cache_dir is not None else None
 
 
 def _predict_test(
@@ -240,6 +248,7 @@ def _predict_test(
     rows = [(row.id, row.path) for row in job.competition.test]
     rows += [(hidden, job.train_paths[real]) for real, hidden in disguises.items()]
     rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
+    compute = replace(compute, features=_features(compute, "test"))
     probs = predict_rows(models, rows, views=job.views, merge=job.merge, compute=compute, progress=progress)
     known = set(test_ids)
     at_test = [position for position, (row_id, _) in enumerate(rows) if row_id in known]

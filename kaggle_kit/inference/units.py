@@ -90,8 +90,8 @@ def make_units(
     units: list[Unit] = []
     for fingerprint, group in groups.items():
         first = models[group[0]]
-        worth = len(group) > 1 or (known is not None and known(fingerprint, first.spec))
-        parts = split_model(first.model, first.spec.size) if worth else None
+        kept = known is not None and known(fingerprint, first.spec)
+        parts = split_model(first.model, first.spec.size) if kept or len(group) > 1 else None
         if parts is None:
             units += [_alone(models, member) for member in group]
         else:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
-from kaggle_kit import files, runs
+from kaggle_kit import files
 from kaggle_kit.errors import DataError, MissingFileError
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.predict import Compute, predict_rows
 from kaggle_kit.metrics import get_metric
-from kaggle_kit.models import load_model, model_name, save_model
-from kaggle_kit.tables import Predictions
+from kaggle_kit.models import model_name
 from kaggle_kit.training.checkpoint import remove_checkpoints
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.devices import device_name, make_fabric, precision_of
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.learner import make_learner, make_model
 from kaggle_kit.training.loop import fit
+from kaggle_kit.training.outputs import save_outputs
 from kaggle_kit.training.pulse import OnEpoch, Watch
 from kaggle_kit.training.record import Events, FoldRecord
 from kaggle_kit.training.reporter import LogReporter, Reporter
@@ -72,7 +71,7 @@ def train_fold(
     fabric = fabric or make_fabric(job.config.hardware)
     watch = Watch(job.fold, job.folder, job.inputs, reporter or LogReporter(), stop or Stop(), on_epoch=on_epoch)
     record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
-    with _random_state_kept(fabric), record.follow():
+    with random_state_kept(fabric), record.follow():
         model, spec = make_model(job)
         with make_data(job, spec, fabric, watch.stop) as data:
             learner = make_learner(job, model, data, fabric)
@@ -105,26 +104,14 @@ def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageS
         StopRequested: there was no time left; the next call does it.
     """
     if learner.fabric.is_global_zero:
-        origin = {**job.about(), "epoch": _keep(job, learner, state), "weights": job.weights.fingerprint}
-        # Without hardware and loader processes: the same training gives the same bytes anywhere.
-        config = job.config.shaping()
-        fingerprint = save_model(
-            job.folder / runs.MODEL,
-            learner.evaluated,
-            classes=job.folds.classes,
-            spec=spec,
-            task=job.competition.task,
-            meta={**origin, "config": config},
-        )
+        epoch = _keep(job, learner, state)
         # Several processes cannot stop here: the others wait below.
         stop = watch.stop if learner.fabric.world_size == 1 else Stop()
-        oof = _predict_oof(job, learner.fabric, {**origin, "model_fingerprint": fingerprint}, stop)
-        oof.write(job.folder / runs.OOF)
+        fingerprint, score = save_outputs(job, learner.fabric, learner.evaluated, spec, epoch=epoch, stop=stop)
         metric = get_metric(job.competition.metric)
-        score = metric(job.folds.truth(job.valid_rows), oof.probs)
-        record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=origin["epoch"], **_facts(job, learner, state))
+        record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=epoch, **_facts(job, learner, state))
         remove_checkpoints(job.folder)
-        watch.reporter.fold_end(job.fold, f"finished: {metric.name} {score:.4f} with the weights of epoch {origin['epoch']}")
+        watch.reporter.fold_end(job.fold, f"finished: {metric.name} {score:.4f} with the weights of epoch {epoch}")
     learner.fabric.barrier()
 
 
@@ -138,24 +125,6 @@ def _keep(job: FoldJob, learner: Learner, state: LoopState) -> int:
     except (MissingFileError, DataError) as error:
         logger.warning("%s Keeping the weights of the last epoch instead.", error)
         return last
-
-
-def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop) -> Predictions:
-    """Every validation row once, predicted as `kk predict` does."""
-    compute = Compute(
-        batch_size=job.eval_batch_size,
-        workers=job.config.data.workers,
-        device=str(fabric.device),
-        precision=precision_of(fabric),
-        engine=job.config.hardware.engine,
-        cache_dir=job.workspace.cache_dir,
-        source=job.source,
-    )
-    rows = job.files_of(job.valid_rows)
-    model = load_model(job.folder / runs.MODEL)
-    probs = predict_rows([model], rows, compute=compute, progress=lambda _done, _all: stop.check())[0]  # (N, C)
-    meta = {**origin, "kind": "oof", "views": "none", "merge": "mean", "versions": files.versions()}
-    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta)
 
 
 def _facts(job: FoldJob, learner: Learner, state: LoopState) -> dict[str, Any]:
@@ -179,7 +148,7 @@ def _facts(job: FoldJob, learner: Learner, state: LoopState) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _random_state_kept(fabric: Fabric) -> Iterator[None]:
+def random_state_kept(fabric: Fabric) -> Iterator[None]:
     """Give torch's global random state back afterwards, so that nothing leaks into the next fold or the caller."""
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ class FoldJob:
         weights: the pretrained weights to start from, found once for the run.
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
+        initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
     workspace: Workspace
@@ -40,6 +41,7 @@ class FoldJob:
     weights: Weights
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
+    initial: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> Path:

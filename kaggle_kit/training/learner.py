@@ -35,6 +35,8 @@ def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     config = job.config.model
     torch.manual_seed(derive_seed(job.config.seed, job.fold, _HEAD))
     model = build_model(config, len(job.folds.classes), weights=job.weights, image_size=job.config.data.image_size)
+    if job.initial is not None:
+        model.load_state_dict(job.initial)
     freeze(model, config)
     return model, image_spec(model, job.config.data)
 

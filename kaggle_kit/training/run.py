@@ -24,6 +24,7 @@ from kaggle_kit.training.fold import FoldResult, train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
 from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
+from kaggle_kit.training.probe import train_probe, train_probe_then_finetune
 from kaggle_kit.training.processes import agreed, spread
 from kaggle_kit.training.pulse import OnEpoch
 from kaggle_kit.training.reporter import LogReporter, Reporter
@@ -33,7 +34,11 @@ from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-STRATEGIES: dict[str, Callable[..., FoldResult]] = {"finetune": train_fold}
+STRATEGIES: dict[str, Callable[..., FoldResult]] = {
+    "finetune": train_fold,
+    "probe": train_probe,
+    "probe-then-finetune": train_probe_then_finetune,
+}
 """Name of ``run.strategy`` -> a function with the arguments of :func:`train_fold` that leaves the same files."""
 
 

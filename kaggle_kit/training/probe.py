@@ -1,0 +1,342 @@
+"""Strategies that fit a linear head on features of the frozen backbone: ``probe``, and ``probe-then-finetune``.
+
+Features of all images are computed once for all folds, runs and `kk predict`; a fold then takes seconds. What a probe leaves
+behind is an ordinary run: the head is folded into the model's classifier.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from kaggle_kit import files
+from kaggle_kit.config import RunConfig
+from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileError
+from kaggle_kit.images.samplers import generator, make_sampler, row_weights
+from kaggle_kit.images.transforms import ImageSpec, train_transform
+from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
+from kaggle_kit.inference.engines import EngineOptions, choose_engine
+from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
+from kaggle_kit.inference.units import backbone_engine
+from kaggle_kit.metrics import METRICS, get_metric
+from kaggle_kit.models import Parts, backbone_fingerprint, build_model, image_spec, model_name, split_model
+from kaggle_kit.runs import HISTORY
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
+from kaggle_kit.training.devices import device_name, make_fabric, precision_of
+from kaggle_kit.training.fold import FoldResult, random_state_kept, train_fold
+from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, mean_loss, try_strengths
+from kaggle_kit.training.history import EpochRow, write_history
+from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.losses import build_loss
+from kaggle_kit.training.outputs import compute_of_job, save_outputs
+from kaggle_kit.training.pulse import OnEpoch, Watch
+from kaggle_kit.training.record import Events, FoldRecord
+from kaggle_kit.training.reporter import LINE_SECONDS, LogReporter, Reporter
+from kaggle_kit.training.state import derive_seed
+from kaggle_kit.training.stopping import Stop
+
+logger = logging.getLogger(__name__)
+
+START = "probe.ckpt"
+_ROWS = 2  # purpose of a seed
+_MIRRORING = ("HorizontalFlip(", "D4(", "SquareSymmetry(")
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A model with a fitted head.
+
+    Attributes:
+        tried: every strength of regularisation that was tried, from the strongest on.
+        samples: rows times views that the head was fitted to.
+    """
+
+    model: nn.Module
+    spec: ImageSpec
+    strength: float
+    tried: tuple[Tried, ...]
+    samples: int
+    row: EpochRow
+
+
+def train_probe(
+    job: FoldJob,
+    *,
+    fabric: Fabric | None = None,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> FoldResult:
+    """Fit a head for one fold and write the files of a trained fold; arguments and errors as in :func:`train_fold`.
+
+    Of several processes the first does everything.
+
+    Raises:
+        ConfigError: the model does not end with a linear layer on pooled features.
+    """
+    fabric = fabric or make_fabric(job.config.hardware)
+    watch = Watch(job.fold, job.folder, job.inputs, reporter or LogReporter(), stop or Stop(), on_epoch=on_epoch)
+    record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
+    with random_state_kept(fabric), record.follow():
+        if fabric.is_global_zero:
+            _run_probe(job, fabric, watch, record)
+        fabric.barrier()
+    return FoldResult(job.fold, record.values)
+
+
+def train_probe_then_finetune(
+    job: FoldJob,
+    *,
+    fabric: Fabric | None = None,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> FoldResult:
+    """:func:`train_fold`, starting from a fitted head. Epoch 0 of its history is what the probe scores."""
+    fabric = fabric or make_fabric(job.config.hardware)
+    reporter, stop = reporter or LogReporter(), stop or Stop()
+    start = job.folder / START
+    if fabric.is_global_zero and _read_start(job) is None:
+        with random_state_kept(fabric):
+            probe = fit_probe(job, fabric, Watch(job.fold, job.folder, job.inputs, reporter, stop))
+        save_checkpoint(start, {"inputs": job.inputs, "model": probe.model.state_dict()})
+    fabric.barrier()
+    job = replace(job, initial=_read_start(job))
+    result = train_fold(job, fabric=fabric, reporter=reporter, stop=stop, on_epoch=on_epoch)
+    if fabric.is_global_zero:
+        start.unlink(missing_ok=True)
+    return result
+
+
+def _read_start(job: FoldJob) -> dict[str, Any] | None:
+    """The weights to start from, of an earlier call or of the first process."""
+    try:
+        saved = load_checkpoint(job.folder / START)
+    except (MissingFileError, DataError):
+        return None
+    return saved["model"] if saved["inputs"] == job.inputs else None
+
+
+def _run_probe(job: FoldJob, fabric: Fabric, watch: Watch, record: FoldRecord) -> None:
+    metric = get_metric(job.competition.metric)
+    probe = fit_probe(job, fabric, watch)
+    with Events(job.folder, metric.name, epochs=0) as events:
+        watch.on_row += [record.take, events.take]
+        write_history(job.folder / HISTORY, [probe.row], metric.name)
+        watch.epoch_end(probe.row, metric.name, epochs=1, best=True)
+        if watch.on_epoch is not None:
+            watch.on_epoch(job.fold, probe.row)
+    fingerprint, score = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=watch.stop)
+    record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=1, **_facts(job, fabric, probe))
+    watch.reporter.fold_end(job.fold, f"finished: {metric.name} {score:.4f} with strength {probe.strength:g}")
+
+
+def fit_probe(job: FoldJob, fabric: Fabric, watch: Watch) -> Probe:
+    """The pretrained model of ``job`` with a head fitted to the fold's training rows.
+
+    Raises:
+        ConfigError: the model cannot be probed.
+        StopRequested: ``watch.stop`` asked for it while features were computed; those of other passes are kept.
+    """
+    _say_what_is_ignored(job)
+    model, spec = _make_model(job)
+    parts = split_model(model, spec.size)
+    if parts is None or parts.head.bias is None:
+        raise ConfigError(
+            f"{model_name(model)} does not end with one linear layer on pooled features, so there is no head to fit; "
+            "use strategy finetune, or another model."
+        )
+    plan = view_plan(job.config, spec)
+    table = _features(job, fabric, parts, spec, plan, watch)
+    n_train, n_valid = len(job.train_rows), len(job.valid_rows)
+    text = f"{model_name(model)}: head for {n_train:,} images in {len(plan.names)} views, {n_valid:,} to validate on"
+    watch.reporter.fold_start(job.fold, f"{text}; {device_name(fabric)}")
+    started = time.monotonic()
+    head, tried, samples, train_loss = _fit_head(job, table, plan, fabric.device)
+    with torch.no_grad():
+        parts.head.weight.copy_(head.weight)
+        parts.head.bias.copy_(head.bias)
+    row = _score(job, head, table, fabric.device, train_loss, time.monotonic() - started, samples)
+    strength = min(tried, key=lambda one: one.inner_loss).strength
+    return Probe(model, spec, strength, tuple(tried), samples, row)
+
+
+def view_plan(config: RunConfig, spec: ImageSpec) -> ViewPlan:
+    """The views of training images. Without augmentation there are no augmented ones, and without mirroring no mirrored one."""
+    steps = train_transform(spec, config.augment).describe()[1:]
+    mirrors = any(step.startswith(_MIRRORING) for step in steps) if config.probe.mirror is None else config.probe.mirror
+    return ViewPlan(mirrors, config.augment, config.probe.views if steps else 0, config.seed)
+
+
+def _make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
+    """The pretrained model; without weights the same random one for all folds, since they share its features."""
+    torch.manual_seed(derive_seed(job.config.seed))
+    config = job.config
+    model = build_model(config.model, len(job.folds.classes), weights=job.weights, image_size=config.data.image_size).eval()
+    return model, image_spec(model, config.data)
+
+
+def _say_what_is_ignored(job: FoldJob) -> None:
+    augment = job.config.augment
+    if augment.mixup or augment.cutmix:
+        logger.warning("mixup and cutmix mix pixels in training; a probe has features, and leaves them out")
+
+
+def _features(job: FoldJob, fabric: Fabric, parts: Parts, spec: ImageSpec, plan: ViewPlan, watch: Watch) -> FeatureTable:
+    """Features of all training images of the run, and for `kk predict` those of its test pass, computed where they lack."""
+    compute, device, fingerprint = compute_of_job(job, fabric), fabric.device, backbone_fingerprint(parts.backbone.model)
+    tables = {
+        role: FeatureCache(job.workspace.cache_dir, role).table(fingerprint, spec, device, precision_of(fabric))
+        for role in ("train", "test")
+    }
+    train, test = _all_rows(job), _test_pass(job)
+    as_predicted = replace(plan, count=0)
+    lacking = tables["train"].lacking(train, plan) + tables["test"].lacking(test, as_predicted)
+    if not lacking:
+        return tables["train"]
+    pixels = lacking * spec.height * spec.width
+    options = EngineOptions(device, compute.precision, compute.cache_dir)
+    engine = backbone_engine(parts, fingerprint, spec, choose_engine(compute.engine, device, pixels), options)
+    logger.info("computing %d features with %s, once for all folds and for kk predict", lacking, engine.name)
+    extractor = Extractor(
+        *(engine, spec, device), batch_size=compute.batch_size, workers=compute.workers, source=compute.source,
+        on_batch=_counter(len(train) + len(test), watch.stop),
+    )  # fmt: skip
+    extractor.complete(tables["train"], train, plan)
+    try:
+        extractor.complete(tables["test"], test, as_predicted)
+    except ImageError as error:
+        logger.warning("features of test images are left to kk predict: %s", error)
+    return tables["train"]
+
+
+def _all_rows(job: FoldJob) -> Rows:
+    """Id and path of every row of the fold table that can be read."""
+    out = set(job.left_out)
+    return job.files_of(np.array([row for row, row_id in enumerate(job.folds.ids) if row_id not in out], dtype=np.int64))
+
+
+def _test_pass(job: FoldJob) -> Rows:
+    """What `kk predict` will ask for: test images, and the control rows among them."""
+    rows = [(row.id, row.path) for row in job.competition.test]
+    if not rows:
+        return []
+    paths = {row.id: row.path for row in job.competition.train}
+    rows += [(row_id, paths[row_id]) for row_id in sample_control(job.folds, CONTROL_ROWS, left_out=set(job.left_out))]
+    return [rows[position] for position in np.random.default_rng(0).permutation(len(rows))]
+
+
+def _counter(images: int, stop: Stop) -> Callable[[int], None]:
+    """Says now and then how far it is; ends when somebody asks."""
+    started = last = time.monotonic()
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done, last
+        stop.check()
+        done, now = done + more, time.monotonic()
+        if now - last >= LINE_SECONDS:
+            last, rate = now, done / (now - started)
+            logger.info("features of %d of at most %d images, %.1f img/s", done, images, rate)
+
+    return count
+
+
+def _fit_head(
+    job: FoldJob, table: FeatureTable, plan: ViewPlan, device: torch.device
+) -> tuple[Head, Sequence[Tried], int, float]:
+    """The head, what was tried for its strength, the number of samples and the training loss."""
+    rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
+    loss = build_loss(job.config.loss, job.competition.task, job.folds.classes, truth)
+    n_classes = len(job.folds.classes)
+
+    def samples(positions: Positions, views: Sequence[str]) -> Samples:
+        # Each view is an epoch: the sampler decides which rows it is made of.
+        seed = derive_seed(job.config.seed, job.fold, _ROWS)
+        sampler = make_sampler(
+            job.config.data.sampler, truth[positions], seed=seed, samples_per_epoch=job.config.data.samples_per_epoch
+        )
+        picks = [(view, positions[sampler.rows(number)]) for number, view in enumerate(views, 1)]
+        return Samples(table, rows, picks, truth)
+
+    everything = np.arange(len(rows))
+    train, inner = inner_split(job.folds, job.train_rows, job.config.probe.inner, job.config.seed)
+    if len(train) and len(inner):
+        chosen_from = samples(train, plan.names)
+        held_out = Samples(table, rows, [(PLAIN, inner)], truth)
+        fitter = HeadFitter(chosen_from, loss, n_classes, device)
+        tried: Sequence[Tried] = try_strengths(fitter, chosen_from, held_out, loss, job.config.probe.strengths)
+    else:
+        strengths = job.config.probe.strengths
+        logger.warning("too few groups of rows to choose the strength of regularisation; taking the middle of probe.strengths")
+        tried = [Tried(strengths[len(strengths) // 2], float("nan"), float("nan"))]
+    whole = samples(everything, plan.names)
+    fitter = HeadFitter(whole, loss, n_classes, device)
+    head = fitter.fit(min(tried, key=lambda one: one.inner_loss).strength)
+    return head, tried, whole.size, mean_loss(head, whole, loss, device)
+
+
+def inner_split(folds: FoldTable, rows: Positions, share: float, seed: int) -> tuple[Positions, Positions]:
+    """Positions among ``rows`` to fit to and to choose by; groups stay whole, and rows that are only trained on are fitted to.
+
+    Groups are sorted by class and every ``1 / share``-th is taken, so that each class gives its share.
+    """
+    truth = folds.truth(rows)
+    key = truth if truth.ndim == 1 else row_weights(truth)
+    groups, first, unit = np.unique(folds.groups[rows], return_index=True, return_inverse=True)
+    order = np.lexsort((generator(seed, "inner validation").permutation(len(groups)), key[first]))
+    only_trained = np.unique(unit[(folds.assignments[:, rows] < 0).all(axis=0)])
+    order = order[~np.isin(order, only_trained)]
+    picks = np.unique((np.arange(0.5 / share, len(order), 1 / share)).astype(np.int64))
+    held_out = np.isin(unit, order[picks])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _score(
+    job: FoldJob, head: Head, table: FeatureTable, device: torch.device, train_loss: float, seconds: float, samples: int
+) -> EpochRow:
+    """The probe as an epoch: its scores on the validation rows, plain view."""
+    features = torch.from_numpy(table.read([path for _, path in job.files_of(job.valid_rows)], PLAIN)).to(device)
+    logits = nn.functional.linear(features, head.weight, head.bias)
+    probs = (logits.sigmoid() if job.competition.multilabel else logits.softmax(dim=1)).cpu().numpy()
+    truth = job.folds.truth(job.valid_rows)
+    return EpochRow(
+        epoch=1,
+        train_loss=train_loss,
+        valid_loss=METRICS["log_loss"](truth, probs),
+        score=get_metric(job.competition.metric)(truth, probs),
+        lr=float("nan"),
+        seconds=seconds,
+        images_per_second=samples / max(seconds, 1e-9),
+    )
+
+
+def _facts(job: FoldJob, fabric: Fabric, probe: Probe) -> dict[str, Any]:
+    """What a table of runs wants to know, and how the strength was chosen."""
+    return {
+        "model": model_name(probe.model),
+        "parameters": sum(parameter.numel() for parameter in probe.model.parameters()),
+        "epochs": 1,
+        "image_size": list(probe.spec.size),
+        "images_per_second": round(probe.row.images_per_second, 2),
+        "n_train": len(job.train_rows),
+        "n_valid": len(job.valid_rows),
+        "left_out": list(job.left_out),
+        "device": device_name(fabric),
+        "precision": precision_of(fabric),
+        "weights": job.weights.text,
+        "versions": files.versions(),
+        "strength": probe.strength,
+        "strengths_tried": [vars(one) for one in probe.tried],
+    }
