@@ -29,7 +29,7 @@ from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-FATAL = (DataError, DependencyError, KaggleKitError, RemoteError, StorageError, optuna.exceptions.OptunaError)
+FATAL = (DataError, DependencyError, RemoteError, StorageError, optuna.exceptions.OptunaError)
 """Errors that every trial would meet: missing data, a full disk, a study that cannot be reached. They end the search."""
 _WEIGHTS = ("*.safetensors", "*.ckpt")
 _MOST_TEXT = 400
@@ -212,9 +212,9 @@ class Objective:
         for pattern in _WEIGHTS:
             for path in folder.glob(f"fold*/{pattern}"):
                 path.unlink(missing_ok=True)
-        gc.collect()
         torch: Any = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
+        if torch is not None and torch.cuda.is_initialized():
+            gc.collect()  # a second on a large heap, so not where it frees nothing that the next trial needs
             torch.cuda.empty_cache()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ def _figure(plot: Plot, study: optuna.Study) -> str:
     if len(complete) < plot.least or not any(trial.params for trial in complete):
         return f"<p>Needs {plot.least} complete trials, there are {len(complete)}.</p>"
     try:
-        return str(plot.draw(study).to_html(full_html=False, include_plotlyjs=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # few trials, equal scores: the reader sees as much
+            return str(plot.draw(study).to_html(full_html=False, include_plotlyjs=False))
     except (ValueError, RuntimeError) as error:  # trials that have no entry in common, or all the same score
         logger.debug("%s", plot.heading, exc_info=True)
         return f"<p>Cannot be drawn of these trials: {html.escape(str(error))}</p>"

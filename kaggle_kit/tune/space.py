@@ -139,7 +139,7 @@ class Space:
 
     def largest(self, key: str, present: float) -> float:
         """The largest number that ``key`` can have: in the space, or at present."""
-        return max(present, *(float(value) for its in self.dimensions if its.key == key for value in its.values))
+        return max([present, *(float(value) for its in self.dimensions if its.key == key for value in its.values)])
 
     def to_dict(self) -> dict[str, Any]:
         """As in a space file."""

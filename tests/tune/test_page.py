@@ -1,0 +1,29 @@
+"""The page of plots: complete, self-contained, and there from the first trial on."""
+
+def test_the_page_holds_every_plot_and_needs_no_network(search, training):
+    page = search.tune(trials=6).page.read_text()
+    for heading in ("History", "Importances", "Parallel coordinates", "Slices", "Scores while training", "Trials"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("Plotly.newPlot(") == 5
+    assert "<script src=" not in page and "<link" not in page
+
+
+def test_the_page_says_what_cannot_be_drawn_yet(search, training):
+    page = search.tune(trials=1).page.read_text()
+    assert "Needs 4 complete trials, there are 1." in page
+
+
+def test_the_page_lists_trials_and_why_they_failed(search, training):
+    def fail(run, fold, epoch):
+        if run == "trial-0001":
+            raise RuntimeError("out of <memory>")
+
+    training.before_epoch = fail
+    page = search.tune(trials=3).page.read_text()
+    assert "RuntimeError: out of &lt;memory&gt;" in page
+    assert "<h1>study tune</h1>" in page
+
+
+def test_the_page_is_written_where_all_trials_are_alike(search, training):
+    training.score = lambda run, fold: 0.5
+    assert "Plotly.newPlot(" in search.tune(trials=5, promote=0.5).page.read_text()
