@@ -111,7 +111,7 @@ def write_training(folder: Path, workspace: Workspace, config: Config, competiti
     for source in (path, path.with_suffix(".json")):
         files.write_bytes(folder / (FOLDS if source == path else "folds.json"), source.read_bytes())
     content = config.model_dump(mode="json")
-    content["competition"]["data_dir"] = "."
+    content["competition"]["data_dir"], content["run"] = ".", without_paths(content["run"])
     weights = find_weights(config.run.model.name, config.run.model.pretrained)
     pretrained = None
     if weights.path is not None:

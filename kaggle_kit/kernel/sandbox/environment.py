@@ -7,13 +7,13 @@ empty environment. A package that the image lacks is then really missing, until 
 from __future__ import annotations
 
 import contextlib
+import csv
 import sysconfig
 import venv
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -125,30 +125,32 @@ def _required(distribution: metadata.Distribution) -> list[str]:
 
 def _link(target: Path, exposed: Mapping[str, metadata.Distribution], installed: Mapping[str, metadata.Distribution]) -> None:
     """Link the files of ``exposed``: whole folders where nobody else has files in them, else file by file."""
-    owners: dict[PurePosixPath, set[str]] = defaultdict(set)
-    for name, distribution in installed.items():
-        for path in _members(distribution):
-            for folder in path.parents:
-                owners[folder].add(name)
-    shown = set(exposed)
-    done: set[PurePosixPath] = set()
-    for distribution in exposed.values():
-        for path in _members(distribution):
-            # The outermost folder that is all theirs, else the file itself.
-            whole = [folder for folder in list(path.parents)[-2::-1] if owners[folder] <= shown]
-            entry = whole[0] if whole else path
-            source = Path(str(distribution.locate_file(entry.as_posix())))
-            if entry in done or not source.exists():
+    members = {name: _members(distribution) for name, distribution in installed.items()}
+    hidden = {folder for name in installed if name not in exposed for path in members[name] for folder in _folders(path)}
+    done: set[str] = set()
+    for name, distribution in exposed.items():
+        for path in members[name]:
+            # The outermost folder that nobody else has files in, else the file itself.
+            entry = next((folder for folder in _folders(path) if folder not in hidden), path)
+            if entry in done:
                 continue
             done.add(entry)
+            source = Path(str(distribution.locate_file(entry)))
             (target / entry).parent.mkdir(parents=True, exist_ok=True)
-            if not (target / entry).exists():
+            if source.exists() and not (target / entry).exists():
                 (target / entry).symlink_to(source.resolve())
 
 
-def _members(distribution: metadata.Distribution) -> Iterable[PurePosixPath]:
-    """Files below site-packages; scripts and caches are not needed."""
-    for file in distribution.files or ():
-        path = PurePosixPath(file.as_posix())
-        if not path.is_absolute() and ".." not in path.parts and "__pycache__" not in path.parts:
-            yield path
+def _folders(path: str) -> Iterator[str]:
+    """The folders around a path, the outermost first."""
+    at = path.find("/")
+    while at > 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _members(distribution: metadata.Distribution) -> list[str]:
+    """Files below site-packages; scripts and caches are not needed. RECORD is read as text, since there are many."""
+    record = distribution.read_text("RECORD") or ""
+    paths = (row[0] for row in csv.reader(record.splitlines()) if row)
+    return [path for path in paths if not path.startswith(("/", "..")) and "__pycache__" not in path]

@@ -1,0 +1,251 @@
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kaggle_kit import files
+from kaggle_kit.errors import ConfigError, DataError, DeviceMemoryError, MissingFileError
+from kaggle_kit.kernel import budget, predicting
+from kaggle_kit.kernel.sandbox.inputs import hidden_images, visible_images, write_test_data
+from kaggle_kit.tables import read_predictions
+
+
+@pytest.fixture
+def blended(world):
+    return read_predictions(world.workspace.submission_path("blend").with_suffix(".probs.parquet"))
+
+
+def made(mounted):
+    return read_predictions(mounted.working / "submission.probs.parquet")
+
+
+def distance(one, other):
+    return float(np.abs(one.probs - other.take(one.ids).probs).max())
+
+
+def test_the_visible_test_set_gets_what_kk_blend_gives(mounted, world, blended):
+    result = mounted.run()
+    assert result.passed
+    assert made(mounted).ids == blended.ids
+    assert distance(made(mounted), blended) < 1e-5
+    own = pd.read_csv(mounted.working / "submission.csv", dtype={"id": str})
+    theirs = pd.read_csv(world.workspace.submission_path("blend"), dtype={"id": str})
+    assert list(own.columns) == list(theirs.columns)
+    np.testing.assert_allclose(own.iloc[:, 1:], theirs.iloc[:, 1:], atol=1e-5)
+    assert result.n_prior == 0
+    assert result.left_out == ()
+    assert "passed: submission.csv, 14 rows" in str(result)
+
+
+def test_form_and_contract_are_checked(mounted):
+    result = mounted.run()
+    status = {check.name: check.status for check in result.checks}
+    for name in ("form: columns", "form: ids", "form: test images", "form: values", "contract: record", "contract: runs"):
+        assert status[name] == "passed"
+    assert status["contract: fold table"] == "inconclusive"
+    assert not any("/tmp" in check.evidence for check in result.checks)
+    assert files.read_json(mounted.working / "submission.check.json", made_by="")["passed"]
+
+
+def test_a_hidden_test_set_with_other_ids_and_number(mounted, world, blended):
+    hidden = hidden_images(visible_images(world.competition, world.data, None))
+    shutil.rmtree(mounted.data)
+    write_test_data(mounted.data, hidden, world.config.competition, world.data)
+    result = mounted.run()
+    assert result.passed
+    found = made(mounted)
+    assert set(found.ids) == {image.id for image in hidden}
+    assert not set(found.ids) & set(blended.ids)
+    sound = [image for image in hidden if image.origin is not None]
+    for image in sound:
+        np.testing.assert_allclose(found.take([image.id]).probs, blended.take([image.origin]).probs, atol=1e-5)
+    assert result.n_prior == len(hidden) - len(sound) == 1
+    assert mounted.said("1 image cannot be read", "header is damaged")
+    broken = next(image.id for image in hidden if image.origin is None)
+    np.testing.assert_allclose(found.take([broken]).probs, 1 / 3, atol=1e-6)
+
+
+def test_a_damaged_weight_costs_one_fold(mounted, blended):
+    path = mounted.dataset / "a-fold1.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    result = mounted.run()
+    assert result.passed
+    assert mounted.said("a-fold1.safetensors is damaged: its sha256 is", "run a goes on without fold 1")
+    assert result.left_out == ("run a fold 1 (damaged)",)
+    assert 0 < distance(made(mounted), blended) < 1
+
+
+def test_a_run_without_any_model_is_stood_in_for(mounted):
+    for fold in (0, 1):
+        (mounted.dataset / f"b-fold{fold}.safetensors").unlink()
+    result = mounted.run()
+    assert result.passed
+    assert mounted.said("run b has no usable model", "mean of the other runs")
+    assert np.allclose(made(mounted).probs.sum(axis=1), 1, atol=1e-5)
+
+
+def test_without_any_model_there_is_no_submission(mounted):
+    for path in mounted.dataset.glob("*.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"all 4 models .* damaged or missing"):
+        mounted.run()
+    assert not (mounted.working / "submission.csv").exists()
+
+
+def test_a_damaged_plan_is_an_error(mounted):
+    (mounted.dataset / "plan.json").write_text("{}")
+    with pytest.raises(DataError, match="nothing can be done without it"):
+        mounted.run()
+
+
+def test_a_missing_wheel_of_views_leaves_views_out(mounted, monkeypatch):
+    find_spec = predicting.importlib.util.find_spec
+    monkeypatch.setattr(predicting.importlib.util, "find_spec", lambda name: None if name == "ttach" else find_spec(name))
+    (mounted.dataset / "ttach-0.0.3-py3-none-any.whl").unlink()
+    result = mounted.run()
+    assert result.passed
+    assert mounted.said("wheel ttach-0.0.3-py3-none-any.whl: it is not there")
+    assert mounted.said("ttach is not installed: run a is predicted without its hflip views")
+    assert "hflip views of run a" in result.left_out
+
+
+def test_gpus_that_do_not_work_are_left_out(mounted, monkeypatch, blended):
+    def refuse(name):
+        raise ConfigError(f"{name}: no kernel image is available for execution on the device")
+
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
+    monkeypatch.setattr(predicting, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(predicting, "choose_device", refuse)
+    result = mounted.run()
+    assert result.passed
+    assert mounted.said("GPU 0 does not work", "no kernel image")
+    assert mounted.said("none of the GPUs works; predicting on the CPU")
+    assert distance(made(mounted), blended) < 1e-5
+
+
+def test_two_devices_share_the_work(mounted, monkeypatch, blended):
+    monkeypatch.setattr(predicting, "usable_devices", lambda _: ["cpu", "cpu"])
+    monkeypatch.setattr(budget, "_FIRST", 3)
+    monkeypatch.setattr(budget, "_SMALLEST", 2)
+    assert mounted.run().passed
+    assert distance(made(mounted), blended) < 1e-5
+
+
+def test_a_device_that_breaks_down_leaves_its_part_to_the_others(mounted, monkeypatch, blended):
+    """The second device is called meta, on which nothing can be computed."""
+    monkeypatch.setattr(predicting, "usable_devices", lambda _: ["cpu", "meta"])
+    monkeypatch.setattr(budget, "_FIRST", 3)
+    real = predicting.predict_rows
+
+    def predict(models, rows, **options):
+        if options["compute"].device == "meta":
+            raise RuntimeError("CUDA error: unspecified launch failure\nmore")
+        return real(models, rows, **options)
+
+    monkeypatch.setattr(predicting, "predict_rows", predict)
+    result = mounted.run()
+    assert result.passed
+    assert result.n_prior == 0
+    assert mounted.said("meta stopped working (CUDA error: unspecified launch failure)")
+    assert distance(made(mounted), blended) < 1e-5
+
+
+def test_when_the_last_gpu_breaks_down_the_cpu_goes_on(mounted, monkeypatch, blended):
+    monkeypatch.setattr(predicting, "usable_devices", lambda _: ["meta"])
+    real = predicting.predict_rows
+
+    def predict(models, rows, **options):
+        if options["compute"].device == "meta":
+            raise RuntimeError("CUDA error: device lost")
+        return real(models, rows, **options)
+
+    monkeypatch.setattr(predicting, "predict_rows", predict)
+    assert mounted.run().n_prior == 0
+    assert mounted.said("no GPU is left; going on with the CPU")
+    assert distance(made(mounted), blended) < 1e-5
+
+
+def test_memory_that_is_too_small_means_smaller_batches(mounted, monkeypatch):
+    real, seen = predicting.predict_rows, []
+
+    def predict(models, rows, **options):
+        seen.append(options["compute"].batch_size)
+        if seen[-1] > 2:
+            raise DeviceMemoryError("the GPU's memory is too small for this batch")
+        return real(models, rows, **options)
+
+    monkeypatch.setattr(predicting, "predict_rows", predict)
+    assert mounted.run().n_prior == 0
+    assert seen[:3] == [8, 4, 2]
+    assert mounted.said("going on with batches of 2")
+
+
+def test_half_precision_that_overflows_means_single(mounted, monkeypatch):
+    monkeypatch.setattr(predicting, "usable_devices", lambda _: ["cuda:9"])
+    real, seen = predicting.predict_rows, []
+
+    def predict(models, rows, **options):
+        compute = options.pop("compute")
+        seen.append(compute.precision)
+        if compute.precision == "auto":
+            raise DataError("3 rows came out without a finite probability")
+        return real(models, rows, compute=dataclasses.replace(compute, device="cpu"), **options)
+
+    monkeypatch.setattr(predicting, "predict_rows", predict)
+    assert mounted.run().n_prior == 0
+    assert seen[:2] == ["auto", "fp32"]
+    assert mounted.said("cuda:9: going on in float32")
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A clock on which each image takes a second in each group of models."""
+    clock, real = [0.0], predicting.predict_rows
+
+    class Turned(budget.Governor):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **{**options, "clock": lambda: clock[0], "started": 0.0})
+
+    def predict(models, rows, **options):
+        clock[0] += 1.0 * len(rows)
+        return real(models, rows, **options)
+
+    monkeypatch.setattr(budget, "_FIRST", 3)
+    monkeypatch.setattr(budget, "_SMALLEST", 2)
+    monkeypatch.setattr("kaggle_kit.kernel.runtime.Governor", Turned)
+    monkeypatch.setattr(predicting, "predict_rows", predict)
+    monkeypatch.setattr(predicting.time, "monotonic", lambda: clock[0])
+
+
+@pytest.mark.usefixtures("slow")
+def test_short_of_time_views_and_folds_are_left_out(mounted):
+    result = mounted.run(budget_seconds=20.0)
+    assert result.passed
+    assert result.n_prior == 0
+    assert [text.partition(" from ")[0] for text in result.left_out] == ["the hflip views of run a", "fold 1 of run a"]
+    assert mounted.said("short of time", "without the hflip views of run a")
+    assert "left out: the hflip views of run a" in str(result)
+
+
+@pytest.mark.usefixtures("slow")
+def test_out_of_time_the_rest_has_the_shares_of_the_training_data(mounted):
+    result = mounted.run(budget_seconds=12.0)
+    assert result.passed
+    assert 0 < result.n_prior < 14
+    assert mounted.said("out of time", "of 14 images are not predicted")
+    assert f"{result.n_prior} of them without a prediction" in str(result)
+    np.testing.assert_allclose(made(mounted).probs[-1], 1 / 3, atol=1e-6)
+
+
+def test_nothing_attached_is_said(mounted):
+    shutil.rmtree(mounted.data)
+    with pytest.raises(MissingFileError, match="Attach the competition"):
+        mounted.run()
+    shutil.rmtree(mounted.dataset)
+    with pytest.raises(MissingFileError, match="Attach the dataset"):
+        mounted.run()

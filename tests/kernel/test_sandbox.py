@@ -1,0 +1,142 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kaggle_kit import kernel
+from kaggle_kit.errors import DependencyError, MissingFileError
+from kaggle_kit.kernel.image import load_image
+from kaggle_kit.kernel.sandbox import session as sessions
+from kaggle_kit.kernel.sandbox.environment import make_environment
+from kaggle_kit.kernel.sandbox.inputs import hidden_images, visible_images, write_test_data
+from kaggle_kit.kernel.sandbox.session import Isolation, find_isolation, printed, run_session
+
+PROBE = """
+import importlib.util, json, socket
+def reach(host):
+    try:
+        socket.create_connection((host, 80), timeout=3).close()
+    except ConnectionRefusedError:
+        return "refused"
+    except OSError as error:
+        return "unreachable"
+    return "reached"
+found = {name: importlib.util.find_spec(name) is not None for name in ("torch", "ttach", "kaggle_kit", "openvino", "pip")}
+print(json.dumps({"found": found, "outside": reach("192.0.2.1"), "named": reach("example.invalid")}))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return make_environment(tmp_path_factory.mktemp("sandbox") / "venv", load_image(), block_network=True)
+
+
+def test_the_environment_holds_what_the_image_names_and_nothing_else(environment, tmp_path):
+    done = subprocess.run([environment.python, "-c", PROBE], check=True, capture_output=True, text=True, cwd=tmp_path)
+    answer = json.loads(done.stdout)
+    assert answer["found"] == {"torch": True, "ttach": False, "kaggle_kit": False, "openvino": False, "pip": True}
+    assert (answer["outside"], answer["named"]) == ("unreachable", "unreachable")
+    assert "timm" in environment.packages
+    assert any(text.startswith("numpy ") for text in environment.differing)
+
+
+def test_what_the_dataset_brings_is_not_there_before(tmp_path):
+    made = make_environment(tmp_path / "venv", load_image(), without=["timm"], block_network=False)
+    assert "timm" not in made.packages
+    assert not (made.site_packages / "timm").exists()
+    assert (made.site_packages / "torch").is_symlink()
+
+
+def write_notebook(path, *sources):
+    cells = [
+        {"cell_type": "code", "id": f"c{at}", "metadata": {}, "source": source, "execution_count": None, "outputs": []}
+        for at, source in enumerate(sources)
+    ]
+    kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    path.write_text(json.dumps({"cells": cells, "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+@pytest.mark.parametrize("isolation", [find_isolation(), Isolation(())], ids=["best", "python only"])
+def test_a_session_has_no_network_and_cannot_change_its_inputs(environment, tmp_path, isolation):
+    inputs = tmp_path / "input" / "data"
+    inputs.mkdir(parents=True)
+    (inputs / "a.txt").write_text("as it was")
+    write = """
+import os, pathlib
+inputs = pathlib.Path(os.environ["KK_INPUT_ROOT"])
+try:
+    (inputs / "data" / "a.txt").write_text("changed")
+except OSError as error:
+    print("refused:", type(error).__name__)
+pathlib.Path(os.environ["KK_WORKING_ROOT"], "out.txt").write_text("x" * 10)
+print("home is", os.environ["HOME"], "and", sorted(set(os.environ) & {"HTTP_PROXY", "KK_SECRET"}))
+"""
+    notebook = write_notebook(
+        tmp_path / "n.ipynb", PROBE, write, "block = bytearray(200_000_000); import time; time.sleep(0.3)", "1 / 0"
+    )
+    os.environ["KK_SECRET"] = "x"
+    try:
+        done = run_session("probe", notebook, tmp_path, environment=environment, isolation=isolation, timeout=60)
+    finally:
+        del os.environ["KK_SECRET"]
+    answer = json.loads(next(line for line in done.lines if line.startswith("{")))
+    assert (answer["outside"], answer["named"]) == ("unreachable", "unreachable")
+    assert any(str(tmp_path / "home") in line and "[]" in line for line in done.lines)
+    assert (done.working / "out.txt").read_text() == "x" * 10
+    assert "ZeroDivisionError" in done.error
+    assert done.peak_bytes > 200_000_000
+    assert done.seconds > 0.3
+    if any(line.startswith("refused") for line in done.lines):
+        assert done.changed == ()
+        assert (inputs / "a.txt").read_text() == "as it was"
+    else:  # root, where nothing can be mounted: told instead of prevented
+        assert done.changed == ("data/a.txt",)
+        assert not isolation.prefix
+
+
+def test_printed_joins_what_cells_wrote():
+    cells = [{"outputs": [{"output_type": "stream", "text": ["a\n", "b"]}, {"output_type": "display_data"}]}, {}]
+    assert printed(cells) == ["a", "b"]
+
+
+def test_without_a_notebook_client_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(sessions, "find_spec", lambda name: None if name == "nbclient" else sys)
+    with pytest.raises(DependencyError, match=r"needs nbclient: pip install 'kaggle-kit\[kernel\]'"):
+        sessions.require_client()
+
+
+def test_a_folder_without_a_kernel_is_named(world, tmp_path):
+    with pytest.raises(MissingFileError, match="kk kernel build"):
+        kernel.test_kernel(tmp_path, world.workspace, world.config, world.competition)
+
+
+def test_a_hidden_test_set_differs_in_all_but_the_images(world, tmp_path):
+    visible = visible_images(world.competition, world.data, None)
+    hidden = hidden_images(visible)
+    assert not {image.id for image in hidden} & {image.id for image in visible}
+    assert len({image.id for image in hidden}) == len(hidden) != len(visible)
+    assert len({image.origin for image in hidden if image.origin}) < len(visible)
+    assert sum(image.origin is None for image in hidden) == 1
+    write_test_data(tmp_path / "d", hidden, world.config.competition, world.data)
+    header, *rows = (tmp_path / "d/sample_submission.csv").read_text().splitlines()
+    assert header == (world.data / "sample_submission.csv").read_text().splitlines()[0]
+    assert [row.partition(",")[0] for row in rows] == [image.id for image in hidden]
+    assert hidden_images(visible) == hidden
+
+
+def test_a_kernel_is_proved_on_a_visible_and_a_hidden_test_set(built, world):
+    """The whole thing, in about half a minute: two fresh environments, two sessions without a network."""
+    proof = kernel.test_kernel(built.folder, world.workspace, world.config, world.competition)
+    status = {check.name: (check.status, check.evidence) for check in proof.report.checks}
+    assert proof.passed, status
+    for name in ("visible: notebook", "visible: kk blend", "hidden: kk blend", "hidden: unreadable image", "hidden: form: ids"):
+        assert status[name][0] == "passed"
+    assert [session.name for session in proof.sessions] == ["visible", "hidden"]
+    assert any(line.startswith("installed: ttach") for line in proof.sessions[0].lines)
+    record = json.loads((built.folder / "test.json").read_text())
+    assert record["passed"]
+    assert record["build"] == built.build
+    assert record["sessions"]["visible"]["peak_bytes"] > 1e8

@@ -1,0 +1,111 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from kaggle_kit import kernel, runs
+from kaggle_kit.config import load_config
+from kaggle_kit.errors import DataError
+from kaggle_kit.kernel.bundle import read_bundle
+from kaggle_kit.kernel.training import TrainingResult
+from kaggle_kit.tables import read_predictions
+from kaggle_kit.workspace import Workspace
+
+ENTRIES = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=2", "batch_size=6", "workers=0", "augment=none"]
+
+
+@pytest.fixture(scope="module")
+def trainer(world, tmp_path_factory):
+    """Builds the inputs of a session: the dataset and the data, and outputs of earlier sessions."""
+    out = tmp_path_factory.mktemp("training") / "k"
+    config = load_config(world.workspace.config_path, ENTRIES)
+    built = kernel.build_kernel(world.workspace, config, world.competition, out=out, username="somebody", train=True)
+
+    def session(root, *, before=None, **options) -> tuple[TrainingResult, list[str]]:
+        shutil.copytree(built.dataset, root / "input/datasets/somebody/x")
+        shutil.copytree(world.data, root / "input/competitions/colours")
+        if before is not None:
+            shutil.copytree(before, root / "input/notebooks/somebody/colours-training")
+        lines: list[str] = []
+        return kernel.run_training_kernel(root / "input", root / "working", say=lines.append, **options), lines
+
+    return session
+
+
+def oof(root, run):
+    return [read_predictions(fold.path / runs.OOF) for fold in runs.read_run(Workspace(root / "working/kk"), run).folds]
+
+
+def test_sessions_go_on_from_each_others_output_and_give_the_same(trainer, tmp_path):
+    whole, lines = trainer(tmp_path / "whole")
+    assert whole.finished
+    assert any("training begins" in line for line in lines)
+    assert any("finished: log_loss" in line for line in lines)  # the package's log reaches the notebook
+    first, _ = trainer(tmp_path / "first", budget_seconds=0.01)
+    assert not first.finished
+    assert "time limit" in str(first.stopped)
+    assert "attach this notebook's output" in str(first)
+    second, lines = trainer(tmp_path / "second", before=tmp_path / "first" / "working")
+    assert any("going on from" in line for line in lines)
+    assert second.finished
+    assert second.scores == whole.scores
+    for one, other in zip(oof(tmp_path / "whole", whole.run), oof(tmp_path / "second", second.run), strict=True):
+        np.testing.assert_array_equal(one.probs, other.probs)
+    assert not (tmp_path / "second/working/kk/.kk_cache").exists()
+
+
+def test_finished_folds_are_not_trained_again(trainer, tmp_path):
+    whole, _ = trainer(tmp_path / "whole")
+    again, lines = trainer(tmp_path / "again", before=tmp_path / "whole" / "working")
+    assert again.scores == whole.scores
+    assert any("2 folds are finished" in line for line in lines)
+    assert not any("epoch 1/2" in line for line in lines)
+
+
+def test_the_output_that_has_come_furthest_is_taken(trainer, tmp_path):
+    whole, _ = trainer(tmp_path / "whole")
+    trainer(tmp_path / "first", budget_seconds=0.01)
+    both = tmp_path / "both"
+    both.mkdir()
+    shutil.copytree(tmp_path / "first/working", both / "a")
+    shutil.copytree(tmp_path / "whole/working", both / "b")
+    again, lines = trainer(tmp_path / "again", before=both)
+    assert any("colours-training/b/kk/runs" in line for line in lines)
+    assert again.scores == whole.scores
+
+
+def test_a_damaged_fold_table_is_refused(trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr("kaggle_kit.kernel.bundle.files.file_fingerprint", lambda _: "0" * 64)
+    with pytest.raises(DataError, match=r"damaged.*folds.csv: its sha256"):
+        trainer(tmp_path)
+
+
+def test_a_failed_fold_is_said_not_raised(trainer, tmp_path, monkeypatch):
+    import kaggle_kit.training
+    from kaggle_kit.errors import TrainingError
+
+    real = kaggle_kit.training.train_run
+
+    def fail(*args, **options):
+        real(*args, **options)
+        raise TrainingError("1 of 2 folds failed: the loss is NaN")
+
+    monkeypatch.setattr(kaggle_kit.training, "train_run", fail)
+    result, _ = trainer(tmp_path)
+    assert result.failed == "1 of 2 folds failed: the loss is NaN"
+    assert "the loss is NaN" in str(result)
+
+
+def test_weights_have_the_same_path_in_every_session(world, tmp_path):
+    """It is part of the run's configuration, which must not change between sessions."""
+    from kaggle_kit.kernel.training import _pretrained
+
+    weights = tmp_path / "w.safetensors"
+    shutil.copy(world.workspace.fold_dir("a", 0) / runs.MODEL, weights)
+    config = load_config(world.workspace.config_path, [f"pretrained={weights}", "model=test_efficientnet"])
+    out = tmp_path / "k"
+    built = kernel.build_kernel(world.workspace, config, world.competition, out=out, username="somebody", train=True)
+    shutil.copytree(built.dataset, tmp_path / "elsewhere")
+    paths = {_pretrained(read_bundle(folder), "pretrained.safetensors") for folder in (built.dataset, tmp_path / "elsewhere")}
+    assert len(paths) == 1
+    assert _pretrained(read_bundle(built.dataset), None) is False
