@@ -88,6 +88,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("classes reversed", everywhere(lambda scene: columns(scene, scene.classes.names[::-1])), True),
     Fault("classes shifted by one", everywhere(rolled), True),
     Fault("one class missing, those behind it slide", everywhere(constant(slid)), True),
+    Fault("two classes swapped in one fold", everywhere(two_swapped, run=0, fold=1), True),
     Fault("columns of one fold permuted", everywhere(shuffled, run=0, fold=1), True),
     Fault("one run of the blend permuted", everywhere(shuffled, run=0), True),
     # The test pass.

@@ -50,16 +50,11 @@ def judge(fault: Fault, name: str, base: Path, sound: Answers, folder: Path) -> 
     """Inject ``fault`` into a copy of ``base`` and see what notices."""
     scene = open_scene(base, folder, seed=sum(map(ord, fault.name)))
     try:
-        if fault.before_blend:
-            scene.path.unlink(missing_ok=True)
-            fault.inject(scene)
-            scene.blend()
-        else:
-            fault.inject(scene)
+        fault.inject(scene)
+        report = scene.blend() if fault.before_blend else scene.check()
     except KaggleKitError as error:
         return Outcome(fault.name, name, CAUGHT, 1.0, f"kk {'blend' if fault.before_blend else 'check'} refuses", str(error))
     changed = share_changed(sound, scene.answers())
-    report = scene.check()
     if report.failed:
         failed = report.failed
         names = ", ".join(dict.fromkeys(check.name for check in failed))
@@ -85,10 +80,9 @@ def share_changed(sound: Answers, found: Answers | None) -> float:
 def run_faults(name: str, base: Path, folder: Path, faults: tuple[Fault, ...]) -> list[Outcome]:
     """All faults that the workspace's form can have."""
     sound_scene = open_scene(base, folder / "sound")
-    sound_scene.blend()
+    failed = [f"{check.name}: {check.evidence}" for check in sound_scene.blend().failed]
     sound = sound_scene.answers()
-    if sound is None or not sound_scene.check().passed:
-        failed = [f"{check.name}: {check.evidence}" for check in sound_scene.check().failed]
+    if sound is None or failed:
         raise SystemExit(f"{name}: the workspace is not sound before any fault: {failed}")
     outcomes = []
     for number, fault in enumerate(faults):
@@ -154,8 +148,7 @@ def run_sound(count: int, folder: Path) -> list[dict[str, Any]]:
         scene = open_scene(base, base / "scene", seed=number, method=method)
         if variant == "class weights":
             weigh_classes(scene)
-        scene.blend()
-        report = scene.check()
+        report = scene.blend()
         results.append(
             {
                 "workspace": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -54,8 +55,6 @@ def other_mean(right: Patch) -> Patch:
     def wrong(images: Any, spec: Any, *args: Any, **options: Any) -> Any:
         half = tuple(spec.mean) == (0.5, 0.5, 0.5)
         mean, std = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if half else ((0.5,) * 3, (0.5,) * 3)
-        from dataclasses import replace
-
         return right(images, replace(spec, mean=mean, std=std), *args, **options)
 
     return wrong
@@ -65,14 +64,11 @@ def shuffling(right: Patch) -> Patch:
     """The loader shuffles within batches and keeps the row numbers."""
 
     def wrong(*args: Any, **options: Any) -> Iterator[Any]:
-        from dataclasses import replace
-
         import torch
 
         for batch in right(*args, **options):
-            yield replace(
-                batch, images=batch.images[torch.randperm(len(batch.images), generator=torch.Generator().manual_seed(0))]
-            )
+            order = torch.randperm(len(batch.images), generator=torch.Generator().manual_seed(0))
+            yield batch._replace(images=batch.images[order])
 
     return wrong
 
@@ -81,10 +77,8 @@ def late_by_one(right: Patch) -> Patch:
     """Row numbers are those of the row before."""
 
     def wrong(*args: Any, **options: Any) -> Iterator[Any]:
-        from dataclasses import replace
-
         for batch in right(*args, **options):
-            yield replace(batch, rows=batch.rows.roll(1))
+            yield batch._replace(rows=batch.rows.roll(1))
 
     return wrong
 

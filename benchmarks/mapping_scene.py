@@ -60,6 +60,7 @@ SYNTHETIC: dict[str, dict[str, Any]] = {
         "task": "multilabel",
         "metric": "roc_auc_columns",
         "n_classes": 4,
+        "sample_order": "reversed",
         "n_train": 900,
         "n_test": 250,
     },
@@ -106,8 +107,9 @@ class Scene:
         self.config = load_config(self.workspace.config_path)
         self.competition = load_competition(self.workspace, self.config.competition)
 
-    def blend(self) -> None:
-        blend(self.workspace, self.config, self.competition, name=NAME, method=self.method)
+    def blend(self) -> CheckReport:
+        """Blend, which also checks."""
+        return blend(self.workspace, self.config, self.competition, name=NAME, method=self.method).report
 
     def check(self) -> CheckReport:
         return check_submission(self.path, workspace=self.workspace, config=self.config, competition=self.competition)

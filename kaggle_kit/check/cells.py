@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import runs
-from kaggle_kit.check.assignment import best_assignment, judge_mapping
+from kaggle_kit.check.assignment import Mapping, best_assignment, judge_mapping
 from kaggle_kit.check.case import Case, Unavailable, rows_at, run_names
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.runs import Run
@@ -21,6 +21,8 @@ TOLERANCE = 1e-4
 LINEAR = ("mean", "weights", "coordinate", "hill-climb")
 """Methods that are weighted means, which is all that needs to be known to do them again."""
 LEVEL = 0.001
+SHIFT = 0.1
+"""Test rows may be this much harder than out-of-fold rows before a blend that differs from the mean is suspect."""
 SEED = 22
 REMEDY = "The file does not hold what the models predicted. Run `kk blend` again; if it stays, run `kk predict` first."
 
@@ -54,18 +56,48 @@ def _blend(case: Case, name: str) -> Check:
 
 
 def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
-    """A blend that is not linear cannot be done again here; yet it may not exchange rows or classes."""
-    named = case.classes.above(mean, at_least_one=True) if case.multilabel else [(label,) for label in case.classes.top(mean)]
-    verdict = judge_mapping(case.classes.encode_rows(named), stored, case.classes, level=LEVEL, rng=np.random.default_rng(SEED))
+    """A blend that is not linear cannot be done again here; yet it may not exchange rows or classes.
+
+    How far it goes from the runs' mean by its nature, out-of-fold rows tell.
+    """
+    from scipy.stats import binom
+
+    verdict, usual = _against(case, stored, mean), _against(case, *_out_of_fold(case))
     text = (
         f"method {case.record.get('method')!r}; {verdict.hits:.1%} of rows have the most probable class of the runs' plain mean"
     )
-    if verdict.refuted:
-        column, label = verdict.moved[0]
+    text += f", out of fold {usual.hits:.1%}"
+    moved = [(column, label) for column, label in verdict.moved if label not in usual.unproved]
+    if moved:
+        column, label = moved[0]
         return Check(name, FAILED, f"{text}; column {column!r} holds what the runs call {label!r}", REMEDY)
+    expected = max(usual.hits - SHIFT, 0.0)
+    if binom.cdf(round(verdict.hits * verdict.rows), verdict.rows, expected) < LEVEL:
+        return Check(name, FAILED, f"{text}: these are not the rows of the runs", REMEDY)
     if not verdict.above_chance:
-        return Check(name, FAILED if len(stored) >= 30 else INCONCLUSIVE, f"{text}, no more than chance", REMEDY)
+        return Check(name, INCONCLUSIVE, f"{text}, not distinguishable from chance")
     return Check(name, PASSED, text)
+
+
+def _against(case: Case, probs: Array, mean: Array) -> Mapping:
+    """Whether the columns of ``probs`` hold what ``mean`` names."""
+    named = case.classes.above(mean, at_least_one=True) if case.multilabel else [(label,) for label in case.classes.top(mean)]
+    return judge_mapping(case.classes.encode_rows(named), probs, case.classes, level=LEVEL, rng=np.random.default_rng(SEED))
+
+
+def _out_of_fold(case: Case) -> tuple[Array, Array]:
+    """The blend's cross-fitted rows and the plain mean of the runs' on the same ids, (N, C) each."""
+    ids = case.blended_oof.ids
+    total, count = np.zeros((len(ids), len(case.classes))), np.zeros(len(ids))
+    where = {row_id: row for row, row_id in enumerate(ids)}
+    for run in case.runs:
+        for fold in run.finished_folds():
+            table = case.predictions(fold, runs.OOF)
+            known = [row_id for row_id in table.ids if row_id in where]
+            rows = [where[row_id] for row_id in known]
+            total[rows] += rows_at(table, known)
+            count[rows] += 1
+    return rows_at(case.blended_oof, ids), total / np.maximum(count, 1)[:, None]
 
 
 def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:

@@ -13,6 +13,7 @@ from kaggle_kit import runs
 from kaggle_kit.check.assignment import Mapping, judge_mapping
 from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
+from kaggle_kit.runs import FoldRun
 from kaggle_kit.tables import Predictions, shown
 
 Array = npt.NDArray[Any]
@@ -149,22 +150,38 @@ def _test_rows(case: Case, name: str) -> Check:
     if refuted:
         status, text, remedy = _reading(case, refuted, FALSE_ALARMS)
         return Check(name, status, "against the other models' test rows, " + text, remedy)
-    return _agreement(case, name, verdicts)
+    return _agreement(name, verdicts, [_right_out_of_fold(case, fold) for _, fold in folds])
 
 
-def _agreement(case: Case, name: str, verdicts: list[tuple[str, Mapping]]) -> Check:
-    """Models that agree no more than chance on test rows, though they are right out of fold, hold different rows."""
-    strangers = [unit for unit, verdict in verdicts if not verdict.above_chance]
+def _right_out_of_fold(case: Case, fold: FoldRun) -> float:
+    """Share of a fold's out-of-fold rows whose most probable class is one of their labels."""
+    table = case.predictions(fold, runs.OOF)
+    hot = case.hot(table.ids)
+    return float(hot[np.arange(len(hot)), table.probs.argmax(axis=1)].mean())
+
+
+def _agreement(name: str, verdicts: list[tuple[str, Mapping]], expected: list[float]) -> Check:
+    """Models that agree no more than chance on test rows, though they are mostly right out of fold, hold different rows.
+
+    Two models that are right on a share ``a`` of the rows agree on at least ``2 a - 1`` of them.
+    """
+    from scipy.stats import binom
+
     rows, agree = verdicts[0][1].rows, [verdict.hits for _, verdict in verdicts]
-    if not strangers:
-        return Check(name, PASSED, f"{rows:,} rows; each fold agrees with the other models on {_span(agree)} of them")
-    table = case.blended_oof
-    sound = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), FALSE_ALARMS)
-    text = f"{shown(strangers)}: agreement with the other models on {rows:,} test rows is {_span(agree)}, no more than chance"
-    if not sound.above_chance or rows < 30:
-        return Check(name, INCONCLUSIVE, text)
-    remedy = "The rows of these files are not those of their ids. Run `kk predict` and `kk blend` again."
-    return Check(name, FAILED, f"{text}, though {sound.hits:.3f} are right out of fold", remedy)
+    strangers: list[str] = []
+    blind: list[str] = []
+    for (unit, verdict), right in zip(verdicts, expected, strict=True):
+        if not verdict.above_chance:
+            unlikely = binom.cdf(round(verdict.hits * rows), rows, max(2 * right - 1, 0.0)) < FALSE_ALARMS / len(verdicts)
+            (strangers if unlikely else blind).append(unit)
+    if strangers:
+        text = f"{shown(strangers)}: agreement with the other models on {rows:,} test rows is {_span(agree)}, "
+        remedy = "The rows of these files are not those of their ids. Run `kk predict` and `kk blend` again."
+        return Check(name, FAILED, f"{text}no more than chance, though {_span(expected)} are right out of fold", remedy)
+    if blind:
+        text = f"{shown(blind)}: agreement with the other models on {rows:,} test rows is {_span(agree)}"
+        return Check(name, INCONCLUSIVE, f"{text}: not distinguishable from chance, with {_span(expected)} right out of fold")
+    return Check(name, PASSED, f"{rows:,} rows; each fold agrees with the other models on {_span(agree)} of them")
 
 
 def _thin(rows: int) -> Array:

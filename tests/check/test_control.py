@@ -42,7 +42,7 @@ def test_rows_that_lost_their_ids(blended: Callable[..., Blended]) -> None:
         case.edit(case.fold_file(runs.CONTROL, fold=fold), shuffle)
     status, evidence = line(case, "sharp")
     assert status == "failed"
-    assert "rows have lost their ids: what stands at 'train_" in evidence
+    assert "rows have lost their ids" in evidence
 
 
 def test_exchanged_columns_are_named(blended: Callable[..., Blended]) -> None:
