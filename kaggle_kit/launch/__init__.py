@@ -1,7 +1,7 @@
 """Training on many devices and machines: ``launch_run``; and what a run will cost: ``plan_run``."""
 
 from kaggle_kit.launch.plan import Option, Plan, plan_run
-from kaggle_kit.launch.ray import run_tasks
+from kaggle_kit.launch.ray import Needs, connected, run_tasks
 from kaggle_kit.launch.run import LAUNCHERS, launch_run
 
-__all__ = ["LAUNCHERS", "Option", "Plan", "launch_run", "plan_run", "run_tasks"]
+__all__ = ["LAUNCHERS", "Needs", "Option", "Plan", "connected", "launch_run", "plan_run", "run_tasks"]

@@ -48,6 +48,20 @@ def test_the_bar_prints_lines_and_takes_names_as_they_are(terminal):
     assert "[accuracy] 0.875" in screen.getvalue()  # no markup
 
 
+def test_several_folds_have_a_bar_each():
+    screen = io.StringIO()
+    reporter = BarReporter(Console(file=screen, force_terminal=True, width=100))
+    for fold in (0, 1):
+        reporter.batch(fold, 1, 5, done=50 + fold, images=200, loss=0.25, rate=10.0)
+    assert len(reporter._bars.tasks) == 2
+    reporter.epoch_end(0, row(1, 0.875), "accuracy", epochs=5, best=True)
+    assert [task.completed for task in reporter._bars.tasks] == [51]
+    reporter.fold_end(1, "failed")
+    reporter.batch(0, 2, 5, done=10, images=200, loss=0.25, rate=10.0)
+    reporter.fold_end(0, "finished")
+    assert reporter._bars is None
+
+
 def test_reporters_pass_to_other_processes():
     assert isinstance(pickle.loads(pickle.dumps(BarReporter(Console()))), type(make_reporter()))  # noqa: S301
 
