@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, LockedError, TrainingError
 from kaggle_kit.launch import launch_run, local
 from kaggle_kit.launch.local import device_slots
-from kaggle_kit.launch.process import Ending, gather
+from kaggle_kit.launch.process import Ending, _ending, gather
 from kaggle_kit.launch.task import task_of
 from kaggle_kit.launch.worker import do, job_of
 from kaggle_kit.tables import read_folds
@@ -107,23 +108,39 @@ def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh)
     assert launch(small, devices=2, fold="0-1").trained == ()
 
 
-def test_failures_leave_the_others_running_and_are_named_with_their_logs(fresh):
+def test_a_killed_worker_leaves_the_other_fold_running_and_is_named_with_its_log(fresh):
     folder = fresh.workspace.run_dir("run")
-    folder.mkdir(parents=True)
-    (folder / "fold0").write_text("in the way")
 
     def kill(fold):
-        if fold == 1:
+        if fold == 0:
             workers()[0].kill()
 
     with pytest.raises(TrainingError) as caught:
-        launch(fresh, devices=1, reporter=On(fold_start=kill))
+        launch(fresh, devices=1, fold="0-1", reporter=On(fold_start=kill))
     text = str(caught.value)
-    assert "2 of 3 folds" in text
-    assert "a folder on the way there is a file" in text
-    assert "fold 1: its process was ended by SIGKILL" in text
-    assert str(folder / "logs" / "fold1.log") in text
-    assert runs.read_fold(folder / "fold2", 2).finished
+    assert "1 of 2 folds of run 'run' failed:\n  fold 0: its process was ended by SIGKILL" in text
+    assert str(folder / "logs" / "fold0.log") in text
+    assert runs.read_fold(folder / "fold1", 1).finished
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "asked", "expected"),
+    [
+        (0, {"event": "end", "stopped": None, "failed": None}, None, Ending()),
+        (0, {"event": "end", "stopped": None, "failed": "NaN."}, None, Ending(failed="NaN. Log: x.log")),
+        (0, {"event": "end", "stopped": "SIGTERM", "failed": None}, "Ctrl-C", Ending(stopped="SIGTERM")),
+        (
+            0,
+            {"event": "end", "stopped": "SIGTERM", "failed": None},
+            None,
+            Ending(failed="SIGTERM, not by this call. Log: x.log"),
+        ),
+        (-15, {}, "Ctrl-C", Ending(stopped="Ctrl-C")),
+    ],
+)
+def test_how_a_worker_ended(code, said, asked, expected):
+    assert _ending(code, said, asked, Path("x.log")) == expected
+    assert "code 3" in _ending(3, {}, None, Path("x.log")).failed
 
 
 def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
