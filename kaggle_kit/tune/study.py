@@ -153,7 +153,7 @@ def revive_orphans(study: optuna.Study) -> list[int]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _is_dead(trial.user_attrs.get(OWNER) or {}):
             continue
-        with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):  # another process was faster
+        with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
             study.tell(trial.number, state=TrialState.FAIL)
             retry_callback()(study, study.get_trials(deepcopy=False)[trial.number])
             orphans.append(trial.number)

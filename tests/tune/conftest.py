@@ -1,3 +1,8 @@
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from fake_training import FakeTraining
@@ -15,9 +20,12 @@ def training(monkeypatch):
 
 
 @pytest.fixture
-def search(tmp_path):
-    """A workspace to search in."""
-    return make_search(tmp_path)
+def search():
+    """A workspace to search in, in memory where that is possible: a study is synced to disk some thirty times a trial."""
+    memory = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="kk-tune-", dir=memory if os.access(memory, os.W_OK) else None))
+    yield make_search(root)
+    shutil.rmtree(root)
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,16 @@ class FakeTraining:
     calls: list[tuple[str, int, bool, RunConfig]] = field(default_factory=list)
 
     def __call__(
-        self, workspace: Any, config: Any, competition: Any, folds: Any, *, run: str, fold: list[int], restart: bool, **options: Any
+        self,
+        workspace: Any,
+        config: Any,
+        competition: Any,
+        folds: Any,
+        *,
+        run: str,
+        fold: list[int],
+        restart: bool,
+        **options: Any,
     ) -> RunSummary:
         number, epochs = fold[0], config.run.schedule.epochs
         self.calls.append((run, number, restart, config.run))

@@ -1,11 +1,13 @@
 """The page of plots: complete, self-contained, and there from the first trial on."""
 
+
 def test_the_page_holds_every_plot_and_needs_no_network(search, training):
     page = search.tune(trials=6).page.read_text()
     for heading in ("History", "Importances", "Parallel coordinates", "Slices", "Scores while training", "Trials"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count("Plotly.newPlot(") == 5
-    assert "<script src=" not in page and "<link" not in page
+    assert "<script src=" not in page
+    assert "<link" not in page
 
 
 def test_the_page_says_what_cannot_be_drawn_yet(search, training):

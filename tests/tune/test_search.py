@@ -6,7 +6,7 @@ import time
 import optuna
 import pytest
 import yaml
-from tiny_search import Silent
+from tiny_search import RUN, Silent
 
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ConfigError, DataError, DeviceMemoryError, TrainingError
@@ -88,16 +88,13 @@ def test_a_study_goes_on_by_name_and_draws_nothing_twice(search, training):
 def test_a_study_with_other_settings_is_refused(search, training, options, overrides, words):
     search.tune(trials=1)
     with pytest.raises(ConfigError, match=r"study 'tune' was begun with other settings") as error:
-        search.tune(trials=2, config=search.with_run(*BASE, *overrides), **options)
+        search.tune(trials=2, config=search.with_run(*RUN, *overrides), **options)
     assert words in str(error.value)
-
-
-BASE = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=4", "lr=0.3", "workers=0"]
 
 
 def test_loader_processes_and_precision_may_change(search, training):
     search.tune(trials=1)
-    search.tune(trials=2, config=search.with_run(*BASE, "workers=1", "precision=fp32"))
+    search.tune(trials=2, config=search.with_run(*RUN, "workers=1", "precision=fp32"))
 
 
 def test_the_time_limit_ends_a_search_without_a_number_of_trials(search, training):
@@ -155,7 +152,8 @@ def test_failures_are_recorded_and_do_not_stop_the_study(search, training, error
     reporter = Silent()
     result = search.tune(reporter, trials=4)
     assert [row.state for row in result.rows] == ["complete", "failed", "complete", "complete"]
-    assert words in result.rows[1].error and "\n" not in result.rows[1].error
+    assert words in result.rows[1].error
+    assert "\n" not in result.rows[1].error
     assert reporter.ended[1].error == result.rows[1].error
     assert len(search.tune(trials=4).rows) == 4  # a failure counts, and is not tried again
 
@@ -194,7 +192,7 @@ class TestPruning:
     def test_prunes_what_is_worse_and_counts_the_time_saved(self, search, training, pruner):
         # After the present trial every one is worse than the one before it.
         training.score = lambda run, fold: 1.0 / (1 + len(training.calls))
-        result = search.tune(trials=14, pruner=pruner, config=search.with_run(*BASE, "epochs=9"))
+        result = search.tune(trials=14, pruner=pruner, config=search.with_run(*RUN, "epochs=9"))
         assert result.rows[0].state == "complete"
         assert result.count("pruned") >= 4
         assert result.seconds_saved > 0
@@ -215,7 +213,7 @@ class TestPruning:
 
     def test_steps_are_shares_of_the_schedule(self, search, training):
         space = search.write_space("epochs: {categorical: [2, 8]}\n")
-        search.tune(space=space, trials=8, config=search.with_run(*BASE[:3], "epochs=4", "workers=0"))
+        search.tune(space=space, trials=8, config=search.with_run(*RUN))
         by_epochs = {trial.params.get("schedule.epochs", 4): trial.intermediate_values for trial in study_of(search).trials}
         assert set(by_epochs) == {2, 4, 8}
         for epochs, values in by_epochs.items():
@@ -277,10 +275,7 @@ def _score_of(training, by_run, scores, fold):
     return by_run[name] - 0.1 * fold
 
 
-def test_a_metric_that_is_to_be_small(tmp_path, training):
-    from tiny_search import make_search
-
-    search = make_search(tmp_path)
+def test_a_metric_that_is_to_be_small(search, training):
     competition = search.competition.__class__(**{**vars(search.competition), "metric": "log_loss"})
     search = search.__class__(search.workspace, search.config, competition, search.folds)
     training.score = lambda run, fold: run.optimizer.lr
@@ -306,7 +301,7 @@ def test_options_that_cannot_be(options, words):
 
 def test_a_trial_takes_one_device(search, training):
     with pytest.raises(ConfigError, match=r"hardware\.devices is 2"):
-        search.tune(trials=1, config=search.with_run(*BASE, "devices=2"))
+        search.tune(trials=1, config=search.with_run(*RUN, "devices=2"))
 
 
 def test_study_names_are_plain(search, training):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.competition import Competition
+from kaggle_kit.competition import Competition, load_competition
 from kaggle_kit.config import Config, load_config
+from kaggle_kit.folds import folds_for
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.tune import TuneOptions, TuneResult, tune
 from kaggle_kit.workspace import Workspace
 
+RUN = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=4", "lr=0.3", "workers=0"]
 SPACE = """
 lr: {log: [1e-4, 1.0]}
 model.drop_rate: {float: [0, 0.5]}
@@ -71,8 +73,13 @@ def make_search(root: Path) -> Search:
     """Three classes, three folds; images of 8 pixels."""
     from factories import make_workspace
 
-    made = make_workspace(root / "workspace", n_runs=0, n_train=36, n_test=6)
-    config = load_config(
-        made.workspace.config_path, ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=4", "lr=0.3", "workers=0"]
-    )
-    return Search(made.workspace, config, made.competition, made.folds)
+    make_workspace(root / "workspace", n_runs=0, n_train=36, n_test=6)
+    return open_search(root)
+
+
+def open_search(root: Path) -> Search:
+    """The workspace that :func:`make_search` made."""
+    workspace = Workspace(root / "workspace")
+    config = load_config(workspace.config_path, RUN)
+    competition = load_competition(workspace, config.competition)
+    return Search(workspace, config, competition, folds_for(workspace, competition, "folds"))
