@@ -61,13 +61,13 @@ def choose_device(accelerator: str = "auto") -> torch.device:
     """
     if accelerator == "auto":
         for name in _present():
-            reason = _refusal(name)
+            reason = refusal(name)
             if not reason:
                 return torch.device(name)
             _LOG.warning("%s is present but does not work, using the CPU: %s", name, reason)
         return torch.device("cpu")
     name = "cuda" if accelerator == "gpu" else accelerator
-    reason = _refusal(name)
+    reason = refusal(name)
     if reason:
         raise ConfigError(f"hardware.accelerator: {accelerator!r} cannot be used ({reason}); choose auto or cpu.")
     return torch.device(name)
@@ -77,7 +77,7 @@ def _present() -> list[str]:
     return [name for name, found in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if found]
 
 
-def _refusal(name: str) -> str:
+def refusal(name: str) -> str:
     """Why ``name`` cannot compute, or an empty string."""
     try:
         weight = torch.ones(2, 3, 3, 3, device=name)

@@ -19,13 +19,17 @@ _RESERVE, _LONGEST_RESERVE = 0.05, 300.0
 
 @dataclass(frozen=True)
 class RunShare:
-    """What is computed of one run: its folds, with these views. ``count`` views are that many passes of each image."""
+    """What is computed of one run: its folds, with these views. ``count`` views are that many passes of each image.
+
+    ``weight`` is its share of the blend.
+    """
 
     name: str
     folds: tuple[int, ...]
     views: str = NO_VIEWS
     merge: str = "mean"
     count: int = 1
+    weight: float = 1.0
 
     @property
     def passes(self) -> int:
@@ -41,10 +45,14 @@ def passes(share: Share) -> int:
 
 
 def shrink(share: Share) -> tuple[Share, str] | None:
-    """The next smaller share, and what was left out: views of the dearest run, then a fold of the run with most.
+    """The next smaller share, and what was left out. None when one fold of one run is left.
 
-    None when each run has one fold and no views.
+    A run without any weight goes first, since it changes nothing; then views of the dearest run, then a fold of the run with
+    most, then the run of least weight.
     """
+    least = min(share, key=lambda run: run.weight)
+    if least.weight == 0 and len(share) > 1:
+        return _without(share, least), f"run {least.name}, which has no weight in the blend"
     with_views = [run for run in share if run.count > 1]
     if with_views:
         dearest = max(with_views, key=lambda run: run.passes)
@@ -52,7 +60,11 @@ def shrink(share: Share) -> tuple[Share, str] | None:
     most = max(share, key=lambda run: len(run.folds))
     if len(most.folds) > 1:
         return _with(share, replace(most, folds=most.folds[:-1])), f"fold {most.folds[-1]} of run {most.name}"
-    return None
+    return (_without(share, least), f"run {least.name}") if len(share) > 1 else None
+
+
+def _without(share: Share, left_out: RunShare) -> Share:
+    return tuple(run for run in share if run.name != left_out.name)
 
 
 def _with(share: Share, changed: RunShare) -> Share:

@@ -102,40 +102,49 @@ def build_kernel(
         DependencyError: a wheel cannot be had.
     """
     image, kind = load_image(image_list), "training" if train else "inference"
-    needs = TRAINING_NEEDS if train else INFERENCE_NEEDS
-    kernel_title, data_title = _titles(title, competition.name, kind)
-    slug = competition_slug or slug_of(competition.name)
+    titles, needs = _titles(title, competition.name, kind), TRAINING_NEEDS if train else INFERENCE_NEEDS
     notes = [f"the image has {one}" for one in unlike(image, needs)]
     _require_replaceable(Path(out))
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=Path(out).parent, prefix=".kernel-") as temporary:
         folder = Path(temporary) / "built"
-        (folder / DATASET).mkdir(parents=True)
+        dataset = folder / DATASET
+        dataset.mkdir(parents=True)
         if train:
-            write_training(folder / DATASET, workspace, config, competition, run="")
+            write_training(dataset, workspace, config, competition)
         else:
             recipe, found = choose_recipe(workspace, competition, runs=runs, blend=blend, force=force)
             notes += found
-            write_inference(folder / DATASET, workspace, config, competition, recipe, half=half)
-        wheels = [own_wheel(folder / DATASET)]
-        wheels += collect_wheels(missing_from(image, needs), folder / DATASET, image, wheels_dir=wheels_dir)
-        bundle = write_manifest(folder / DATASET, kind, (wheel.path.name for wheel in wheels))
-        dataset = dataset_metadata(owner=username, title=data_title)
-        files.write_json(folder / DATASET / "dataset-metadata.json", dataset)
-        code_file = f"{slug_of(kernel_title)}.ipynb"
-        kernel = kernel_metadata(
-            owner=username, title=kernel_title, code_file=code_file, dataset=dataset["id"], competition=slug
-        )
-        files.write_json(folder / KERNEL / "kernel-metadata.json", kernel)
-        _write_notebook(folder / KERNEL / code_file, bundle, kernel_title, competition.name, dataset["id"])
+            write_inference(dataset, workspace, config, competition, recipe, half=half)
+        wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
+        bundle = write_manifest(dataset, kind, (wheel.path.name for wheel in wheels))
+        refs = _describe(folder, bundle, titles, username, competition.name, competition_slug)
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(folder, out)
     built = Path(out)
     sizes = {path.name: path.stat().st_size for path in sorted((built / DATASET).iterdir())}
-    names = tuple(wheel.path.name for wheel in wheels)
-    return KernelBuild(
-        built, kind, bundle.build, built / KERNEL / code_file, dataset["id"], kernel["id"], sizes, names, tuple(notes)
+    notebook = next((built / KERNEL).glob("*.ipynb"))
+    return KernelBuild(built, kind, bundle.build, notebook, *refs, sizes, bundle.wheels, tuple(notes))
+
+
+def _describe(
+    folder: Path, bundle: Bundle, titles: tuple[str, str], username: str, competition: str, slug: str | None
+) -> tuple[str, str]:
+    """Write notebook and metadata; returns the addresses of dataset and notebook."""
+    kernel_title, data_title = titles
+    dataset = dataset_metadata(owner=username, title=data_title)
+    files.write_json(folder / DATASET / "dataset-metadata.json", dataset)
+    code_file = f"{slug_of(kernel_title)}.ipynb"
+    kernel = kernel_metadata(
+        owner=username,
+        title=kernel_title,
+        code_file=code_file,
+        dataset=dataset["id"],
+        competition=slug or slug_of(competition),
     )
+    files.write_json(folder / KERNEL / "kernel-metadata.json", kernel)
+    _write_notebook(folder / KERNEL / code_file, bundle, kernel_title, competition, dataset["id"])
+    return str(dataset["id"]), str(kernel["id"])
 
 
 def _titles(title: str | None, competition: str, kind: str) -> tuple[str, str]:

@@ -96,8 +96,8 @@ def write_inference(
     files.write_json(folder / PLAN, plan)
 
 
-def write_training(folder: Path, workspace: Workspace, config: Config, competition: Competition, *, run: str) -> str:
-    """Configuration, fold table and pretrained weights of a training kernel; returns the name of the run.
+def write_training(folder: Path, workspace: Workspace, config: Config, competition: Competition) -> None:
+    """Configuration, fold table and pretrained weights of a training kernel.
 
     Raises:
         MissingFileError, FoldError: there is no fold table, or it is not of this competition.
@@ -117,9 +117,7 @@ def write_training(folder: Path, workspace: Workspace, config: Config, competiti
     if weights.path is not None:
         pretrained = PRETRAINED + weights.path.suffix
         shutil.copyfile(weights.path, folder / pretrained)
-    plan = {"config": content, "run": run or default_run_name(config.run), "pretrained": pretrained}
-    files.write_json(folder / PLAN, plan)
-    return str(plan["run"])
+    files.write_json(folder / PLAN, {"config": content, "run": default_run_name(config.run), "pretrained": pretrained})
 
 
 def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:

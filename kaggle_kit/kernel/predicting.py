@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from kaggle_kit.errors import ConfigError, DataError, DeviceMemoryError, ImageError, KaggleKitError
+from kaggle_kit.errors import DataError, DeviceMemoryError, ImageError, KaggleKitError
 from kaggle_kit.images.dataset import FileSource, source_for
 from kaggle_kit.images.decode import Pixels, available_cpus
-from kaggle_kit.inference import Compute, choose_device, predict_rows
+from kaggle_kit.inference import Compute, predict_rows
+from kaggle_kit.inference.inputs import refusal
 from kaggle_kit.inference.tta import make_views
 from kaggle_kit.kernel.budget import NO_VIEWS, Governor, RunShare, Share
 from kaggle_kit.models import LoadedModel, load_model
@@ -77,10 +78,9 @@ def usable_devices(say: Say) -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     working = []
     for number in range(count):
-        try:
-            choose_device(f"cuda:{number}")
-        except ConfigError as error:
-            say(f"GPU {number} does not work and is left out: {error}")
+        reason = refusal(f"cuda:{number}")
+        if reason:
+            say(f"GPU {number} does not work and is left out: {reason}")
             continue
         working.append(f"cuda:{number}")
         say(f"GPU {number}: {torch.cuda.get_device_name(number)}, works")
@@ -89,11 +89,17 @@ def usable_devices(say: Say) -> list[str]:
     return working or ["cpu"]
 
 
-def full_share(runs: Sequence[Mapping[str, object]], models: Mapping[Key, LoadedModel], say: Say) -> Share:
-    """All that was planned, of the models that are there; without views where ttach is not installed."""
+def full_share(
+    runs: Sequence[Mapping[str, object]], models: Mapping[Key, LoadedModel], weights: Sequence[float], say: Say
+) -> Share:
+    """All that was planned, of the models that are there; without views where ttach is not installed.
+
+    Args:
+        weights: the share of each run in the blend.
+    """
     shares = []
     with_views = importlib.util.find_spec("ttach") is not None
-    for run in runs:
+    for run, weight in zip(runs, weights, strict=True):
         name, views = str(run["name"]), str(run["views"])
         folds = tuple(fold for one, fold in models if one == name)
         if not folds:
@@ -103,7 +109,7 @@ def full_share(runs: Sequence[Mapping[str, object]], models: Mapping[Key, Loaded
             views = NO_VIEWS
         spec = models[name, folds[0]].spec
         count = 1 if views == NO_VIEWS else len(make_views(views, spec.height, spec.width))
-        shares.append(RunShare(name, folds, views, str(run["merge"]), count))
+        shares.append(RunShare(name, folds, views, str(run["merge"]), count, weight))
     return tuple(shares)
 
 
@@ -128,14 +134,12 @@ def predict_all(
     n_classes = len(next(iter(models.values())).classes)
     names = dict.fromkeys(run for run, _ in models)
     result = Predicted({name: np.full((len(rows), n_classes), np.nan, dtype=np.float32) for name in names})
-    workers = [
-        _Worker(device, models if not at else _copies(models), rows, governor, result, notes, say, batch_size, len(devices))
-        for at, device in enumerate(devices)
-    ]
+    job = _Job(rows, governor, result, notes, say, batch_size, len(devices))
+    workers = [_Worker(device, models if at == 0 else _copies(models), job) for at, device in enumerate(devices)]
     _run(workers)
     if governor.left and any(worker.lost for worker in workers) and all(worker.lost for worker in workers):
         say("no GPU is left; going on with the CPU")
-        _run([_Worker("cpu", models, rows, governor, result, notes, say, batch_size, 1)])
+        _run([_Worker("cpu", models, replace(job, beside=1))])
     for note in notes.iterdir():
         path, _, reason = note.read_text(encoding="utf-8").partition("\n")
         result.unreadable[Path(path)] = reason
@@ -161,46 +165,47 @@ def _run(workers: Sequence[_Worker]) -> None:
         raise failed
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What all devices work on; ``beside`` of them at the same time."""
+
+    rows: Rows
+    governor: Governor
+    result: Predicted
+    notes: Path
+    say: Say
+    batch_size: int
+    beside: int
+
+
 class _Worker:
     """One device: takes parts until none are left, or until it does not work any more."""
 
-    def __init__(
-        self,
-        device: str,
-        models: Mapping[Key, LoadedModel],
-        rows: Rows,
-        governor: Governor,
-        result: Predicted,
-        notes: Path,
-        say: Say,
-        batch_size: int,
-        beside: int,
-    ) -> None:
+    def __init__(self, device: str, models: Mapping[Key, LoadedModel], job: _Job) -> None:
         self.device, self.lost = device, False
         self.error: KaggleKitError | None = None
-        self._models, self._rows, self._governor, self._result = models, rows, governor, result
-        self._notes, self._say, self._batch_size = notes, say, batch_size
-        self._precision = "auto"
-        self._loaders = max(1, available_cpus() // beside)
+        self._models, self._job = models, job
+        self._batch_size, self._precision = job.batch_size, "auto"
+        self._loaders = max(1, available_cpus() // job.beside)
 
     def work(self) -> None:
-        while (taken := self._governor.take()) is not None:
+        while (taken := self._job.governor.take()) is not None:
             part, share = taken
             begin = time.monotonic()
             try:
-                found = self._predict(self._rows[part.start : part.stop], share)
+                found = self._predict(self._job.rows[part.start : part.stop], share)
             except (KaggleKitError, RuntimeError) as error:  # RuntimeError: what CUDA raises when a device breaks down
-                self._governor.give_back(part)
+                self._job.governor.give_back(part)
                 first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 if self.device == "cpu":
                     self.error = error if isinstance(error, KaggleKitError) else KaggleKitError(f"predicting failed: {first}")
                     return
-                self._say(f"{self.device} stopped working ({first}); its images go to the other devices")
+                self._job.say(f"{self.device} stopped working ({first}); its images go to the other devices")
                 self.lost = True
                 return
             for name, probs in found.items():
-                self._result.probs[name][part.start : part.stop] = probs
-            self._governor.measured(len(part), share, time.monotonic() - begin)
+                self._job.result.probs[name][part.start : part.stop] = probs
+            self._job.governor.measured(len(part), share, time.monotonic() - begin)
 
     def _predict(self, rows: Rows, share: Share) -> dict[str, npt.NDArray[np.float32]]:
         """Run -> mean over its folds, (n, C). Runs with the same input and views share the decoding."""
@@ -218,7 +223,7 @@ class _Worker:
     def _group(self, keys: Sequence[Key], rows: Rows, views: str, merge: str) -> npt.NDArray[np.float32]:
         """(M, n, C) of models with one input; smaller batches when memory runs out, float32 when float16 overflows."""
         models = [self._models[key] for key in keys]
-        source = TolerantSource(source_for(models[0].spec), self._notes)
+        source = TolerantSource(source_for(models[0].spec), self._job.notes)
         while True:
             compute = Compute(
                 batch_size=self._batch_size,
@@ -234,10 +239,10 @@ class _Worker:
                 if self._batch_size == 1:
                     raise
                 self._batch_size = -(-self._batch_size // 2)
-                self._say(f"{self.device}: memory is too small; going on with batches of {self._batch_size}")
+                self._job.say(f"{self.device}: memory is too small; going on with batches of {self._batch_size}")
                 torch.cuda.empty_cache()
             except DataError as error:
                 if self._precision == "fp32" or self.device == "cpu":
                     raise
                 self._precision = "fp32"
-                self._say(f"{self.device}: going on in float32, since {error}")
+                self._job.say(f"{self.device}: going on in float32, since {error}")

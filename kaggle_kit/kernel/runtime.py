@@ -127,7 +127,7 @@ def run_inference_kernel(
         tell(f"wheel {wheel}: {reason}")
     paths = _sound_models(bundle, plan, tell, left_out)
     test = find_test_set(Path(input_root), plan.config, style=plan.style, say=tell)
-    stack, sound, shares = _predict(plan, paths, test, budget_seconds - (time.monotonic() - begin), tell, left_out)
+    stack, sound, shares = _predict(plan, paths, test, (begin, budget_seconds), tell, left_out)
     probs = np.tile(plan.prior, (len(test.rows), 1))
     if sound.any():
         probs[sound] = plan.fitted.apply([part[sound] for part in stack])
@@ -170,9 +170,13 @@ def _sound_models(bundle: Bundle, plan: _Plan, say: Say, left_out: list[str]) ->
 
 
 def _predict(
-    plan: _Plan, paths: dict[Key, Path], test: TestSet, seconds: float, say: Say, left_out: list[str]
+    plan: _Plan, paths: dict[Key, Path], test: TestSet, budget: tuple[float, float], say: Say, left_out: list[str]
 ) -> tuple[list[npt.NDArray[np.float32]], npt.NDArray[np.bool_], dict[str, tuple[int, ...]]]:
-    """A stack of all runs (N, C), which rows of it can be used (N,), and run -> folds that took part."""
+    """A stack of all runs (N, C), which rows of it can be used (N,), and run -> folds that took part.
+
+    Args:
+        budget: when it began, and its seconds.
+    """
     from kaggle_kit.kernel.predicting import full_share, load_models, predict_all, usable_devices
 
     devices = usable_devices(say)
@@ -184,18 +188,19 @@ def _predict(
         raise DataError("none of the models can be loaded here; the lines above say why.")
     for key, loaded in models.items():
         plan.classes.require_same(loaded.classes, here="the plan", there=str(paths[key]))
-    share = full_share(plan.runs, models, say)
+    share = full_share(plan.runs, models, plan.fitted.weights or [1.0] * len(plan.runs), say)
     planned = {str(run["name"]): str(run["views"]) for run in plan.runs}
     left_out += [f"{planned[run.name]} views of run {run.name}" for run in share if run.views != planned[run.name]]
     at = [row for row, (_, path) in enumerate(test.rows) if path is not None]
     rows = [(row_id, path) for row_id, path in test.rows if path is not None]
-    governor = Governor(len(rows), share, seconds, devices=len(devices), say=say)
+    started, seconds = budget
+    governor = Governor(len(rows), share, seconds, devices=len(devices), say=say, started=started)
     say(f"predicting {len(rows):,} images with {sum(len(run.folds) for run in share)} models on {shown(devices)}")
     with tempfile.TemporaryDirectory() as notes:
         found = predict_all(models, rows, governor, devices=devices, batch_size=plan.batch_size, notes=Path(notes), say=say)
     bad = np.array([path in found.unreadable for _, path in rows], dtype=bool)
     left_out += governor.left_out
-    late = ~np.all([np.isfinite(probs[:, 0]) for probs in found.probs.values()], axis=0)
+    late = ~np.any([np.isfinite(probs[:, 0]) for probs in found.probs.values()], axis=0)
     _say_rows(rows, found.unreadable, late & ~bad, say, left_out)
     stack = _stack(plan, found.probs, len(test.rows), at, say)
     sound = np.zeros(len(test.rows), dtype=bool)
@@ -229,15 +234,17 @@ def _images(count: int) -> str:
 def _stack(
     plan: _Plan, probs: Mapping[str, npt.NDArray[np.float32]], n_rows: int, at: Sequence[int], say: Say
 ) -> list[npt.NDArray[np.float32]]:
-    """The runs in the order of the blend, over all rows; a run without any model is stood in for by the mean of the others."""
-    mean = np.mean(list(probs.values()), axis=0)
+    """The runs in the order of the blend, over all rows; where a run was not computed, the mean of the others stands in."""
+    known = [np.isfinite(part) for part in probs.values()]
+    total = np.sum([np.where(there, part, 0.0) for there, part in zip(known, probs.values(), strict=True)], axis=0)
+    mean = (total / np.maximum(np.sum(known, axis=0), 1)).astype(np.float32)
     stack = []
     for run in plan.runs:
         name = str(run["name"])
         if name not in probs:
             say(f"run {name} has no usable model: the mean of the other runs stands in for it in the blend")
         whole = np.tile(plan.prior, (n_rows, 1))
-        whole[at] = probs.get(name, mean)
+        whole[at] = np.where(np.isfinite(probs[name]), probs[name], mean) if name in probs else mean
         stack.append(whole)
     return stack
 

@@ -47,8 +47,21 @@ def test_views_go_first_then_folds():
         share, step = smaller, shrink(smaller)
         said.append(step[1] if step else None)
         smaller = step[0] if step else None
-    assert said == ["fold 2 of run a", "fold 2 of run b", "fold 1 of run a", "fold 1 of run b", None]
-    assert [run.folds for run in share] == [(0,), (0,)]
+    folds = ["fold 2 of run a", "fold 2 of run b", "fold 1 of run a", "fold 1 of run b"]
+    assert said == [*folds, "run a", None]
+    assert [(run.name, run.folds) for run in share] == [("b", (0,))]
+
+
+def test_a_run_without_weight_goes_first_and_the_lightest_last():
+    light = RunShare("light", (0,), weight=0.1)
+    nothing = RunShare("nothing", (0, 1), "d4", "mean", 8, weight=0.0)
+    heavy = RunShare("heavy", (0, 1), "hflip", "mean", 2, weight=0.9)
+    said, share = [], (heavy, light, nothing)
+    while step := shrink(share):
+        share = step[0]
+        said.append(step[1].partition(",")[0])
+    assert said == ["run nothing", "the hflip views of run heavy", "fold 1 of run heavy", "run light"]
+    assert [run.name for run in share] == ["heavy"]
 
 
 def test_short_of_time_views_are_left_out_and_all_images_are_done():
@@ -73,7 +86,7 @@ def test_hopelessly_short_it_ends_in_time_with_rows_left():
     parts, governor, spent, _ = drive(20000, FULL, 5.0, 0.001)
     assert governor.left > 0
     assert spent <= 5
-    assert passes(parts[-1][1]) == 2
+    assert passes(parts[-1][1]) == 1
 
 
 def test_a_slow_start_leaves_nothing_out():

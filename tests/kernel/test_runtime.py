@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from kaggle_kit import files
-from kaggle_kit.errors import ConfigError, DataError, DeviceMemoryError, MissingFileError
+from kaggle_kit.errors import DataError, DeviceMemoryError, MissingFileError
 from kaggle_kit.kernel import budget, predicting
 from kaggle_kit.kernel.sandbox.inputs import hidden_images, visible_images, write_test_data
 from kaggle_kit.tables import read_predictions
@@ -115,12 +115,9 @@ def test_a_missing_wheel_of_views_leaves_views_out(mounted, monkeypatch):
 
 
 def test_gpus_that_do_not_work_are_left_out(mounted, monkeypatch, blended):
-    def refuse(name):
-        raise ConfigError(f"{name}: no kernel image is available for execution on the device")
-
     cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
     monkeypatch.setattr(predicting, "torch", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(predicting, "choose_device", refuse)
+    monkeypatch.setattr(predicting, "refusal", lambda name: f"{name}: no kernel image is available")
     result = mounted.run()
     assert result.passed
     assert mounted.said("GPU 0 does not work", "no kernel image")
@@ -230,6 +227,15 @@ def test_short_of_time_views_and_folds_are_left_out(mounted):
     assert [text.partition(" from ")[0] for text in result.left_out] == ["the hflip views of run a", "fold 1 of run a"]
     assert mounted.said("short of time", "without the hflip views of run a")
     assert "left out: the hflip views of run a" in str(result)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_run_that_there_is_no_time_for_is_stood_in_for(mounted):
+    result = mounted.run(budget_seconds=16.0)
+    assert result.passed
+    assert result.n_prior < 8
+    assert any(text.startswith(("run a", "run b")) for text in result.left_out)
+    assert np.allclose(made(mounted).probs.sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.usefixtures("slow")
