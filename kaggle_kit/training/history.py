@@ -89,5 +89,6 @@ def describe(row: EpochRow, metric: str, *, epochs: int, best: bool) -> str:
         f"{metric} {row.score:.4f}{'*' if best else ' '}",
     ]
     if not untrained:
-        parts += [f"lr {row.lr:.2e}", f"{row.images_per_second:.1f} img/s", f"{row.seconds:.0f} s"]
+        rate = [] if math.isnan(row.lr) else [f"lr {row.lr:.2e}"]  # a probe has none
+        parts += [*rate, f"{row.images_per_second:.1f} img/s", f"{row.seconds:.0f} s"]
     return "  ".join(parts).rstrip()

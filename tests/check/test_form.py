@@ -30,7 +30,7 @@ def test_no_sample_submission_is_no_fault(blended: Callable[..., Blended]) -> No
         (lambda data: data.decode().encode("utf-16"), "not UTF-8"),
         (lambda data: data[: data.rindex(b",")], "header's 2 cells"),
         (lambda data: data.splitlines(keepends=True)[0], "a header and no rows"),
-        (lambda data: b"", "is empty"),  # noqa: ARG005
+        (lambda data: b"", "is empty"),
     ],
 )
 def test_the_file(blended: Callable[..., Blended], change: Callable[[bytes], bytes], message: str) -> None:
