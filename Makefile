@@ -11,7 +11,7 @@ demo: install
 	$(BIN)/kk demo .demo --force
 
 test: lint
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
