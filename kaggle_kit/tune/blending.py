@@ -6,6 +6,7 @@ search of its own on the rows of the other folds, and its blend is scored on row
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,7 +90,13 @@ class Search:
             found.append((key, parameters))
             return key[0]
 
-        study.optimize(score, n_trials=self.trials, timeout=self.seconds)
+        started = time.monotonic()
+
+        def stop_in_time(study: optuna.Study, _trial: optuna.trial.FrozenTrial) -> None:
+            if self.seconds is not None and time.monotonic() - started >= self.seconds:
+                study.stop()
+
+        study.optimize(score, n_trials=self.trials, callbacks=[stop_in_time])
         best = max(key for key, _ in found)
         return next(parameters for key, parameters in found if key == best)
 

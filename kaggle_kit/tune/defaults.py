@@ -106,5 +106,21 @@ def _sizes(basis: Basis) -> list[Dimension]:
     return [Dimension("data.image_size", "categorical", tuple(plain))]
 
 
-SPACES: dict[str, Callable[[Basis], list[Dimension]]] = {"finetune": _finetune}
+def _probe(basis: Basis) -> list[Dimension]:
+    """What features and head depend on. Features are kept, so that only another size, fit or preset costs a pass."""
+    run = basis.run
+    return [
+        *_sizes(basis),
+        Dimension("data.fit", "categorical", ("crop", "squash", "pad")),
+        *_strength(run.augment.preset),
+        Dimension("probe.views", "int", (0, max(3, run.probe.views))),
+        Dimension("loss.label_smoothing", "float", (0.0, max(0.2, run.loss.label_smoothing))),
+    ]
+
+
+SPACES: dict[str, Callable[[Basis], list[Dimension]]] = {
+    "finetune": _finetune,
+    "probe": _probe,
+    "probe-then-finetune": _finetune,
+}
 """Name of ``run.strategy`` -> its dimensions, without the choice of models."""

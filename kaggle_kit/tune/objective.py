@@ -24,7 +24,7 @@ from kaggle_kit.training import EpochRow, train_run
 from kaggle_kit.tune.reporter import TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
 from kaggle_kit.tune.space import Space, Values, apply_values
-from kaggle_kit.tune.study import ERROR, OWNER, PRESENT, RUN, STOPPED, Plan, owner
+from kaggle_kit.tune.study import ERROR, OWNER, PRESENT, RUN, STOPPED, Plan, epochs_of, owner
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Objective:
         self.reporter.trial_start(trial.number, changes)
         config = self.config.model_copy(update={"run": apply_values(self.config.run, changes, source=f"trial {trial.number}")})
         reported = trial.study.get_trials(deepcopy=False)[trial.number].last_step or 0
-        epochs = Epochs(trial, self.plan, config.run.schedule.epochs, self.reporter, prunes=not present, reported=reported)
+        epochs = Epochs(trial, self.plan, epochs_of(config.run), self.reporter, prunes=not present, reported=reported)
         try:
             for fold in self.plan.first:
                 self._train(trial, config, fold, epochs, restart=not going_on and fold == self.plan.first[0])

@@ -28,6 +28,7 @@ from kaggle_kit.tune.study import (
     describe,
     ended,
     enqueue_present,
+    epochs_of,
     make_pruner,
     open_study,
     retry,
@@ -139,7 +140,10 @@ def make_plan(folds: FoldTable, run: RunConfig, space: Space, options: TuneOptio
     """Which folds to train, and how many steps a fold has."""
     first = tuple(parse_folds(options.folds, folds.n_splits))
     rest = () if options.promote is None else tuple(fold for fold in range(folds.n_splits) if fold not in first)
-    return Plan(first, rest, options.promote, int(space.largest("schedule.epochs", run.schedule.epochs)))
+    searched = {its.key for its in space.dimensions}
+    most = space.largest("schedule.epochs", run.schedule.epochs)
+    steps = epochs_of(run) if not searched & {"schedule.epochs", "strategy"} else int(most)
+    return Plan(first, rest, options.promote, steps)
 
 
 def run_trials(study: optuna.Study, objective: Objective, options: TuneOptions, stop: Stop) -> str | None:

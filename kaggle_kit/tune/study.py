@@ -58,6 +58,11 @@ class Plan:
     steps: int
 
 
+def epochs_of(run: RunConfig) -> int:
+    """Epochs that a fold reports: a probe reports once."""
+    return 1 if run.strategy == "probe" else run.schedule.epochs
+
+
 def open_study(
     name: str,
     storage: str,

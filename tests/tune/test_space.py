@@ -5,7 +5,7 @@ import pytest
 
 from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError, MissingFileError
-from kaggle_kit.tune.defaults import LADDERS, default_space
+from kaggle_kit.tune.defaults import LADDERS, SPACES, default_space
 from kaggle_kit.tune.space import KINDS, apply_values, as_overrides, build_space, read_space, value_of
 
 RUN = derive(RunConfig(), ["model=test_resnet", "pretrained=false"])
@@ -187,6 +187,14 @@ class TestDefault:
         space = default_space(run)
         assert tuple(its.key for its in space.dimensions) == self.SEARCHED
         assert set(space.locate(run)) == set(self.SEARCHED)
+        for drawn in draws(space, 10):
+            apply_values(run, drawn)
+
+    @pytest.mark.parametrize("strategy", SPACES)
+    def test_each_strategy_has_one_that_holds_the_present_configuration(self, strategy):
+        run = derive(RUN, [f"strategy={strategy}"])
+        space = default_space(run, [run.model.name])
+        assert set(space.locate(run)) == {its.key for its in space.dimensions}
         for drawn in draws(space, 10):
             apply_values(run, drawn)
 
