@@ -132,7 +132,9 @@ class ModelConfig(Section):
     freeze_bn: bool = Field(False, description="batch norm keeps its pretrained statistics")
     grad_checkpointing: bool = False
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="torch.compile; auto: when there is enough to train for it to pay, and a compiler"
+    )
     options: dict[str, Any] = {}
 
 
@@ -217,7 +219,7 @@ class ProbeConfig(Section):
     strengths: list[Positive] = Field(
         [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 1e-3, 3e-4, 1e-4],
         min_length=1,
-        description="regularisation: half of this times the squared weights of the standardised features",
+        description="regularisation: half of this times the squared weights of the scaled features",
     )
     inner: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share of the training rows that chooses the strength")
 

@@ -24,6 +24,7 @@ from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, memory_errors
 from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
+from kaggle_kit.inference.heap import kept_heap
 from kaggle_kit.inference.inputs import choose_device, to_input
 from kaggle_kit.inference.tta import make_views, merge_views, to_probs
 from kaggle_kit.inference.units import Runner, Unit, make_runner, make_units
@@ -92,9 +93,10 @@ def predict_rows(
     for number, one in enumerate(passes):
         advance = _counter(progress, offset=number * len(rows), total=len(passes) * len(rows))
         members = [member for unit in one.units for member in unit.members]
-        for positions, probs in chain(_from_features(one, rows, how), _from_files(one, rows, how)):
-            result[np.array(members)[:, None], positions] = probs
-            advance(len(positions))
+        with kept_heap(how.device.type):
+            for positions, probs in chain(_from_features(one, rows, how), _from_files(one, rows, how)):
+                result[np.array(members)[:, None], positions] = probs
+                advance(len(positions))
     _require_every_row(result, rows)
     return result
 

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, MissingFileError
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.heap import kept_heap
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.models import model_name
 from kaggle_kit.training.checkpoint import remove_checkpoints
@@ -71,7 +72,7 @@ def train_fold(
     fabric = fabric or make_fabric(job.config.hardware)
     watch = Watch(job.fold, job.folder, job.inputs, reporter or LogReporter(), stop or Stop(), on_epoch=on_epoch)
     record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
-    with random_state_kept(fabric), record.follow():
+    with random_state_kept(fabric), record.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, watch.stop) as data:
             learner = make_learner(job, model, data, fabric)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+import time
 
 import torch
 from lightning_fabric import Fabric
@@ -25,6 +27,10 @@ from kaggle_kit.training.state import Learner, derive_seed
 logger = logging.getLogger(__name__)
 
 _HEAD = 1  # purpose of the seed
+COMPILE_PAYS_FROM = {"cpu": 5_000 * 224 * 224, "cuda": 250_000 * 224 * 224}
+"""Device -> pixels to train on, images times epochs, from which compiling (about a minute) pays when ``model.compile`` is auto.
+
+A rule about the work and not about measured time, so that a run which goes on after an interruption decides the same."""
 
 
 def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
@@ -61,10 +67,40 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric)
     )
     with memory_errors():
         model.to(fabric.device)
-        ready, wrapped = fabric.setup(compiled(model, config, data.spec, fabric), optimizer)
+        candidate = compiled(model, config, data.spec, fabric) if compile_pays(config, data, fabric) else model
+        ready, wrapped = fabric.setup(candidate, optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
         ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
     return Learner(fabric, ready, model, wrapped, schedule, loss.to(fabric.device), ema)
+
+
+def compile_pays(config: RunConfig, data: FoldData, fabric: Fabric) -> bool:
+    """Whether to compile: as configured, or for "auto" by ``COMPILE_PAYS_FROM``."""
+    choice = config.model.compile
+    if isinstance(choice, bool):
+        return choice
+    pixels = data.loader.images * fabric.world_size * config.schedule.epochs * data.spec.height * data.spec.width
+    return bool(pixels >= COMPILE_PAYS_FROM.get(fabric.device.type, math.inf))
+
+
+class Compiled(nn.Module):
+    """``module`` through torch.compile for batches of one shape; any other batch, such as an epoch's last, runs as it is.
+
+    Left to itself torch would compile a second time for the odd batch, for lengths of any kind, and from then on choose between
+    the two, so that a run which goes on after an interruption would not give the same numbers.
+    """
+
+    def __init__(self, module: nn.Module, shape: torch.Size) -> None:
+        super().__init__()
+        self.module = module
+        self._shape = shape
+        # In a tuple, which hides it from parameters() and state_dict().
+        self._compiled = (torch.compile(module, dynamic=False),)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to (B, C)."""
+        output: torch.Tensor = self._compiled[0](images) if images.shape == self._shape else self.module(images)
+        return output
 
 
 def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabric) -> nn.Module:
@@ -72,14 +108,14 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
 
     Compiling happens at the first batch, so one of zeros is tried, and what it did to the model is undone.
     """
-    if not config.model.compile:
-        return model
     before = copy.deepcopy(model.state_dict())
-    candidate: nn.Module = torch.compile(model)  # type: ignore[assignment]
     images = torch.zeros(config.data.batch_size // fabric.world_size, 3, *spec.size, device=fabric.device)
     if config.model.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
+    candidate: nn.Module = Compiled(model, images.shape)
     set_train_mode(candidate, config.model)
+    logger.info("compiling the model")
+    started = time.monotonic()
     try:
         with fabric.strategy.precision.forward_context():
             candidate(images).float().sum().backward()
@@ -89,6 +125,8 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         logger.warning("torch.compile does not work here, training without it: %s", reason)
         candidate = model
+    else:
+        logger.info("compiled in %.0f s", time.monotonic() - started)
     model.zero_grad(set_to_none=True)
     model.load_state_dict(before)
     return candidate

@@ -7,13 +7,18 @@ import torch
 from tiny_competition import make_tiny
 
 from kaggle_kit import runs
+from kaggle_kit.config import derive
 from kaggle_kit.errors import DeviceMemoryError, TrainingError
 from kaggle_kit.files import read_json
 from kaggle_kit.models import load_model
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training import guard, learner, loop
+from kaggle_kit.training.data import make_data
+from kaggle_kit.training.devices import make_fabric
 from kaggle_kit.training.fold import train_fold
+from kaggle_kit.training.learner import make_model
 from kaggle_kit.training.prepare import prepare_run
+from kaggle_kit.training.stopping import Stop
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +286,34 @@ def test_compile_falls_back_with_a_line(shared, monkeypatch, caplog):
     train_fold(job)
     assert "training without it: no compiler" in caplog.text
     assert history(job)["train_loss"].iloc[1] == expected  # the trial left nothing behind
+
+
+def test_compiling_is_left_to_long_trainings(shared):
+    job = job_of(shared)
+    fabric = make_fabric(job.config.hardware)
+    _model, spec = make_model(job)
+    with make_data(job, spec, fabric, Stop()) as data:
+        images = data.loader.images * job.config.schedule.epochs
+        least = learner.COMPILE_PAYS_FROM["cpu"] // (spec.height * spec.width)
+        assert images < least
+        assert not learner.compile_pays(job.config, data, fabric)
+        more = derive(job.config, [f"epochs={-(-least // data.loader.images)}"])
+        assert learner.compile_pays(more, data, fabric)
+        assert not learner.compile_pays(derive(more, ["model.compile=false"]), data, fabric)
+        assert learner.compile_pays(derive(job.config, ["model.compile=true"]), data, fabric)
+
+
+def test_a_batch_of_another_shape_is_not_compiled(monkeypatch):
+    seen = []
+
+    def spy(module, **options):
+        assert options == {"dynamic": False}
+        return lambda images: seen.append(images.shape) or module(images)
+
+    monkeypatch.setattr(torch, "compile", spy)
+    plain = torch.nn.Conv2d(3, 2, 1)
+    wrapped = learner.Compiled(plain, torch.Size((4, 3, 8, 8)))
+    assert wrapped(torch.zeros(4, 3, 8, 8)).shape == (4, 2, 8, 8)
+    assert wrapped(torch.zeros(3, 3, 8, 8)).shape == (3, 2, 8, 8)
+    assert seen == [(4, 3, 8, 8)]
+    assert [name for name, _ in wrapped.named_parameters()] == ["module.weight", "module.bias"]
