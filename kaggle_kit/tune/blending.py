@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from optuna.trial import TrialState
 
 from kaggle_kit.blend import BlendResult, blend
 from kaggle_kit.blending import Blender, cross_fit, get_blender
@@ -184,7 +185,7 @@ def tune_blend(
         study, metric = search.studies[0], tuned.scores.metric
         rows = [*_plain_scores(evidence, competition, method, seed), (f"{method}, tuned", tuned.scores.cross_fitted)]
         table = pd.DataFrame(rows, columns=["method", f"cross-fitted {metric}"])
-        result = TuneBlendResult(tuned, table, folder / "report.html", len(study.trials))
+        result = TuneBlendResult(tuned, table, folder / "report.html", len(study.get_trials(states=(TrialState.COMPLETE,))))
         trials_table = study.trials_dataframe(attrs=("number", "value", "params")).rename(columns={"value": metric})
         write_page(result.page, study, title=f"blend {name}", lines=[result.describe()], table=trials_table)
     return result

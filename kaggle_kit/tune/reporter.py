@@ -86,7 +86,7 @@ class TuneTable:
         self._live.start()
 
     def trial_start(self, number: int, changes: Mapping[str, Any]) -> None:
-        self._running[number] = changes_text(changes)
+        self._running[number] = _short(changes)
         self._show(number, "running", "", "", "", self._running[number])
 
     def epoch(self, number: int, fold: int, row: EpochRow, epochs: int) -> None:
@@ -96,7 +96,7 @@ class TuneTable:
         self._best = best
         done, planned = row.epochs
         score = number_text(row.score if math.isnan(row.all_folds) else row.all_folds)
-        text = row.error or changes_text(row.changes)
+        text = row.error or _short(row.changes)
         self._show(row.number, row.state, score, f"{done}/{planned}", format_duration(row.seconds), text)
 
     def close(self) -> None:
@@ -115,9 +115,10 @@ class TuneTable:
         from rich.text import Text
 
         best = "" if self._best is None else f"best: trial {self._best.number}, {self._metric} {best_score(self._best):.4f}"
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=best or None, caption_justify="left")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=True, caption=best or None, caption_justify="left")
         for name in ("trial", "state", self._metric or "score", "epochs", "time", "changes"):
-            table.add_column(name, overflow="fold" if name == "changes" else "ellipsis")
+            # One line a trial, whatever the width: the last trials are to fit on the screen.
+            table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "changes" else None)
         for cells in list(self._rows.values())[-_ROWS:]:
             is_best = self._best is not None and cells[0] == str(self._best.number)
             table.add_row(*map(Text, cells), style="bold" if is_best else _STYLES.get(cells[1], ""))
@@ -163,8 +164,13 @@ class _ErrorStream:
         sys.stderr.flush()
 
 
+def _short(changes: Mapping[str, Any]) -> str:
+    """Entries under the last part of their keys."""
+    return changes_text({key.rpartition(".")[2]: value for key, value in changes.items()})
+
+
 def changes_text(changes: Mapping[str, Any]) -> str:
-    """Entries as ``key=value`` with few digits, under the last part of their key."""
+    """Entries as ``key=value`` with few digits."""
     rounded = {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in changes.items()}
     return " ".join(as_overrides(rounded)) or "the present configuration"
 

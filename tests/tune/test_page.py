@@ -2,7 +2,12 @@
 
 
 def test_the_page_holds_every_plot_and_needs_no_network(search, training):
-    page = search.tune(trials=6).page.read_text()
+    space = search.write_space(
+        "lr: {log: [1e-4, 1.0]}\n"
+        "data.image_size: {categorical: [null, 32, [24, 32]]}\n"
+        "optimizer.momentum: {float: [0.5, 0.9], when: {data.image_size: 32}}\n"
+    )
+    page = search.tune(space=space, trials=8).page.read_text()
     for heading in ("History", "Importances", "Parallel coordinates", "Slices", "Scores while training", "Trials"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count("Plotly.newPlot(") == 5
