@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_ro
 from kaggle_kit.tune.space import Space, read_space
 from kaggle_kit.tune.storage import default_storage, hushed, shown_url
 from kaggle_kit.tune.study import (
+    RUN,
     Plan,
     describe,
     ended,
@@ -35,6 +37,8 @@ from kaggle_kit.tune.study import (
     revive_orphans,
 )
 from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_TRIALS = 30
 MOST_FAILURES = 5
@@ -158,10 +162,8 @@ def run_trials(study: optuna.Study, objective: Objective, options: TuneOptions, 
         if stop.reason is not None:
             return stop.reason
         revive_orphans(study)
-        try:
-            study.optimize(objective, n_trials=1, catch=(TrialFailed, TrialStopped))
-        finally:
-            _requeue(study, objective)
+        if not _run_one(study, objective):
+            continue
         rows = study_rows(study)
         row = rows[objective.number if objective.number is not None else -1]
         objective.reporter.trial_end(row, best_row(rows, metric))
@@ -206,13 +208,33 @@ def _guarded(study: optuna.Study, objective: Objective, options: TuneOptions, st
         raise
 
 
+def _run_one(study: optuna.Study, objective: Objective) -> bool:
+    """Run a trial, and queue it again unless it came to an end; returns False when another machine has taken it over."""
+    try:
+        study.optimize(objective, n_trials=1, catch=(TrialFailed, TrialStopped))
+    except (ValueError, RuntimeError):  # Optuna's versions differ in what it is to write to a trial that was ended elsewhere
+        if not _taken_over(study, objective):
+            raise
+        logger.warning("trial %s was silent for too long; another machine goes on with it.", objective.number)
+        return False
+    finally:
+        if not _taken_over(study, objective):
+            _requeue(study, objective)
+    return True
+
+
 def _requeue(study: optuna.Study, objective: Objective) -> None:
-    """Queue the last trial again unless it came to an end by itself."""
-    if objective.number is None:
-        return
-    trial = study.get_trials(deepcopy=False)[objective.number]
-    if trial_row(trial).state == "interrupted":
-        retry(study, trial.number)
+    if objective.number is not None:
+        trial = study.get_trials(deepcopy=False)[objective.number]
+        if trial_row(trial).state == "interrupted":
+            retry(study, trial.number)
+
+
+def _taken_over(study: optuna.Study, objective: Objective) -> bool:
+    """Whether a later trial goes on with the run of the last one."""
+    trials = study.get_trials(deepcopy=False)
+    run = None if objective.number is None else trials[objective.number].user_attrs.get(RUN)
+    return run is not None and any(trial.user_attrs.get(RUN) == run for trial in trials[(objective.number or 0) + 1 :])
 
 
 def _require_one_device(run: RunConfig) -> None:

@@ -22,7 +22,7 @@ from tiny_search import open_search
 from kaggle_kit.errors import ConfigError, DependencyError, MissingFileError, RemoteError
 from kaggle_kit.tune import objective, open_dashboard, storage
 from kaggle_kit.tune.storage import open_storage, shown_url
-from kaggle_kit.tune.study import OWNER, revive_orphans
+from kaggle_kit.tune.study import OWNER, retry, revive_orphans
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +186,7 @@ def heartbeat_is_missed(search, training, url):
     assert again.score == pytest.approx(training.score(training.calls[1][3], 0))
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 def test_a_trial_of_another_machine_is_found_by_its_heartbeat(search, training, short_grace):
     heartbeat_is_missed(search, training, f"sqlite:///{search.workspace.root}/shared.db")
 
@@ -200,6 +201,21 @@ def test_a_journal_has_no_heartbeat(search, training, tmp_path, short_grace):
     assert states(search.tune(storage=url, trials=2)) == ["complete", "running", "complete"]
 
 
+def test_a_trial_that_was_taken_for_dead_is_left_to_the_other_machine(search, training, shared, caplog):
+    def fall_silent(run, fold, epoch):
+        if (run, epoch) == ("trial-0001", 2) and training.names().count(run) == 1:
+            study = optuna.load_study(study_name="tune", storage=open_storage(shared))
+            study.tell(1, state=TrialState.FAIL)
+            retry(study, 1)
+
+    training.before_epoch = fall_silent
+    result = search.tune(storage=shared, trials=3)
+    assert states(result) == ["complete", "interrupted", "complete", "complete"]
+    assert "trial 1 was silent for too long; another machine goes on with it" in caplog.text
+    assert training.names() == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 class TestPostgres:
     def test_two_machines_and_a_kill(self, search, training, postgres):
         kill_at(search, postgres, 3, ("trial-0001", 2))
