@@ -13,7 +13,7 @@ from kaggle_kit import cli
 
 COMMANDS = [
     *("init", "folds", "train", "predict", "blend", "check", "runs", "demo"),
-    *("tune", "tune-blend", "plan", "cache", "kernel", "submit", "download"),
+    *("tune", "plan", "cache", "kernel", "submit", "download"),
 ]
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaggle_kit import show
 from kaggle_kit.cli.common import Overrides, app, entries, names, open_all
 from kaggle_kit.durations import parse_duration
+
+if TYPE_CHECKING:
+    from kaggle_kit.competition import Competition
+    from kaggle_kit.config import Config
+    from kaggle_kit.workspace import Workspace
 
 
 @app.command()
@@ -20,40 +25,45 @@ def tune(
     models: Annotated[str, typer.Option(help="models to choose from, separated by commas")] = "",
     trials: Annotated[int | None, typer.Option(help="number of trials of the study")] = None,
     time_limit: Annotated[str | None, typer.Option("--time", help="end after this, e.g. 2h")] = None,
-    fold: Annotated[str, typer.Option(help="the folds that every trial trains")] = "0",
+    folds: Annotated[str, typer.Option(help="those that every trial trains: 0, 0,2 or all")] = "0",
     promote: Annotated[float | None, typer.Option(help="share of trials that earn the other folds")] = None,
     pruner: Annotated[str, typer.Option(help="hyperband, median or none")] = "hyperband",
     storage: Annotated[str | None, typer.Option(help="database URL or journal file; default: SQLite in the workspace")] = None,
     seed: Annotated[int, typer.Option(help="of the sampler")] = 0,
     strategy: Annotated[str | None, typer.Option(help="finetune or probe")] = None,
+    blend: Annotated[bool, typer.Option("--blend", help="tune the weights of a blend of all runs instead")] = False,
+    method: Annotated[str, typer.Option(help="with --blend: weights, or power: weights and an exponent")] = "weights",
     dashboard: Annotated[bool, typer.Option("--dashboard", help="serve optuna-dashboard for the study instead")] = False,
 ) -> None:
     """Search hyperparameters with Optuna; writes tune/STUDY/best.yaml for `kk train --config`, and a page of plots."""
     from kaggle_kit.tune import TuneOptions, make_tune_reporter, open_dashboard
     from kaggle_kit.tune import tune as search
 
-    workspace, config, competition = open_all(entries(overrides, {"strategy": strategy}))
-    if dashboard:
-        open_dashboard(workspace, study, storage=storage)
-        return
+    given = open_all(entries(overrides, {"strategy": strategy}))
     limit = parse_duration(time_limit) if time_limit else None
-    options = TuneOptions(study, space, names(models), trials, limit, fold, promote, pruner, storage, seed)
-    show.tuning(search(workspace, config, competition, options, reporter=make_tune_reporter()))
+    if dashboard:
+        open_dashboard(given[0], study, storage=storage)
+    elif blend:
+        _tune_blend(*given, method=method, trials=trials, time_limit=limit, seed=seed)
+    else:
+        options = TuneOptions(study, space, names(models), trials, limit, folds, promote, pruner, storage, seed)
+        show.tuning(search(*given, options, reporter=make_tune_reporter()))
 
 
-@app.command("tune-blend")
-def tune_blend(
-    runs: Annotated[str, typer.Option(help="runs to blend, separated by commas; default: all")] = "",
-    method: Annotated[str, typer.Option(help="weights, or power: weights and an exponent")] = "weights",
-    name: Annotated[str, typer.Option(help="writes submissions/NAME.csv")] = "tuned",
-    trials: Annotated[int, typer.Option(help="of each search")] = 200,
-    seed: Annotated[int, typer.Option(help="of the sampler")] = 0,
+def _tune_blend(
+    workspace: Workspace,
+    config: Config,
+    competition: Competition,
+    *,
+    method: str,
+    trials: int | None,
+    time_limit: float | None,
+    seed: int,
 ) -> None:
-    """Tune the weights of a blend by its cross-fitted score, write the submission and check it."""
-    from kaggle_kit.tune import tune_blend as search
+    from kaggle_kit.tune import DEFAULT_BLEND_TRIALS, tune_blend
 
-    workspace, config, competition = open_all()
-    result = search(workspace, config, competition, runs=names(runs), method=method, name=name, trials=trials, seed=seed)
+    trials = trials or DEFAULT_BLEND_TRIALS
+    result = tune_blend(workspace, config, competition, method=method, trials=trials, time_limit=time_limit, seed=seed)
     show.tuned_blend(result)
     raise typer.Exit(0 if result.blend.report.passed else 1)
 
