@@ -200,11 +200,12 @@ class Bench:
         self.hook = folder / "hook"
         self.hook.mkdir()
         shutil.copy(Path(__file__).with_name("kills_fsync.py"), self.hook / "sitecustomize.py")
+        # A copy of the package as it is now: all trials must run the same code, whatever is edited meanwhile.
+        shutil.copytree(Path(files.__file__).parent, self.hook / "kaggle_kit", ignore=shutil.ignore_patterns("__pycache__"))
         self.ledger = folder / "ledger.txt"
 
     def start(self, command: Sequence[str], workspace: Path, log: Path) -> subprocess.Popen[bytes]:
-        package = str(Path(files.__file__).parents[1])
-        path = os.pathsep.join([str(self.hook), package, *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(self.hook), *filter(None, [os.environ.get("PYTHONPATH")])])
         env = {**os.environ, "PYTHONPATH": path, "KILLS_LEDGER": str(self.ledger), "OMP_NUM_THREADS": "1"}
         with open(log, "wb") as handle:
             # A group of its own, so that loader processes are killed with it.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.config import Config
+from kaggle_kit.images.store import ImageStore
 from kaggle_kit.training import FoldJob
 from kaggle_kit.workspace import Workspace
 
@@ -23,6 +24,8 @@ class FoldTask:
         folder: where the worker starts, for relative paths and own metrics.
         config: plain values of the whole configuration.
         inputs: fingerprint of all that the fold depends on, to be found by the worker again.
+        left_out: ids of images that cannot be read.
+        store: the image store to read from, absolute; None: the files.
         loaders: loader processes, when the configuration leaves it open; None: as many as suit the worker's machine.
     """
 
@@ -33,6 +36,8 @@ class FoldTask:
     run: str
     fold: int
     inputs: str
+    left_out: tuple[str, ...] = ()
+    store: str | None = None
     loaders: int | None = None
 
     @property
@@ -65,5 +70,7 @@ def task_of(job: FoldJob, config: Config, *, loaders: int | None = None) -> Fold
         run=job.run,
         fold=job.fold,
         inputs=job.inputs,
+        left_out=job.left_out,
+        store=str(job.source.directory.absolute()) if isinstance(job.source, ImageStore) else None,
         loaders=loaders,
     )

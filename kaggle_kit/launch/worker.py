@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kaggle_kit.competition import load_competition
@@ -22,9 +23,11 @@ from kaggle_kit.config import build_config
 from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.loaders import default_workers
+from kaggle_kit.images.store import ImageStore
 from kaggle_kit.launch.events import EventReporter, Send, WarningSender
 from kaggle_kit.launch.task import FoldTask
-from kaggle_kit.training import FoldJob, Stop, prepare_run, train_jobs
+from kaggle_kit.models import find_weights
+from kaggle_kit.training import FoldJob, Stop, train_jobs
 
 GRACE = 60.0
 """Seconds from the launcher's death in which a worker writes its checkpoint."""
@@ -68,11 +71,14 @@ def job_of(task: FoldTask) -> FoldJob:
     workspace, config = task.workspace, build_config(task.config, source="the launcher")
     competition = load_competition(workspace, config.competition)
     folds = folds_for(workspace, competition, config.run.folds)
-    job = prepare_run(workspace, config.run, competition, folds, run=task.run, fold_list=[task.fold])[0]
+    weights = find_weights(config.run.model.name, config.run.model.pretrained)
+    source = None if task.store is None else ImageStore(Path(task.store))
+    # What the launcher has found out about the images holds: to decode all of them again would take long.
+    job = FoldJob(workspace, config.run, competition, folds, task.run, task.fold, weights, tuple(task.left_out), source)
     if job.inputs != task.inputs:
         raise DataError(
-            f"fold {task.fold} would not be trained from what the launcher has: images, pretrained weights or fold table on "
-            "this machine are other ones. All machines must see the same workspace, and the same weights under the same path."
+            f"fold {task.fold} would not be trained from what the launcher has: pretrained weights or fold table on this "
+            "machine are other ones. All machines must see the same workspace, and the same weights under the same path."
         )
     if config.run.data.workers is None and task.loaders is not None:
         loaders = min(task.loaders, default_workers(len(job.train_rows)))

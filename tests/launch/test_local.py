@@ -15,10 +15,11 @@ from small_workspace import make_small
 from kaggle_kit import runs
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, LockedError, TrainingError
+from kaggle_kit.images.store import open_store
 from kaggle_kit.launch import launch_run, local
 from kaggle_kit.launch.local import device_slots
 from kaggle_kit.launch.process import Ending, _ending, gather
-from kaggle_kit.launch.task import task_of
+from kaggle_kit.launch.task import FoldTask, task_of
 from kaggle_kit.launch.worker import do, job_of
 from kaggle_kit.tables import read_folds
 from kaggle_kit.training import LogReporter, Stop, prepare_run, train_run
@@ -196,6 +197,18 @@ def test_loader_processes_are_shared_out_unless_configured(fresh):
     assert job_of(replace(task, loaders=3)).inputs == job.inputs
     fixed, _ = task_here(fresh, "workers=2")
     assert job_of(replace(fixed, loaders=1)).config.data.workers == 2
+
+
+def test_workers_read_what_the_launcher_reads(fresh):
+    _, job = task_here(fresh)
+    rows = [(row.id, row.path) for row in fresh.competition.train]
+    store = open_store(fresh.workspace.cache_dir, rows, (32, 32))
+    bad = rows[0][0]
+    task = task_of(replace(job, source=store, left_out=(bad,)), fresh.config())
+    there = job_of(FoldTask.from_dict(json.loads(json.dumps(task.to_dict()))))
+    assert there.left_out == (bad,)
+    assert there.source.directory == store.directory.absolute()
+    assert there.inputs == task.inputs != job.inputs
 
 
 @pytest.mark.parametrize(
