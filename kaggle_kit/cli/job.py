@@ -105,11 +105,18 @@ def predict(
         found = predict_to_csv(images, out, run=run, views=tta, merge=merge, engine=engine, progress=show.bar("predicting"))
         show.written(out, len(found))
         return
-    workspace, _, competition = open_all()
-    bar = show.bar("predicting")
+    workspace, config, competition = open_all()
     show.predictions(
         predict_runs(
-            *(workspace, competition), run=run, views=tta, merge=merge, control=control, oof=oof, engine=engine, progress=bar
+            *(workspace, competition),
+            run=run,
+            views=tta,
+            merge=merge,
+            control=control,
+            oof=oof,
+            engine=engine,
+            cache=config.cache,
+            progress=show.bar("predicting"),
         )
     )
 

@@ -166,6 +166,38 @@ def open_store(
     return store
 
 
+def has_store(cache_dir: Path, paths: Sequence[Path], size: tuple[int, int]) -> bool:
+    """Whether a store of ``size`` holds any of ``paths``."""
+    return _existing_for(cache_dir, paths, size) is not None
+
+
+_DECODE_NS, _REDUCED_NS, _READ_NS, _WRITE_NS = 8.0, 1.6, 0.1, 5.0
+"""Measured, roughly: a pixel decoded, a pixel beyond a million (decoded at reduced scale), a stored byte read, and written."""
+_OPEN_NS, _STORED_NS = 100_000.0, 50_000.0
+"""The same for a file opened, and for a stored image looked up."""
+
+
+def store_pays(paths: Sequence[Path], size: tuple[int, int], *, reads: int, sample: int = 64) -> bool:
+    """Whether decoding ``paths`` once, to read each ``reads`` times, is less work than to decode them each time.
+
+    Estimated from the headers of some, so that the answer does not depend on how busy the machine is.
+    """
+    saved = 0.0
+    for path in paths[:: max(1, len(paths) // sample)]:
+        with contextlib.suppress(ImageError):
+            height, width = image_size(path)
+            pixels, stored = height * width, _stored_bytes(height, width, size)
+            decode = _OPEN_NS + _DECODE_NS * min(pixels, 10**6) + _REDUCED_NS * max(pixels - 10**6, 0)
+            saved += reads * (decode - _STORED_NS - _READ_NS * stored) - decode - _WRITE_NS * stored
+    return saved > 0
+
+
+def _stored_bytes(height: int, width: int, size: tuple[int, int]) -> float:
+    """Bytes that prepared raw pixels take."""
+    scale = min(1.0, max(size[0] / height, size[1] / width))
+    return 3 * height * width * scale**2
+
+
 def _missing(store: ImageStore, rows: Sequence[tuple[K, Path]]) -> list[Path]:
     """Files whose pixels are not stored, or not as they are now; each once."""
     return [path for path in dict.fromkeys(path for _, path in rows) if not store.is_current(path)]
@@ -193,13 +225,10 @@ def _add(
 def _choose(cache_dir: Path, rows: Sequence[tuple[K, Path]], size: tuple[int, int], budget: int | None) -> ImageStore:
     """The codec that already holds some of these rows, so that training and prediction see the same pixels; else raw when it
     fits the budget, else JPEG."""
-    folder = _stores_dir(cache_dir)
-    names = {codec: folder / f"{size[0]}x{size[1]}-{codec}-v{_VERSION}" for codec in CODECS}
-    for directory in names.values():
-        if (directory / META).is_file():
-            store = ImageStore(directory)
-            if any(path in store for _, path in rows):
-                return store
+    existing = _existing_for(cache_dir, [path for _, path in rows], size)
+    if existing is not None:
+        return existing
+    names = _directories(cache_dir, size)
     needed = len(rows) * _mean_bytes([path for _, path in rows], size)
     codec = "raw" if needed <= (free_budget(cache_dir, memory=True) if budget is None else budget) else "jpeg"
     if not (names[codec] / META).is_file():
@@ -210,14 +239,26 @@ def _choose(cache_dir: Path, rows: Sequence[tuple[K, Path]], size: tuple[int, in
     return ImageStore(names[codec])
 
 
+def _directories(cache_dir: Path, size: tuple[int, int]) -> dict[str, Path]:
+    return {codec: _stores_dir(cache_dir) / f"{size[0]}x{size[1]}-{codec}-v{_VERSION}" for codec in CODECS}
+
+
+def _existing_for(cache_dir: Path, paths: Sequence[Path], size: tuple[int, int]) -> ImageStore | None:
+    """The store of ``size`` that holds some of ``paths``."""
+    for directory in _directories(cache_dir, size).values():
+        if (directory / META).is_file():
+            store = ImageStore(directory)
+            if any(path in store for path in paths):
+                return store
+    return None
+
+
 def _mean_bytes(paths: Sequence[Path], size: tuple[int, int], sample: int = 64) -> float:
     """Bytes that prepared raw pixels take on average, from the headers of some."""
     total, seen = 0.0, 0
     for path in paths[:: max(1, len(paths) // sample)]:
         with contextlib.suppress(ImageError):
-            height, width = image_size(path)
-            scale = min(1.0, max(size[0] / height, size[1] / width))
-            total, seen = total + 3 * height * width * scale**2, seen + 1
+            total, seen = total + _stored_bytes(*image_size(path), size), seen + 1
     return total / seen if seen else 0.0
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition.records import Competition
-from kaggle_kit.config import build_run_config
+from kaggle_kit.config import CacheConfig, build_run_config
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
 from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
 from kaggle_kit.inference.features import FeatureCache
+from kaggle_kit.inference.pixels import prediction_pixels
 from kaggle_kit.inference.predict import Compute, Progress, predict_rows
 from kaggle_kit.inference.tta import MERGES, VIEWS
 from kaggle_kit.models import LoadedModel, load_model
@@ -116,12 +117,14 @@ def predict_runs(
     control: int = CONTROL_ROWS,
     oof: bool = True,
     engine: str = "auto",
+    cache: CacheConfig | None = None,
     progress: Progress | None = None,
 ) -> list[RunPrediction]:
     """:func:`predict_run` for ``run``, or for all runs that have a finished fold.
 
     Args:
         engine: "auto" leaves the choice to each run's configuration.
+        cache: settings of the store of decoded images; none: images are read from their files.
 
     Raises:
         MissingFileError, DataError: there is no such run, or none with a finished fold; and what :func:`predict_run` raises.
@@ -134,7 +137,8 @@ def predict_runs(
     results = []
     for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
         folds = read_folds(workspace.folds_path(one.record.get("folds", "folds")))
-        compute = compute_of(workspace, one, engine=None if engine == "auto" else engine)
+        source = prediction_pixels(workspace, competition, ready, one, cache)
+        compute = compute_of(workspace, one, engine=None if engine == "auto" else engine, source=source)
         results.append(
             predict_run(
                 workspace,

@@ -102,6 +102,12 @@ class HeadFitter:
         self._weight = torch.zeros(n_classes, len(self._mean), device=device, requires_grad=True)
         self._bias = torch.zeros(n_classes, device=device, requires_grad=True)
 
+    def start_from(self, head: Head) -> None:
+        """Begin where ``head``, of other samples, is."""
+        with torch.no_grad():
+            self._weight.copy_(head.weight * self._scale)
+            self._bias.copy_(head.bias + head.weight @ self._mean)
+
     def fit(self, strength: float, *, tolerance: float = 1e-6) -> Head:
         """The head at the minimum for ``strength``; ``tolerance``: change of the objective that counts as none.
 
@@ -175,17 +181,22 @@ def mean_loss(head: Head, samples: Samples, loss: nn.Module, device: torch.devic
 
 def try_strengths(
     fitter: HeadFitter, train: Samples, inner: Samples, loss: nn.Module, strengths: Sequence[float]
-) -> list[Tried]:
-    """Fit along ``strengths`` from the strongest on, until they are clearly too weak for rows that were not fitted."""
-    device = fitter.head().weight.device
+) -> tuple[list[Tried], Head]:
+    """Fit along ``strengths`` from the strongest on, until they are clearly too weak for rows that were not fitted.
+
+    Returns what was tried, and the head that was best on those rows.
+    """
+    chosen = fitter.head()
+    device = chosen.weight.device
     tried: list[Tried] = []
     for strength in sorted(strengths, reverse=True):
         head = fitter.fit(strength, tolerance=1e-5)
-        tried.append(Tried(strength, mean_loss(head, train, loss, device), mean_loss(head, inner, loss, device)))
-        logger.debug(
-            "strength %g: loss %.4f, %.4f on inner validation rows", strength, tried[-1].train_loss, tried[-1].inner_loss
-        )
+        one = Tried(strength, mean_loss(head, train, loss, device), mean_loss(head, inner, loss, device))
+        logger.debug("strength %g: loss %.4f, %.4f on inner validation rows", strength, one.train_loss, one.inner_loss)
+        tried.append(one)
         best = min(range(len(tried)), key=lambda number: tried[number].inner_loss)
+        if tried[best] is one:
+            chosen = head
         if len(tried) - 1 - best >= _PATIENCE:
             break
-    return tried
+    return tried, chosen

@@ -11,13 +11,12 @@ from typing import Any
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
-from kaggle_kit.config import RunConfig, build_run_config
+from kaggle_kit.config import CacheConfig, RunConfig, build_run_config
 from kaggle_kit.errors import ConfigError, FoldError
-from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.models import find_weights
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, paths_of
-from kaggle_kit.training.readable import unreadable_images
+from kaggle_kit.training.pixels import training_pixels
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -73,9 +72,12 @@ def prepare_run(
     run: str,
     fold_list: Sequence[int],
     restart: bool = False,
-    source: PixelSource | None = None,
+    cache: CacheConfig | None = None,
 ) -> list[FoldJob]:
     """Write ``run.json`` and return the jobs of ``fold_list``. The caller holds the run's lock.
+
+    Args:
+        cache: where the store of decoded images may be filled; none: images are read from their files.
 
     Raises:
         ConfigError: the run was begun with another configuration; names the entries.
@@ -97,7 +99,9 @@ def prepare_run(
         _throw_away(workspace, run)
     write_record(workspace, config, competition, folds, run)
     rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
-    left_out = unreadable_images(workspace, rows, bad_images=config.data.bad_images, workers=config.data.workers)
+    source, left_out = training_pixels(
+        workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=cache
+    )
     return [FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source) for fold in fold_list]
 
 

@@ -271,18 +271,21 @@ def _fit_head(
         return Samples(table, rows, picks, truth)
 
     everything = np.arange(len(rows))
+    start: Head | None
     train, inner = inner_split(job.folds, job.train_rows, job.config.probe.inner, job.config.seed)
     if len(train) and len(inner):
         chosen_from = samples(train, plan.names)
         held_out = Samples(table, rows, [(PLAIN, inner)], truth)
         fitter = HeadFitter(chosen_from, loss, n_classes, device)
-        tried: Sequence[Tried] = try_strengths(fitter, chosen_from, held_out, loss, job.config.probe.strengths)
+        tried, start = try_strengths(fitter, chosen_from, held_out, loss, job.config.probe.strengths)
     else:
         strengths = job.config.probe.strengths
         logger.warning("too few groups of rows to choose the strength of regularisation; taking the middle of probe.strengths")
-        tried = [Tried(strengths[len(strengths) // 2], float("nan"), float("nan"))]
+        tried, start = [Tried(strengths[len(strengths) // 2], float("nan"), float("nan"))], None
     whole = samples(everything, plan.names)
     fitter = HeadFitter(whole, loss, n_classes, device)
+    if start is not None:
+        fitter.start_from(start)
     head = fitter.fit(min(tried, key=lambda one: one.inner_loss).strength)
     return head, tried, whole.size, mean_loss(head, whole, loss, device)
 

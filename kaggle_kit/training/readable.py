@@ -40,7 +40,15 @@ def unreadable_images(
     if new:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
             files.write_json(record, known)
-    bad = {row_id: reason for row_id, path in rows if (reason := known[str(path)]["reason"]) is not None}
+    return leave_out({row_id: reason for row_id, path in rows if (reason := known[str(path)]["reason"])}, rows, bad_images)
+
+
+def leave_out(bad: Mapping[str, str], rows: Sequence[tuple[str, Path]], bad_images: Literal["stop", "skip"]) -> tuple[str, ...]:
+    """Ids of ``bad`` (id -> reason), the unreadable ones of ``rows``.
+
+    Raises:
+        ImageError: there are such images and ``bad_images`` is "stop".
+    """
     if not bad:
         return ()
     listed = "\n  ".join(f"{row_id}: {reason}" for row_id, reason in bad.items())

@@ -107,7 +107,13 @@ def train_run(
     name = run or default_run_name(config.run)
     numbers = parse_folds(fold, folds.n_splits) if isinstance(fold, str) else checked_folds(fold, folds.n_splits)
     with run_lock(workspace.run_dir(name)), stop.on_signals():
-        jobs = prepare_run(workspace, config.run, competition, folds, run=name, fold_list=numbers, restart=restart)
+        jobs = prepare_run(
+            *(workspace, config.run, competition, folds),
+            run=name,
+            fold_list=numbers,
+            restart=restart,
+            cache=config.cache,
+        )
         outcome = (trainer or train_jobs)(jobs, reporter=reporter or LogReporter(), stop=stop, on_epoch=on_epoch)
     if stop.interrupted:
         raise KeyboardInterrupt

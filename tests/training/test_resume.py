@@ -10,7 +10,7 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.files import read_json
-from kaggle_kit.training import checkpoint, fold, loop
+from kaggle_kit.training import checkpoint, fold, loop, outputs
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.history import TIMINGS
 from kaggle_kit.training.prepare import prepare_run
@@ -115,8 +115,8 @@ def test_other_optimizers_and_schedules(tiny, monkeypatch):
         (loop, "save_state", 1),
         (loop, "write_history", 2),
         (checkpoint.os, "replace", 3),
-        (fold, "save_model", 0),
-        (fold, "predict_rows", 0),
+        (outputs, "save_model", 0),
+        (outputs, "predict_rows", 0),
         (fold, "remove_checkpoints", 0),
     ],
 )
