@@ -38,7 +38,7 @@ def test_the_cpu_is_always_there():
 
 def test_a_gpu_that_is_listed_but_cannot_compute(monkeypatch, caplog):
     monkeypatch.setattr(inputs, "_present", lambda: ["cuda"])
-    monkeypatch.setattr(inputs, "_refusal", lambda _: "no kernel image is available")
+    monkeypatch.setattr(inputs, "refusal", lambda _: "no kernel image is available")
     with caplog.at_level(logging.WARNING):
         assert choose_device("auto").type == "cpu"
     assert "no kernel image" in caplog.text
