@@ -22,7 +22,7 @@ from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, memory_errors
+from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, half_dtype, memory_errors
 from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
 from kaggle_kit.inference.heap import kept_heap
 from kaggle_kit.inference.inputs import choose_device, to_input
@@ -61,6 +61,12 @@ class Compute:
     cache_dir: Path | None = None
     source: PixelSource | None = None
     features: FeatureCache | None = None
+
+    @property
+    def rounding(self) -> str:
+        """What the models compute in on this device: fp32, bf16 or fp16."""
+        dtype = half_dtype(choose_device(self.device), self.precision)
+        return {None: "fp32", torch.bfloat16: "bf16"}.get(dtype, "fp16")
 
 
 def predict_rows(

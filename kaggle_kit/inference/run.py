@@ -232,7 +232,7 @@ def _predict_folds(job: _Job, todo: Sequence[FoldRun], compute: Compute, progres
     for fold, model, ids in zip(todo, models, oof_ids, strict=False):  # no out-of-fold rows, no loop
         rows = [(row_id, job.train_paths[row_id]) for row_id in ids]
         probs = predict_rows([model], rows, views=job.views, merge=job.merge, compute=compute, progress=advance)
-        job.write(fold, "oof", Predictions(ids, probs[0], model.classes))
+        job.write(fold, "oof", Predictions(ids, probs[0], model.classes), precision=compute.rounding)
         done += len(ids)
 
 
@@ -259,13 +259,14 @@ def _predict_test(
     for fold, model, of_model in zip(todo, models, probs, strict=True):
         # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
         test_rows = runs.rows_fingerprint([rows[position][0] for position in at_test], of_model[at_test])
+        about = {"test_rows": test_rows, "precision": compute.rounding}
         together = Predictions(tuple(row_id for row_id, _ in rows), of_model, model.classes)
         hidden = together.take(list(disguises.values()))
         if disguises:
-            job.write(fold, "control", Predictions(tuple(disguises), hidden.probs, model.classes), test_rows=test_rows)
+            job.write(fold, "control", Predictions(tuple(disguises), hidden.probs, model.classes), **about)
         else:
             (fold.path / runs.CONTROL).unlink(missing_ok=True)  # one of an earlier pass says nothing about this one
-        job.write(fold, "test", together.take(test_ids), test_rows=test_rows)
+        job.write(fold, "test", together.take(test_ids), **about)
 
 
 def _require_same_origin(competition: Competition, run: Run, folds: FoldTable) -> None:

@@ -44,7 +44,14 @@ def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: 
     rows = job.files_of(job.valid_rows)
     model = load_model(job.folder / runs.MODEL)
     probs = predict_rows([model], rows, compute=compute, progress=lambda _done, _all: stop.check())[0]  # (N, C)
-    meta = {**origin, "kind": "oof", "views": "none", "merge": "mean", "versions": files.versions()}
+    meta = {
+        **origin,
+        "kind": "oof",
+        "views": "none",
+        "merge": "mean",
+        "precision": compute.rounding,
+        "versions": files.versions(),
+    }
     return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta)
 
 
