@@ -291,6 +291,8 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
 def outcome(root: Path) -> Iterator[tuple[str, str]]:
     """Name and content, as a digest, of all that must agree."""
     for path in sorted(root.glob("runs/run/fold*/*")):
+        if path.name.startswith("."):  # what a killed writer left: no result, and removed by the next training
+            continue
         if path.suffix in (".safetensors", ".parquet"):
             yield str(path.relative_to(root)), files.file_fingerprint(path)
         elif path.name == runs.HISTORY:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ _REASONS = {
     errno.EEXIST: "a folder on the way there is a file; remove or rename that file",
     errno.EISDIR: "it is a folder; remove or rename that folder",
 }
+_TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp(\..*)?")
 _TRACKED = (
     "kaggle_kit",
     "torch",
@@ -72,6 +74,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in ``folder``, where nobody else may be writing now."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -174,3 +174,16 @@ def test_versions_hold_what_shapes_a_result() -> None:
     found = files.versions()
     assert {"python", "torch", "timm", "numpy"} <= set(found)
     assert all(found.values())
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    names = [".hidden", "model.tmp", ".0123456789ab.tmp.ckpt", ".0123456789ab.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    with files.atomic_path(tmp_path / "new.csv") as temporary:
+        temporary.touch()
+        files.remove_leftovers(tmp_path)
+        assert not temporary.exists()
+        temporary.touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "model.tmp", "new.csv"]
+    files.remove_leftovers(tmp_path / "not there")

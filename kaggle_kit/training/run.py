@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lightning_fabric import Fabric
 
-from kaggle_kit import runs
+from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DeviceMemoryError, TrainingError
@@ -149,6 +149,7 @@ def train_jobs(
     with contextlib.ExitStack() as locks:
         for job in waiting:
             locks.enter_context(fold_lock(job.folder.parent, job.fold))
+            files.remove_leftovers(job.folder)
         if fabric is None and hardware.devices > 1:
             values = spread(make_fabric(hardware), work, stop)
         else:
