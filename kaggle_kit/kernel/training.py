@@ -105,7 +105,7 @@ def run_training_kernel(
     stopped, failed = None, None
     with _lines_to(tell):
         try:
-            left = max(budget_seconds - (time.monotonic() - begin), 1.0)
+            left = max(budget_seconds - (time.monotonic() - begin), 0.0)
             stopped = train_run(workspace, config, competition, run=run, time_limit=left, reporter=LogReporter()).stopped
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
@@ -167,7 +167,7 @@ def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> No
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)  # contents only: inputs are read-only
     done, epochs = _progress(best)
-    say(f"going on from {best}: {done} folds are finished, {epochs} epochs are trained")
+    say(f"going on from {best}: finished folds: {done}, trained epochs: {epochs}")
 
 
 def _score(record: Mapping[str, Any]) -> float:

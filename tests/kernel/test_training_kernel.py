@@ -1,4 +1,6 @@
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -21,13 +23,19 @@ def trainer(world, tmp_path_factory):
     config = load_config(world.workspace.config_path, ENTRIES)
     built = kernel.build_kernel(world.workspace, config, world.competition, out=out, username="somebody", train=True)
 
-    def session(root, *, before=None, **options) -> tuple[TrainingResult, list[str]]:
+    def session(root, *, before=None, stop_at="never", **options) -> tuple[TrainingResult, list[str]]:
         shutil.copytree(built.dataset, root / "input/datasets/somebody/x")
         shutil.copytree(world.data, root / "input/competitions/colours")
         if before is not None:
             shutil.copytree(before, root / "input/notebooks/somebody/colours-training")
         lines: list[str] = []
-        return kernel.run_training_kernel(root / "input", root / "working", say=lines.append, **options), lines
+
+        def say(line):
+            lines.append(line)
+            if stop_at in line:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return kernel.run_training_kernel(root / "input", root / "working", say=say, **options), lines
 
     return session
 
@@ -41,12 +49,13 @@ def test_sessions_go_on_from_each_others_output_and_give_the_same(trainer, tmp_p
     assert whole.finished
     assert any("training begins" in line for line in lines)
     assert any("finished: log_loss" in line for line in lines)  # the package's log reaches the notebook
-    first, _ = trainer(tmp_path / "first", budget_seconds=0.01)
+    first, _ = trainer(tmp_path / "first", stop_at="fold 1  epoch 1/2")
     assert not first.finished
-    assert "time limit" in str(first.stopped)
+    assert list(first.scores) == [0]
     assert "attach this notebook's output" in str(first)
     second, lines = trainer(tmp_path / "second", before=tmp_path / "first" / "working")
-    assert any("going on from" in line for line in lines)
+    assert any("going on from" in line and "finished folds: 1," in line for line in lines)
+    assert not any("fold 0  epoch" in line for line in lines)
     assert second.finished
     assert second.scores == whole.scores
     for one, other in zip(oof(tmp_path / "whole", whole.run), oof(tmp_path / "second", second.run), strict=True):
@@ -58,13 +67,14 @@ def test_finished_folds_are_not_trained_again(trainer, tmp_path):
     whole, _ = trainer(tmp_path / "whole")
     again, lines = trainer(tmp_path / "again", before=tmp_path / "whole" / "working")
     assert again.scores == whole.scores
-    assert any("2 folds are finished" in line for line in lines)
+    assert any("finished folds: 2," in line for line in lines)
     assert not any("epoch 1/2" in line for line in lines)
 
 
 def test_the_output_that_has_come_furthest_is_taken(trainer, tmp_path):
     whole, _ = trainer(tmp_path / "whole")
-    trainer(tmp_path / "first", budget_seconds=0.01)
+    first, _ = trainer(tmp_path / "first", budget_seconds=0.0)
+    assert "time limit" in str(first.stopped)
     both = tmp_path / "both"
     both.mkdir()
     shutil.copytree(tmp_path / "first/working", both / "a")
