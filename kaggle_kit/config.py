@@ -319,11 +319,12 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
         MissingFileError: there is no such file.
         ConfigError: it is not YAML, or a key or value is wrong; the message names the key and the nearest valid one.
     """
-    content = _read_yaml(Path(path))
-    run = content.get("run") if run_file is None else _read_yaml(run_file)
-    if overrides or run_file is not None:
-        content = {**content, "run": override(run if isinstance(run, Mapping) else {}, overrides)}
-    return _build(Config, content, str(path))
+    config = _build(Config, _read_yaml(Path(path)), str(path))
+    if run_file is None and not overrides:
+        return config
+    content = config.model_dump(mode="json", exclude_unset=True).get("run", {}) if run_file is None else _read_yaml(run_file)
+    run = _build(RunConfig, override(content, overrides), "options" if overrides else str(run_file))
+    return config.model_copy(update={"run": run})
 
 
 def changed(section: S, changes: Mapping[str, Any]) -> S:
@@ -415,6 +416,9 @@ def _explain(model: type[Section], problem: Any) -> str:
         short = list(ALIASES) if section is RunConfig else []
         if path[-1] in short:  # as an option it would do
             return f"unknown key {where!r}. In a file it is {ALIASES[path[-1]]!r}."
+        inner = _inside(section, path[-1]) if section else []
+        if inner:
+            return f"unknown key {where!r}. Did you mean {' or '.join(map(repr, inner))}?"
         return f"unknown key {where!r}.{suggest(path[-1], [*names, *short])} Known here: {', '.join(names)}."
     if problem["type"] == "missing":
         return f"{where} is missing."
@@ -431,6 +435,12 @@ def _section(model: type[Section], path: Sequence[str]) -> type[Section] | None:
             return None
         model = found[0]
     return model
+
+
+def _inside(section: type[Section], name: str) -> list[str]:
+    """Dotted keys of this name in the sections of a section."""
+    parts = {part: _section(section, [part]) for part in section.model_fields}
+    return [f"{part}.{name}" for part, inner in parts.items() if inner and name in inner.model_fields]
 
 
 def _line(error: Exception) -> str:

@@ -120,8 +120,19 @@ def test_every_wrong_key_is_listed() -> None:
 
 
 def test_an_unknown_option_is_explained_from_the_command_line(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'run\.epocs'\. Did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match=r"options: unknown key 'epocs'\. Did you mean 'epochs'"):
         load_config(path, ["epocs=5"])
+
+
+def test_an_option_of_an_inner_section_is_found(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"options: unknown key 'crop_pct'\. Did you mean 'data\.crop_pct'\?"):
+        load_config(path, ["crop_pct=1"])
+
+
+def test_what_is_wrong_in_the_file_is_not_blamed_on_the_options(tmp_path: Path) -> None:
+    path = write(tmp_path / "kk.yaml", {"competition": COMPETITION, "run": {"seed": -1}})
+    with pytest.raises(ConfigError, match=r"kk\.yaml: run\.seed"):
+        load_config(path, ["epochs=5"])
 
 
 class TestOverride:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kaggle_kit.durations import format_duration
 from kaggle_kit.training import EpochRow
-from kaggle_kit.tune.result import TrialRow
-from kaggle_kit.tune.space import as_overrides
+from kaggle_kit.tune.result import TrialRow, changes_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,12 +166,6 @@ class _ErrorStream:
 def _short(changes: Mapping[str, Any]) -> str:
     """Entries under the last part of their keys."""
     return changes_text({key.rpartition(".")[2]: value for key, value in changes.items()})
-
-
-def changes_text(changes: Mapping[str, Any]) -> str:
-    """Entries as ``key=value`` with few digits."""
-    rounded = {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in changes.items()}
-    return " ".join(as_overrides(rounded)) or "the present configuration"
 
 
 def end_text(row: TrialRow, best: TrialRow | None, metric: str) -> str:

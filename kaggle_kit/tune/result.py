@@ -75,8 +75,8 @@ class TuneResult:
         return sum(row.state == state for row in self.rows)
 
     def table(self) -> pd.DataFrame:
-        """A row a trial: trial, state, score under the metric's name, all folds, epochs, seconds, changes."""
-        columns = ["trial", "state", self.metric, "all folds", "epochs", "seconds", "changes"]
+        """A row a trial: trial, state, score under the metric's name, all folds, epochs, time, changes."""
+        columns = ["trial", "state", self.metric, "all folds", "epochs", "time", "changes"]
         return pd.DataFrame([_cells(row) for row in self.rows], columns=columns)
 
     def describe(self) -> str:
@@ -85,11 +85,17 @@ class TuneResult:
         counts = ", ".join(f"{self.count(state)} {state}" for state in states if self.count(state))
         lines = [f"study {self.study}: {counts or 'no trials'}; pruning saved about {format_duration(self.seconds_saved)}"]
         if self.best is not None:
-            changes = " ".join(as_overrides(self.best.changes)) or "the present configuration"
+            changes = changes_text(self.best.changes)
             lines.append(f"best: trial {self.best.number}, {self.metric} {_best_text(self.best)}: {changes}")
         if self.stopped:
             lines.append(f"stopped early: {self.stopped}. The same command goes on from there.")
         return "\n".join(lines)
+
+
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """Entries as ``key=value`` with few digits."""
+    rounded = {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in changes.items()}
+    return " ".join(as_overrides(rounded)) or "the present configuration"
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
@@ -173,5 +179,5 @@ def _score(trial: FrozenTrial) -> float:
 
 def _cells(row: TrialRow) -> list[Any]:
     done, planned = row.epochs
-    changes = row.error or " ".join(as_overrides(row.changes))
-    return [row.number, row.state, row.score, row.all_folds, f"{done}/{planned}", round(row.seconds, 1), changes]
+    changes = row.error or changes_text(row.changes)
+    return [row.number, row.state, row.score, row.all_folds, f"{done}/{planned}", format_duration(row.seconds), changes]
