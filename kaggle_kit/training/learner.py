@@ -114,6 +114,7 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
         images = images.contiguous(memory_format=torch.channels_last)
     candidate: nn.Module = Compiled(model, images.shape)
     set_train_mode(candidate, config.model)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns of a missing GPU on machines without one
     logger.info("compiling the model")
     started = time.monotonic()
     try:

@@ -74,7 +74,8 @@ def _figure(plot: Plot, study: optuna.Study) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # few trials, equal scores: the reader sees as much
-            return str(plot.draw(study).to_html(full_html=False, include_plotlyjs=False))
+            figure = plot.draw(study).update_layout(title_text="", margin_t=30)  # the page has its own headings
+            return f'<div class="scroll">{figure.to_html(full_html=False, include_plotlyjs=False)}</div>'
     except (ValueError, RuntimeError) as error:  # trials that have no entry in common, or all the same score
         logger.debug("%s", plot.heading, exc_info=True)
         return f"<p>Cannot be drawn of these trials: {html.escape(str(error))}</p>"
