@@ -304,12 +304,13 @@ def outcome(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def stored(root: Path) -> dict[str, str]:
-    """Digest of each stored image, and what is wrong with the stores."""
+    """Digest of each stored photograph, and what is wrong with the stores. The reference also stored what it predicted."""
     found: dict[str, str] = {}
     for info in list_stores(root / ".kk_cache"):
         found |= dict.fromkeys(verify_store(info.directory), "problem")
         store = ImageStore(info.directory)
-        found |= {Path(path).name: hashlib.sha256(store(Path(path))).hexdigest() for path in store.index}
+        paths = [Path(path) for path in store.index if Path(path).parent.name == "photographs"]
+        found |= {path.name: hashlib.sha256(store(path)).hexdigest() for path in paths}
     return found
 
 
