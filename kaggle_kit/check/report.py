@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ class CheckReport:
         path: the submission.
         checks: in the order in which they were made.
         sha256: fingerprint of the submission's bytes; empty when there is no such file.
-        files: other files that the verdict rests on -> sha256, keyed by path relative to the workspace where they lie in it.
+        files: other files that the verdict rests on -> sha256, keyed by path relative to the workspace.
         score: the metric on the answers, when answers were given.
     """
 
@@ -93,7 +94,7 @@ def record_path(submission: Path) -> Path:
 
 
 def digest(paths: Iterable[Path], root: Path) -> dict[str, str]:
-    """sha256 of each file that exists, keyed by its path relative to ``root`` where possible."""
+    """sha256 of each file that exists, keyed by its path relative to ``root``."""
     return {_key(path, root): files.file_fingerprint(path) for path in sorted(set(paths)) if path.is_file()}
 
 
@@ -147,5 +148,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _key(path: Path, root: Path) -> str:
-    path, root = path.resolve(), root.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    try:
+        return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+    except ValueError:  # on another drive of Windows
+        return str(path.resolve())

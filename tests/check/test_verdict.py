@@ -10,7 +10,7 @@ import pytest
 from blended_case import Blended
 
 from kaggle_kit.check import CHECKS, check_submission, record_path, require_passed
-from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING
+from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, digest
 from kaggle_kit.errors import MissingFileError, SubmissionError
 
 
@@ -126,6 +126,19 @@ def test_runs_that_were_cleared_away_make_no_record_stale(blended: Callable[...,
     case.check()
     case.fold_file("test.parquet").unlink()
     require_passed(case.path)
+
+
+def test_a_workspace_may_be_moved_with_its_data(blended: Callable[..., Blended], tmp_path: Path) -> None:
+    """Data beside the workspace, as `kk init ../data` has it; the record names neither by an absolute path."""
+    case = blended()
+    sample = tmp_path / "data" / "sample_submission.csv"
+    sample.parent.mkdir()
+    sample.write_text("id\n")
+    found = digest([case.workspace.config_path, sample], case.workspace.root)
+    assert "kk.yaml" in found
+    (beside,) = set(found) - {"kk.yaml"}
+    assert not Path(beside).is_absolute()
+    assert (case.workspace.root / beside).samefile(sample)
 
 
 def test_force_does_not_conjure_up_a_file(blended: Callable[..., Blended]) -> None:
