@@ -126,7 +126,8 @@ def run_inference_kernel(
     for wheel, reason in bundle.damaged(bundle.wheels).items():
         tell(f"wheel {wheel}: {reason}")
     paths = _sound_models(bundle, plan, tell, left_out)
-    test = find_test_set(Path(input_root), plan.config, style=plan.style, say=tell)
+    # Absolute, since the check looks at the data from another folder.
+    test = find_test_set(Path(input_root).absolute(), plan.config, style=plan.style, say=tell)
     stack, sound, shares = _predict(plan, paths, test, (begin, budget_seconds), tell, left_out)
     probs = np.tile(plan.prior, (len(test.rows), 1))
     if sound.any():

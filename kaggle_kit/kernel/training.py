@@ -131,7 +131,8 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
     content["run"]["hardware"] = {"precision": content["run"]["hardware"]["precision"]}
     content["run"]["data"]["workers"] = None
     config = build_config(content, source=str(bundle.folder / PLAN))
-    config = config.model_copy(update={"competition": locate(input_root, config.competition, training=True)})
+    # Absolute: a workspace takes a relative data folder to be below itself.
+    config = config.model_copy(update={"competition": locate(input_root.absolute(), config.competition, training=True)})
     files.write_text(workspace.config_path, yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False))
     path = workspace.folds_path(config.run.folds)
     for target, name in ((path, FOLDS), (path.with_suffix(".json"), "folds.json")):

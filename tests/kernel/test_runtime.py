@@ -40,6 +40,13 @@ def test_the_visible_test_set_gets_what_kk_blend_gives(mounted, world, blended):
     assert "passed: submission.csv, 14 rows" in str(result)
 
 
+def test_relative_folders_are_those_of_the_notebook(mounted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    mounted.inputs, mounted.working = mounted.inputs.relative_to(tmp_path), mounted.working.relative_to(tmp_path)
+    status = {check.name: check.status for check in mounted.run().checks}
+    assert status["form: ids"] == status["form: test images"] == "passed"
+
+
 def test_form_and_contract_are_checked(mounted):
     result = mounted.run()
     status = {check.name: check.status for check in result.checks}

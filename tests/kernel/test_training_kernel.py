@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,13 @@ def test_the_output_that_has_come_furthest_is_taken(trainer, tmp_path):
     again, lines = trainer(tmp_path / "again", before=both)
     assert any("colours-training/b/kk/runs" in line for line in lines)
     assert again.scores == whole.scores
+
+
+def test_relative_folders_are_those_of_the_notebook(trainer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result, _ = trainer(Path("session"))
+    assert result.finished
+    assert (tmp_path / "session/working/kk/runs" / result.run / "fold1" / runs.OOF).is_file()
 
 
 def test_a_damaged_fold_table_is_refused(trainer, tmp_path, monkeypatch):
