@@ -1,6 +1,8 @@
 """The command line as a user meets it: what it prints, what it ends with, and that errors are messages."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +150,33 @@ def test_awkward_ids_survive_the_whole_pass(kk, tmp_path):
     code, _, err = kk("predict", "--images", "../data/images", "--out", "new.csv", folder=work)
     assert code == 0, err
     assert len(pd.read_csv(work / "new.csv")) == 16
+
+
+def test_a_job_that_is_ended_as_a_whole_keeps_its_checkpoint(tmp_path):
+    """SIGTERM to every process at once: the loader's processes must live until the checkpoint is written."""
+    _awkward_competition(tmp_path / "data")
+    work = tmp_path / "work"
+    work.mkdir()
+    command = [sys.executable, "-c", "from kaggle_kit import cli; cli.main()"]
+    for step in (["init", "../data"], ["folds", "--n-folds", "2"]):
+        subprocess.run([*command, *step], cwd=work, check=True, capture_output=True)
+    settings = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=2000", "workers=2", "model.compile=false"]
+    process = subprocess.Popen(
+        [*command, "train", "--run", "a", *settings],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    output = []
+    for line in process.stdout:
+        output.append(line)
+        if "epoch    2/" in line:
+            os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait() == 143, "".join(output)
+    assert "stopped early: SIGTERM was received" in "".join(output)
+    assert (work / "runs/a/fold0/last.ckpt").exists()
 
 
 def _awkward_competition(root: Path) -> Path:

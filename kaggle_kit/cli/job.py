@@ -17,6 +17,9 @@ from kaggle_kit.durations import parse_duration
 if TYPE_CHECKING:
     from kaggle_kit.training import RunSummary
 
+TERMINATED = 143
+"""Exit code of training that was stopped from outside, as shells report SIGTERM; a script should not go on to predict."""
+
 
 @app.command()
 def init(
@@ -80,11 +83,12 @@ def train(
     launched = partial(launch_run, launcher=launcher or "", devices=devices, address=address)
     limit = parse_duration(time_limit) if time_limit else None
     run_it: Callable[..., RunSummary] = launched if launcher else train_run
-    show.training(
-        run_it(
-            *(workspace, config, competition), run=run, fold=fold, restart=restart, time_limit=limit, reporter=make_reporter()
-        )
+    summary = run_it(
+        *(workspace, config, competition), run=run, fold=fold, restart=restart, time_limit=limit, reporter=make_reporter()
     )
+    show.training(summary)
+    if summary.cut_short:
+        raise typer.Exit(TERMINATED)
 
 
 @app.command()

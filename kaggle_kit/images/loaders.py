@@ -39,7 +39,7 @@ Keys = list[tuple[int, int]]
 """(row, seed) of every sample of a batch."""
 _SMALL = 512  # rows; starting processes takes longer than reading these
 _PREFETCH = 2  # batches per worker
-_PRELOAD = ["kaggle_kit.images.loaders", "albumentations"]
+_PRELOAD = ["kaggle_kit.images.forkserver", "kaggle_kit.images.loaders", "albumentations"]
 
 
 class Batch(NamedTuple):
@@ -268,8 +268,10 @@ def _as_is(batch: Any) -> Any:
 def _start_worker(worker: int) -> None:  # noqa: ARG001
     """torch has set its own threads to one already."""
     cv2.setNumThreads(0)
-    # Ctrl-C reaches every process of a terminal; the main one writes its checkpoint and needs batches until then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of a terminal, SIGTERM often every process of a job; the main one writes its checkpoint and
+    # needs batches until then. A loader that is closed ends its processes by a message.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def worker_context() -> BaseContext:

@@ -17,6 +17,8 @@ MARGIN = 0.02
 """Share of a time limit that is kept for writing the checkpoint …"""
 MOST_MARGIN = 60.0
 """… but no more than these seconds."""
+TIME_LIMIT = "the time limit is reached"
+"""The reason for a stop that was planned."""
 
 
 class StopRequested(Exception):
@@ -45,7 +47,7 @@ class Stop:
     def reason(self) -> str | None:
         """Why to stop, or None to go on."""
         if self._reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
-            self._reason = "the time limit is reached"
+            self._reason = TIME_LIMIT
         return self._reason
 
     def request(self, reason: str) -> None:

@@ -14,6 +14,7 @@ from kaggle_kit import runs
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.fold import FoldResult
+from kaggle_kit.training.stopping import TIME_LIMIT
 from kaggle_kit.workspace import Workspace
 
 
@@ -39,6 +40,11 @@ class RunSummary:
     stopped: str | None
     oof_score: float
     n_oof: int
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether somebody stopped the run; its own time limit is no such surprise."""
+        return self.stopped not in (None, TIME_LIMIT)
 
     @property
     def scores(self) -> list[float]:

@@ -21,6 +21,7 @@ from kaggle_kit.errors import DataError, DependencyError, KaggleKitError, Remote
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import EpochRow, train_run
+from kaggle_kit.training.stopping import TIME_LIMIT
 from kaggle_kit.tune.reporter import TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
 from kaggle_kit.tune.space import Space, Values, apply_values
@@ -171,7 +172,7 @@ class Objective:
     def _train(self, trial: optuna.Trial, config: Config, fold: int, epochs: Epochs, *, restart: bool) -> None:
         left = None if self.deadline is None else self.deadline - time.monotonic()
         if left is not None and left <= 0:
-            raise self._stop("the time limit is reached")
+            raise self._stop(TIME_LIMIT)
         try:
             summary = train_run(
                 *(self.workspace, config, self.competition, self.folds),
