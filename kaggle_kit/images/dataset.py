@@ -14,10 +14,11 @@ from torch import Tensor
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.images.decode import Pixels, decode_image
+from kaggle_kit.images.device_augment import DeviceTransform, Drawing
 from kaggle_kit.images.transforms import ImageSpec, prepare
 
 Transform = Callable[[Pixels, int], Pixels]
-"""(image, seed) → uint8 (h, w, 3): an ``EvalTransform`` or a ``TrainTransform``."""
+"""(image, seed) → uint8 (h, w, 3): an ``EvalTransform``, a ``TrainTransform`` or a ``DeviceTransform``."""
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 """(N,) int64 class indices, or (N, C) float32 for several labels and for soft targets."""
 
@@ -75,7 +76,14 @@ class ImageDataset:
 
     def pixels(self, row: int, seed: int = 0) -> Pixels:
         """(h, w, 3) uint8 after the transform. Raises ImageError."""
-        return self.transform(self.source(self.paths[row]), seed)
+        return self.read(row, seed)[0]
+
+    def read(self, row: int, seed: int = 0) -> tuple[Pixels, Drawing | None]:
+        """Those pixels, and what the device is to do to them, if it is. Raises ImageError."""
+        image = self.source(self.paths[row])
+        transform = self.transform
+        drawing = transform.draw(image.shape[:2], seed) if isinstance(transform, DeviceTransform) else None
+        return transform(image, seed), drawing
 
 
 def as_targets(targets: Targets) -> Tensor:

@@ -251,13 +251,14 @@ class TrainTransform:
     """Augmentation whose result depends on the image and the seed only; picklable.
 
     ``fit`` decides what the preset's random crop sees: the whole image for crop, the squashed or padded one otherwise.
+    ``steps`` are the albumentations transforms that follow.
     """
 
     def __init__(self, spec: ImageSpec, augment: AugmentConfig) -> None:
         self.spec = spec
         self.augment = augment
-        self._steps = _build_steps(spec, augment)
-        self._compose = _albumentations().Compose(self._steps) if self._steps else None
+        self.steps = _build_steps(spec, augment)
+        self._compose = _albumentations().Compose(self.steps) if self.steps else None
         self._framed = spec.fit != "crop" or augment.preset not in _CROPPING
 
     def __call__(self, image: Pixels, seed: int) -> Pixels:
@@ -267,7 +268,7 @@ class TrainTransform:
             ConfigError: a configured transform returns something else than 8-bit RGB.
         """
         if self._framed:
-            image = centre_crop(_frame(image, self.spec), self.spec.size)
+            image = self.framed(image)
         if self._compose is not None:
             # One pair of generators for all transforms. set_random_seed would give each a generator with the same seed, and
             # every transform of probability one half would then be applied together with every other.
@@ -278,13 +279,17 @@ class TrainTransform:
             image = resize(image, self.spec.size, INTERPOLATIONS[self.spec.interpolation])
         return np.ascontiguousarray(image)
 
+    def framed(self, image: Pixels) -> Pixels:
+        """The image as it is evaluated."""
+        return centre_crop(_frame(image, self.spec), self.spec.size)
+
     def __reduce__(self) -> tuple[type[TrainTransform], tuple[ImageSpec, AugmentConfig]]:
-        return TrainTransform, (self.spec, self.augment)
+        return type(self), (self.spec, self.augment)
 
     def describe(self) -> list[str]:
         """One line per step, in order, with the arguments that albumentations really uses."""
         first = _describe_frame(self.spec) if self._framed else "the whole image"
-        return [first, *(repr(step) for step in self._steps)]
+        return [first, *(repr(step) for step in self.steps)]
 
 
 def train_transform(spec: ImageSpec, augment: AugmentConfig) -> TrainTransform:
@@ -296,9 +301,12 @@ def train_transform(spec: ImageSpec, augment: AugmentConfig) -> TrainTransform:
     return TrainTransform(spec, augment)
 
 
-def describe(augment: AugmentConfig, spec: ImageSpec | None = None) -> list[str]:
-    """What ``augment`` really does to a training image, one line per step; mixing of batches included."""
-    lines = train_transform(spec or ImageSpec(224, 224), augment).describe()
+def describe(augment: AugmentConfig, spec: ImageSpec | None = None, transform: TrainTransform | None = None) -> list[str]:
+    """What ``augment`` really does to a training image, one line per step; mixing of batches included.
+
+    ``transform``: that of training, where it is another than that of loader processes.
+    """
+    lines = (transform or train_transform(spec or ImageSpec(224, 224), augment)).describe()
     for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
         if alpha:
             lines.append(

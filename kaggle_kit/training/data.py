@@ -12,11 +12,13 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kaggle_kit.images.dataset import ImageDataset, source_for
+from kaggle_kit.images.device_augment import DeviceTransform
 from kaggle_kit.images.loaders import EvalLoader, TrainLoader
 from kaggle_kit.images.samplers import make_sampler
-from kaggle_kit.images.transforms import ImageSpec, train_transform
+from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.training.augmenting import Place, augmenting_place, training_transform
 from kaggle_kit.training.devices import precision_of
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.loop import FoldData
@@ -28,16 +30,17 @@ _ROWS, _PIXELS = 2, 3  # purposes of seeds; the model's is another
 
 
 @contextlib.contextmanager
-def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop) -> Iterator[FoldData]:
+def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop, *, place: Place | None = None) -> Iterator[FoldData]:
     """Loaders of the fold; their processes end with the context.
 
     Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
-    share of the validation rows.
+    share of the validation rows. ``place``: where to augment; none: as :func:`augmenting_place` chooses.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
     rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
     source = job.source or source_for(spec)
-    dataset = ImageDataset([path for _, path in rows], train_transform(spec, job.config.augment), source=source, targets=truth)
+    transform = training_transform(job.config, spec, place or augmenting_place(job.config, spec, fabric.device))
+    dataset = ImageDataset([path for _, path in rows], transform, source=source, targets=truth)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
         dataset,
@@ -57,6 +60,7 @@ def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop) -> Iter
             ids=[row_id for row_id, _ in rows],
             spec=spec,
             n_classes=len(job.folds.classes),
+            augment=transform if isinstance(transform, DeviceTransform) else None,
             predict=_validator(job, spec, valid, fabric, stop),
             truth=job.folds.truth(job.valid_rows),
             metric=get_metric(job.competition.metric),

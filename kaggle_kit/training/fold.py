@@ -17,6 +17,7 @@ from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.heap import kept_heap
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.models import model_name
+from kaggle_kit.training.augmenting import augmenting_place
 from kaggle_kit.training.checkpoint import remove_checkpoints
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.devices import device_name, make_fabric, precision_of
@@ -25,7 +26,7 @@ from kaggle_kit.training.learner import make_learner, make_model
 from kaggle_kit.training.loop import fit
 from kaggle_kit.training.outputs import save_outputs
 from kaggle_kit.training.pulse import OnEpoch, Watch
-from kaggle_kit.training.record import Events, FoldRecord
+from kaggle_kit.training.record import AUGMENTED, Events, FoldRecord
 from kaggle_kit.training.reporter import LogReporter, Reporter
 from kaggle_kit.training.state import Learner, LoopState, load_best, new_state, restore_state
 from kaggle_kit.training.stopping import Stop
@@ -74,7 +75,9 @@ def train_fold(
     record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
     with random_state_kept(fabric), record.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
-        with make_data(job, spec, fabric, watch.stop) as data:
+        place = augmenting_place(job.config, spec, fabric.device, before=record.values.get(AUGMENTED))
+        record.update(**{AUGMENTED: place})
+        with make_data(job, spec, fabric, watch.stop, place=place) as data:
             learner = make_learner(job, model, data, fabric)
             state = begin(job, learner, watch)
             with Events(job.folder, data.metric.name, epochs=len(state.history), writes=record.writes) as events:

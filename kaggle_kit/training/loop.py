@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from kaggle_kit.config import RunConfig
+from kaggle_kit.images.device_augment import DeviceTransform
 from kaggle_kit.images.loaders import Batch, TrainLoader
 from kaggle_kit.images.mixing import make_mixer
 from kaggle_kit.images.transforms import ImageSpec
@@ -42,6 +43,7 @@ class FoldData:
         ids: id of each training row, to name a batch by.
         predict: the evaluated model to probabilities (N, C) of the validation rows.
         truth: (N,) class positions or (N, C) 0/1 of the validation rows.
+        augment: what augments the loader's batches on the device; None: they come augmented.
     """
 
     fold: int
@@ -52,6 +54,13 @@ class FoldData:
     predict: Callable[[nn.Module], npt.NDArray[np.float32]]
     truth: npt.NDArray[Any]
     metric: Metric
+    augment: DeviceTransform | None = None
+
+    def pixels(self, batch: Batch, device: torch.device) -> torch.Tensor:
+        """The augmented images of a training batch, (B, 3, H, W) in 0..255, uint8 or float."""
+        if self.augment is None or batch.moves is None:
+            return batch.images
+        return self.augment.apply(batch.images, batch.moves, device)
 
 
 def fit(learner: Learner, data: FoldData, config: RunConfig, state: LoopState, watch: Watch) -> None:
@@ -104,7 +113,8 @@ def train_step(learner: Learner, batch: Batch, data: FoldData, config: RunConfig
     complete = state.batch + 1 == first + group
     seed = derive_seed(config.seed, data.fold, state.epoch, state.batch, fabric.global_rank)
     torch.manual_seed(seed)  # dropout and drop path know no other generator; train_fold gives the caller's state back
-    images = to_input(batch.images, data.spec, fabric.device, channels_last=config.model.channels_last)  # (B, 3, H, W)
+    pixels = data.pixels(batch, fabric.device)
+    images = to_input(pixels, data.spec, fabric.device, channels_last=config.model.channels_last)  # (B, 3, H, W)
     targets = learner.targets(batch)  # (B,) or (B, C)
     mixer = make_mixer(config.augment, epoch=state.epoch - 1, epochs=config.schedule.epochs)
     if mixer is not None:

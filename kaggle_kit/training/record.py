@@ -15,6 +15,9 @@ from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.training.history import EpochRow
 from kaggle_kit.training.stopping import StopRequested
 
+AUGMENTED = "augmented_by"
+"""The entry that says who augments, which an attempt that goes on takes over."""
+
 
 class FoldRecord:
     """What ``fold.json`` says: running, stopped, failed or finished, from what, how far and how well.
@@ -30,8 +33,11 @@ class FoldRecord:
         self.writes = writes
         self._started = time.monotonic()
         before = runs.read_fold(folder, fold).record
-        self._before = float(before.get("seconds", 0.0)) if before.get("inputs_fingerprint") == inputs else 0.0
+        goes_on = before.get("inputs_fingerprint") == inputs
+        self._before = float(before.get("seconds", 0.0)) if goes_on else 0.0
         self.values: dict[str, Any] = {"fold": fold, "state": "running", "inputs_fingerprint": inputs}
+        if goes_on and AUGMENTED in before:
+            self.values[AUGMENTED] = before[AUGMENTED]
 
     def update(self, **values: Any) -> None:
         """Change entries and write the file."""

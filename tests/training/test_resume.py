@@ -32,6 +32,7 @@ RICH = (
 )
 """Everything that has a state or draws random numbers; 5 batches and 3 updates an epoch."""
 PLAIN = ("epochs=3", "optimizer=sgd", "schedule=plateau", "schedule.options={patience: 0}", "keep=last")
+ON_DEVICE = ("epochs=3", "augment=heavy", "augment.where=device", "cutmix=1.0")
 
 
 class Killed(BaseException):
@@ -95,8 +96,9 @@ def test_killed_within_epochs(whole, job, monkeypatch, steps, saving):
     assert outcome(job) == whole[1]
 
 
-def test_other_optimizers_and_schedules(tiny, monkeypatch):
-    job = job_of(tiny, "run", PLAIN)
+@pytest.mark.parametrize("overrides", [PLAIN, ON_DEVICE], ids=["optimizer", "device"])
+def test_other_settings(tiny, monkeypatch, overrides):
+    job = job_of(tiny, "run", overrides)
     train_fold(job)
     expected = outcome(job)
     shutil.rmtree(job.folder)
