@@ -1,17 +1,21 @@
 # make demo   the whole job on an embedded competition, in .demo/
 # make test   linters, types, layers and tests
+# make notebooks   run the notebooks and save them with their outputs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test notebooks lint install clean
 
 demo: install
 	$(BIN)/kk demo .demo --force
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+notebooks: install
+	$(BIN)/python notebooks/execute.py
 
 lint: install
 	$(BIN)/ruff check .
