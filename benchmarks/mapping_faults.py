@@ -229,7 +229,7 @@ def main() -> None:
         for name in options.only:
             outcomes += run_faults(name, make_base(folder / name, name), folder / f"{name}-faults", FAULTS)
         for workspace in options.workspace:
-            name = workspace.resolve().name
+            name = f"{workspace.resolve().name} (real)"
             outcomes += run_faults(name, workspace, folder / f"{name}-real", FAULTS + REAL_FAULTS)
         sound = run_sound(options.sound, folder)
     names = list(dict.fromkeys(outcome.workspace for outcome in outcomes))
