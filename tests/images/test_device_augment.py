@@ -12,9 +12,8 @@ import torch
 
 from kaggle_kit.config import AugmentConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.images import device_augment
 from kaggle_kit.images.dataset import ImageDataset, source_for
-from kaggle_kit.images.device_augment import DeviceTransform, device_obstacle
+from kaggle_kit.images.device_augment import DEVICE_STEPS, DeviceTransform, Drawing, device_obstacle
 from kaggle_kit.images.loaders import Batch, TrainLoader
 from kaggle_kit.images.samplers import make_sampler
 from kaggle_kit.images.transforms import AUGMENTATIONS, ImageSpec, TrainTransform, describe, eval_transform, train_transform
@@ -44,6 +43,12 @@ def by_workers(preset: str, spec: ImageSpec, image: np.ndarray, seeds: range | l
     return np.stack([transform(image, seed) for seed in seeds]).astype(np.float64)
 
 
+def is_exact(drawing: Drawing) -> bool:
+    """Whether nothing was drawn that the two ways do differently: no rotation by less than a right angle, no other hue."""
+    colour = drawing.colour[:3, :3]
+    return bool(np.sum(drawing.view[:2, :2] == 0) == 2 and np.array_equal(colour, np.diag(np.diag(colour))))
+
+
 def device(preset: str, spec: ImageSpec = SPEC) -> DeviceTransform:
     return DeviceTransform(spec, AugmentConfig(preset=preset))
 
@@ -62,6 +67,10 @@ def test_the_same_seed_gives_the_same_image_as_in_the_workers(preset: str, shape
     away = np.abs(ours - theirs)
     # Beyond the crop, a rotation shows the image instead of its reflection; heavy's hue and saturation are an approximation.
     assert np.mean(away < 4) > {"medium": 0.93, "heavy": 0.6}.get(preset, 0.97)
+    exact = [is_exact(device(preset, spec).draw(shape, seed)) for seed in SEEDS]
+    if preset != "shift":  # which nearly always rotates, and by the same rule
+        assert sum(exact) > 4
+        assert np.mean(away[exact] < 4) > 0.97
     assert abs(ours.mean() - theirs.mean()) < 3
     assert abs(ours.std() / theirs.std() - 1) < 0.03
 
@@ -71,10 +80,10 @@ def test_without_chance_the_frame_is_that_of_evaluation(preset: str) -> None:
     """With nothing drawn but the crop of evaluation, whose box lies in the middle."""
     image, spec = photo(100, 150), ImageSpec(64, 64, crop_pct=0.8)
     transform = device(preset, spec)
-    drawing = device_augment.Drawing((100, 150))
+    drawing = Drawing((100, 150))
     if transform.canvas != spec.size:
         crop = next(step for step in transform.steps if hasattr(step, "ratio"))
-        device_augment.DEVICE_STEPS["RandomResizedCrop"](drawing, crop, {"crop_coords": (35, 10, 115, 90)})
+        DEVICE_STEPS["RandomResizedCrop"](drawing, crop, {"crop_coords": (35, 10, 115, 90)})
     canvas = torch.from_numpy(transform(image)).permute(2, 0, 1)[None]
     result = transform.apply(canvas, transform.stack([drawing]))[0].permute(1, 2, 0).numpy()
     away = np.abs(result - eval_transform(spec)(image))
@@ -130,7 +139,7 @@ def test_images_of_a_batch_do_not_depend_on_each_other() -> None:
 def test_holes_have_the_mean_colour_and_blur_smooths() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1, 3, *SPEC.prepare_size), dtype=np.uint8)
     transform = device("heavy")
-    plain, holed, blurred = (device_augment.Drawing((64, 48)) for _ in range(3))
+    plain, holed, blurred = (Drawing((64, 48)) for _ in range(3))
     holed.holes = np.array([[5, 10, 25, 20], [0, 60, 48, 64]])
     blurred.kernel = np.array([0.25, 0.5, 0.25])
     images = torch.from_numpy(noise).expand(3, -1, -1, -1)
@@ -145,8 +154,8 @@ def test_holes_have_the_mean_colour_and_blur_smooths() -> None:
 
 
 def test_greys_stay_grey_and_hues_turn_as_in_hsv() -> None:
-    drawing = device_augment.Drawing((1, 1))
-    device_augment.DEVICE_STEPS["HueSaturationValue"](drawing, None, {"hue_shift": 10.0, "sat_shift": 0.0})
+    drawing = Drawing((1, 1))
+    DEVICE_STEPS["HueSaturationValue"](drawing, None, {"hue_shift": 10.0, "sat_shift": 0.0})
     np.testing.assert_allclose(drawing.colour @ [90, 90, 90, 1], [90, 90, 90, 1], atol=1e-9)
     turned = (drawing.colour @ [160, 100, 100, 1])[:3]
     hue, _, _ = cv2.cvtColor(np.uint8([[turned]]), cv2.COLOR_RGB2HSV)[0, 0]
