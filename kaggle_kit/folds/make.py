@@ -37,7 +37,15 @@ def create_folds(
     """Make the folds and write ``folds/<name>.csv`` and ``.json``; see :func:`make_folds`.
 
     The files hold no times and do not depend on the order in which images were listed: the same seed gives the same bytes.
+
+    Raises:
+        FoldError: ``config.duplicates`` asks for duplicates to be kept together, and nobody looked for them.
     """
+    if config.duplicates != "off" and duplicates is None:
+        raise FoldError(
+            f"folds with duplicates={config.duplicates!r} need to know them: pass duplicates=find_competition_duplicates("
+            "competition, config.folds) of kaggle_kit.images.duplicates, or set duplicates to 'off'."
+        )
     path = workspace.folds_path(name)
     table = make_folds(competition, config, duplicates=duplicates)
     table.write(path)

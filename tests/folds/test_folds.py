@@ -243,11 +243,17 @@ def test_ids_and_labels_survive_the_file(tmp_path: Path) -> None:
     ]
     competition = make_competition(rows, names=names)
     workspace = Workspace(tmp_path)
-    table = create_folds(workspace, competition, FoldsConfig(n_folds=2))
+    table = create_folds(workspace, competition, FoldsConfig(n_folds=2, duplicates="off"))
     read = folds_for(workspace, competition, "folds")
     assert dict(zip(read.ids, read.labels, strict=True)) == {row.id: row.labels for row in rows}
     assert read.fingerprint == table.fingerprint
     assert read.meta == table.meta
+
+
+def test_duplicates_that_nobody_looked_for_are_no_silent_leak(tmp_path: Path) -> None:
+    with pytest.raises(FoldError, match="find_competition_duplicates"):
+        create_folds(Workspace(tmp_path), make_competition(make_rows(["ant", "cat"] * 5)), FoldsConfig(n_folds=2))
+    assert not Workspace(tmp_path).folds_path("folds").exists()
 
 
 class TestFoldsFor:
@@ -256,7 +262,7 @@ class TestFoldsFor:
     @pytest.fixture
     def workspace(self, tmp_path: Path) -> Workspace:
         workspace = Workspace(tmp_path)
-        create_folds(workspace, make_competition(self.rows), FoldsConfig(n_folds=2))
+        create_folds(workspace, make_competition(self.rows), FoldsConfig(n_folds=2, duplicates="off"))
         return workspace
 
     rows = make_rows(["ant", "cat"] * 5)
