@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, what it ends with, and that errors are messages."""
 
+import json
 import os
 import shutil
 import signal
@@ -127,6 +128,18 @@ def test_a_failed_check_ends_with_1(kk, tmp_path):
     code, out, _ = kk("check", "submissions/blend.csv")
     assert code == 1
     assert "FAILED" in out
+
+
+def test_a_training_kernel_takes_entries_and_an_inference_kernel_refuses_them(kk, tmp_path):
+    root = make_workspace(tmp_path / "work").workspace.root
+    options = ("kernel", "build", "--username", "somebody", "epochs=7", "pretrained=false")
+    code, _, err = kk(*options, folder=root)
+    assert code == 2
+    assert "entries are for --train" in err
+    code, out, err = kk(*options, "--train")
+    assert code == 0, out + err
+    plan = json.loads((root / "training/dataset/plan.json").read_text())
+    assert plan["config"]["run"]["schedule"]["epochs"] == 7
 
 
 def test_awkward_ids_survive_the_whole_pass(kk, tmp_path):

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from kaggle_kit import show
-from kaggle_kit.cli.common import app, names, open_all
+from kaggle_kit.cli.common import Overrides, app, names, open_all
+from kaggle_kit.errors import ConfigError
 
 group = typer.Typer(help="Build, prove and push an offline Kaggle kernel.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(group, name="kernel")
@@ -20,7 +21,8 @@ ImageList = Annotated[Path | None, typer.Option(help="`pip freeze` of a Kaggle s
 @group.command()
 def build(
     username: Annotated[str, typer.Option(help="your Kaggle user name")],
-    out: Annotated[Path, typer.Option(help="where to write dataset/ and kernel/")] = Path("kernel"),
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="the folder to write; default: kernel, with --train training")] = None,
     blend: Annotated[str, typer.Option(help="the blend to repeat there")] = "blend",
     runs: Annotated[str, typer.Option(help="runs to average instead, separated by commas")] = "",
     train: Annotated[bool, typer.Option("--train", help="a kernel that trains, over several sessions if need be")] = False,
@@ -33,10 +35,12 @@ def build(
     """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours."""
     from kaggle_kit.kernel import build_kernel
 
-    workspace, config, data = open_all()
+    if overrides and not train:
+        raise ConfigError(f"{' '.join(overrides)}: entries are for --train; without it the kernel repeats finished runs.")
+    workspace, config, data = open_all(overrides or [])
     built = build_kernel(
         *(workspace, config, data),
-        out=out,
+        out=out or Path("training" if train else "kernel"),
         username=username,
         runs=names(runs),
         blend=blend,
