@@ -258,10 +258,11 @@ def device_obstacle(spec: ImageSpec, augment: AugmentConfig) -> str:
 
 def _obstacle(steps: Sequence[Any], augment: AugmentConfig) -> str:
     if augment.transforms:  # of any kind and in any order, which one matrix and one list of holes could not follow
-        return "it does the presets alone, without augment.transforms"
+        return "the device does the presets alone, without augment.transforms"
     unknown = [type(step).__name__ for step in steps if type(step).__name__ not in DEVICE_STEPS]
     if unknown:
-        return f"preset {augment.preset!r} has steps that it cannot do ({', '.join(unknown)}); it can {', '.join(DEVICE_STEPS)}"
+        able = ", ".join(DEVICE_STEPS)
+        return f"preset {augment.preset!r} has steps that the device cannot do ({', '.join(unknown)}); it can {able}"
     return ""
 
 

@@ -58,7 +58,8 @@ def test_the_choice_is_said_with_its_reason(monkeypatch, caplog):
         place("augment.transforms=[{name: CLAHE}]")
     assert [record.getMessage() for record in caplog.records] == [
         "batches are augmented on the GPU: 2 loader processes for it are few (augment.where)",
-        "images are augmented by 2 loader processes; that is few, but it does the presets alone, without augment.transforms",
+        "images are augmented by 2 loader processes; that is few, but the device does the presets alone, "
+        "without augment.transforms",
     ]
 
 
