@@ -87,6 +87,7 @@ print("home is", os.environ["HOME"], "and", sorted(set(os.environ) & {"HTTP_PROX
     assert any(str(tmp_path / "home") in line and "[]" in line for line in done.lines)
     assert (done.working / "out.txt").read_text() == "x" * 10
     assert "ZeroDivisionError" in done.error
+    assert "\x1b" not in done.error
     assert done.peak_bytes > 200_000_000
     assert done.seconds > 0.3
     if any(line.startswith("refused") for line in done.lines):

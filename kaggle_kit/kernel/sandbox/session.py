@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from kaggle_kit.kernel.sandbox.environment import Environment
 from kaggle_kit.kernel.sandbox.inputs import fingerprints
 
 _MODULES = ("nbclient", "nbformat", "ipykernel")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of IPython's tracebacks
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
@@ -124,9 +126,8 @@ def run_session(
         path.chmod(path.stat().st_mode | 0o200)  # so that the folder can be removed
     executed = root / "executed.ipynb"
     lines = tuple(printed(json.loads(executed.read_text(encoding="utf-8"))["cells"]))
-    return Session(
-        name, working, answer["error"], answer["seconds"], answer["peak_bytes"], lines, changed, executed, environment
-    )
+    error = _COLOURS.sub("", answer["error"])
+    return Session(name, working, error, answer["seconds"], answer["peak_bytes"], lines, changed, executed, environment)
 
 
 def printed(cells: Sequence[Mapping[str, Any]]) -> list[str]:
