@@ -20,7 +20,7 @@ LOADERS_WANTED = 4
 
 A core augments 540 to 1,200 decoded images a second (presets heavy to light at 224 pixels, EPYC, measured), and readies 2,200
 to 3,800 for the device. On Kaggle two T4s share four slow logical CPUs, one or two loaders each, while small models train on
-more images than these augment, and so does ResNet-50 on larger GPUs (2,470 a second on an A100, published)."""
+more images than these augment."""
 
 
 def augmenting_place(config: RunConfig, spec: ImageSpec, device: torch.device, before: str | None = None) -> Place:
