@@ -352,6 +352,7 @@ def new_test_image(scene: Scene) -> None:
     data = scene.own_data()
     images = sorted(path for folder in scene.config.competition.test.dirs for path in (data / folder).rglob("*.*"))  # type: ignore[union-attr]
     images[0].rename(images[0].with_name("zz_new" + images[0].suffix))
+    scene.reload()
 
 
 def old_control(scene: Scene) -> None:
