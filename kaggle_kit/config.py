@@ -5,7 +5,6 @@ Sections: ``competition`` (what the data looks like; written by ``kk init``), ``
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, MissingFileError
-from kaggle_kit.registry import suggest
+from kaggle_kit.explain import explain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -317,9 +316,6 @@ ALIASES: dict[str, str] = {
 """Short names of ``key=value`` for the entries set most often."""
 
 
-_TYPE_TAG = re.compile(r"int|str|bool|float|(?:tuple|list|dict|literal|constrained-\w+)\[.*\]")
-
-
 def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | None = None) -> Config:
     """Read ``kk.yaml`` and set entries of its ``run`` section from ``key=value`` strings.
 
@@ -412,46 +408,8 @@ def _build(model: type[S], content: Mapping[str, Any], source: str) -> S:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(model, problem) for problem in error.errors())
+        lines = dict.fromkeys(explain(model, problem, {RunConfig: ALIASES}) for problem in error.errors())
         raise ConfigError(f"{source}: " + "\n  ".join(lines)) from error
-
-
-def _explain(model: type[Section], problem: Any) -> str:
-    """One line of what is wrong with one key, in the words of this package rather than pydantic's."""
-    # Of a choice of types, pydantic also names the one that it tried: model.pretrained.bool
-    path = [str(part) for part in problem["loc"] if not _TYPE_TAG.fullmatch(str(part))]
-    where = ".".join(path) or "the file"
-    if problem["type"] == "extra_forbidden":
-        section = _section(model, path[:-1])
-        names = list(section.model_fields) if section else []
-        short = list(ALIASES) if section is RunConfig else []
-        if path[-1] in short:  # as an option it would do
-            return f"unknown key {where!r}. In a file it is {ALIASES[path[-1]]!r}."
-        inner = _inside(section, path[-1]) if section else []
-        if inner:
-            return f"unknown key {where!r}. Did you mean {' or '.join(map(repr, inner))}?"
-        return f"unknown key {where!r}.{suggest(path[-1], [*names, *short])} Known here: {', '.join(names)}."
-    if problem["type"] == "missing":
-        return f"{where} is missing."
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}."
-
-
-def _section(model: type[Section], path: Sequence[str]) -> type[Section] | None:
-    for part in path:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        found = [candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, Section)]
-        if not found:
-            return None
-        model = found[0]
-    return model
-
-
-def _inside(section: type[Section], name: str) -> list[str]:
-    """Dotted keys of this name in the sections of a section."""
-    parts = {part: _section(section, [part]) for part in section.model_fields}
-    return [f"{part}.{name}" for part, inner in parts.items() if inner and name in inner.model_fields]
 
 
 def _line(error: Exception) -> str:

@@ -33,6 +33,9 @@ def tune(
     strategy: Annotated[str | None, typer.Option(help="finetune or probe")] = None,
     blend: Annotated[bool, typer.Option("--blend", help="tune the weights of a blend of all runs instead")] = False,
     method: Annotated[str, typer.Option(help="with --blend: weights, or power: weights and an exponent")] = "weights",
+    launcher: Annotated[str | None, typer.Option(help="ray: trials side by side on a cluster")] = None,
+    devices: Annotated[int | None, typer.Option(help="with --launcher: trials at a time; default: one a GPU or node")] = None,
+    address: Annotated[str | None, typer.Option(help="of the Ray cluster")] = None,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="serve optuna-dashboard for the study instead")] = False,
 ) -> None:
     """Search hyperparameters with Optuna; writes tune/STUDY/best.yaml for `kk train --config`, and a page of plots."""
@@ -46,7 +49,12 @@ def tune(
     elif blend:
         _tune_blend(*given, method=method, trials=trials, time_limit=limit, seed=seed)
     else:
-        options = TuneOptions(study, space, names(models), trials, limit, folds, promote, pruner, storage, seed)
+        options = TuneOptions(
+            *(study, space, names(models), trials, limit, folds, promote, pruner, storage, seed),
+            launcher=launcher,
+            devices=devices,
+            address=address,
+        )
         show.tuning(search(*given, options, reporter=make_tune_reporter()))
 
 

@@ -200,6 +200,15 @@ def _handlers() -> dict[int, Any]:
     return {number: handler for number, handler in found.items() if handler is not None}
 
 
+def slots(accelerator: str) -> int:
+    """Folds that the cluster can train at a time: one a GPU, or one a node where there are none."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = 0 if accelerator == "cpu" else sum(int(node.get("GPU", 0)) for node in nodes)
+    return gpus or max(1, sum(node.get("CPU", 0) >= 1 for node in nodes))
+
+
 def needs_of_a_fold(accelerator: str, devices: int | None) -> Needs:
     """What a fold asks for, so that the nodes' CPUs are shared out among the folds that run at a time.
 

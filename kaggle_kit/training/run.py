@@ -78,6 +78,7 @@ def train_run(
     fold: str | Sequence[int] = "all",
     restart: bool = False,
     time_limit: float | None = None,
+    stop: Stop | None = None,
     reporter: Reporter | None = None,
     on_epoch: OnEpoch | None = None,
     trainer: Trainer | None = None,
@@ -94,6 +95,7 @@ def train_run(
         fold: "all", "0", "0,2" or "0-3", or numbers.
         restart: throw away all that the run has trained so far.
         time_limit: seconds.
+        stop: of something larger that this call is a part of.
         trainer: trains the jobs, by default :func:`train_jobs`; see :mod:`kaggle_kit.launch`.
 
     Raises:
@@ -102,7 +104,7 @@ def train_run(
         TrainingError: folds have failed; says which and why, after the others were trained.
         KeyboardInterrupt: Ctrl-C, after a clean stop.
     """
-    stop = Stop(time_limit)
+    stop = Stop(time_limit, within=stop)
     folds = folds or folds_for(workspace, competition, config.run.folds)
     name = run or default_run_name(config.run)
     numbers = parse_folds(fold, folds.n_splits) if isinstance(fold, str) else checked_folds(fold, folds.n_splits)

@@ -30,15 +30,17 @@ class Stop:
 
     Args:
         time_limit: seconds from now, or None. Training stops a little before, so that the checkpoint is written in time.
+        within: a stop of something larger, which ends this as well.
 
     Attributes:
         interrupted: whether Ctrl-C was the reason.
         passes_on: whether processes that this one started are to be told as well.
     """
 
-    def __init__(self, time_limit: float | None = None) -> None:
+    def __init__(self, time_limit: float | None = None, *, within: Stop | None = None) -> None:
         margin = 0.0 if time_limit is None else min(MARGIN * time_limit, MOST_MARGIN)
         self._deadline = None if time_limit is None else time.monotonic() + time_limit - margin
+        self._within = within
         self._reason: str | None = None
         self.interrupted = False
         self.passes_on = False
@@ -48,6 +50,8 @@ class Stop:
         """Why to stop, or None to go on."""
         if self._reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
             self._reason = TIME_LIMIT
+        if self._reason is None and self._within is not None:
+            self._reason = self._within.reason
         return self._reason
 
     def request(self, reason: str) -> None:

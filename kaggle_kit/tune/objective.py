@@ -8,6 +8,7 @@ import math
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -20,7 +21,7 @@ from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, DependencyError, KaggleKitError, RemoteError, StorageError, TrainingError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training import EpochRow, train_run
+from kaggle_kit.training import EpochRow, RunSummary, train_run
 from kaggle_kit.training.stopping import TIME_LIMIT
 from kaggle_kit.tune.reporter import TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
@@ -97,6 +98,7 @@ class Objective:
     Attributes:
         workspace: whose runs are the trials of the study.
         deadline: ``time.monotonic()`` of the end, or None.
+        train: does the work of ``train_run`` elsewhere; None: it is done here.
         stopped: why the search is to end, when a trial was stopped; ``interrupted`` when that was Ctrl-C.
         number: of the trial that was called last.
     """
@@ -109,6 +111,7 @@ class Objective:
     plan: Plan
     reporter: TuneReporter
     deadline: float | None = None
+    train: Callable[..., RunSummary] | None = None
     stopped: str | None = None
     interrupted: bool = False
     number: int | None = None
@@ -174,7 +177,7 @@ class Objective:
         if left is not None and left <= 0:
             raise self._stop(TIME_LIMIT)
         try:
-            summary = train_run(
+            summary = (self.train or train_run)(
                 *(self.workspace, config, self.competition, self.folds),
                 run=trial.user_attrs[RUN],
                 fold=[fold],

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_QUIET = ("kaggle_kit.training", "kaggle_kit.models", "kaggle_kit.images")
+_QUIET = ("kaggle_kit.training", "kaggle_kit.models", "kaggle_kit.images", "kaggle_kit.launch")
 _ROWS = 12
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 
@@ -40,6 +41,34 @@ class TuneReporter(Protocol):
 
     def close(self) -> None:
         """The search is over."""
+
+
+class OneAtATime:
+    """Passes on what several threads tell, one call at a time."""
+
+    def __init__(self, reporter: TuneReporter) -> None:
+        self._reporter = reporter
+        self._lock = threading.Lock()
+
+    def start(self, text: str, metric: str) -> None:
+        with self._lock:
+            self._reporter.start(text, metric)
+
+    def trial_start(self, number: int, changes: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._reporter.trial_start(number, changes)
+
+    def epoch(self, number: int, fold: int, row: EpochRow, epochs: int) -> None:
+        with self._lock:
+            self._reporter.epoch(number, fold, row, epochs)
+
+    def trial_end(self, row: TrialRow, best: TrialRow | None) -> None:
+        with self._lock:
+            self._reporter.trial_end(row, best)
+
+    def close(self) -> None:
+        with self._lock:
+            self._reporter.close()
 
 
 class TuneLines:

@@ -1,4 +1,4 @@
-"""``kk tune``: trials one after the other until a budget is used up, then the best configuration and a page of plots."""
+"""``kk tune``: trials until a budget is used up, then the best configuration and a page of plots."""
 
 from __future__ import annotations
 
@@ -17,32 +17,21 @@ from kaggle_kit.folds import folds_for
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import Stop, parse_folds
+from kaggle_kit.tune.cluster import trainers
 from kaggle_kit.tune.defaults import default_space
-from kaggle_kit.tune.objective import Objective, TrialFailed, TrialStopped
+from kaggle_kit.tune.objective import Objective
 from kaggle_kit.tune.page import write_page
-from kaggle_kit.tune.reporter import TuneReporter, make_tune_reporter, shown
-from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_rows, trial_row, write_best
+from kaggle_kit.tune.reporter import OneAtATime, TuneReporter, make_tune_reporter, shown
+from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_rows, write_best
 from kaggle_kit.tune.space import Space, read_space
 from kaggle_kit.tune.storage import default_storage, hushed, shown_url
-from kaggle_kit.tune.study import (
-    RUN,
-    Plan,
-    describe,
-    ended,
-    enqueue_present,
-    epochs_of,
-    make_pruner,
-    open_study,
-    retry,
-    revive_orphans,
-)
+from kaggle_kit.tune.study import Plan, describe, ended, enqueue_present, epochs_of, make_pruner, open_study
+from kaggle_kit.tune.trials import run_trials
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TRIALS = 30
-MOST_FAILURES = 5
-"""Failures in a row that end a search: then it is not the settings that fail."""
 BEST, PAGE = "best.yaml", "report.html"
 
 
@@ -60,6 +49,10 @@ class TuneOptions:
         promote: share of trials that earn all other folds as well, by their score on the first; none: no trial does.
         pruner: hyperband, median or none.
         storage: database URL, or path of a journal file; none: SQLite in the workspace.
+        launcher: none: trials are trained in this process, one after the other; "ray": each fold of a trial is a task of a
+            cluster, several trials at a time.
+        devices: with a launcher: trials at a time; none: a GPU each, or a node where there are none.
+        address: of the Ray cluster, as for ``launch_run``.
     """
 
     study: str = "tune"
@@ -72,12 +65,17 @@ class TuneOptions:
     pruner: str = "hyperband"
     storage: str | None = None
     seed: int = 0
+    launcher: str | None = None
+    devices: int | None = None
+    address: str | None = None
 
     def __post_init__(self) -> None:
         if self.space is not None and self.models:
             raise ConfigError("models are for the default space; in a space file write model.name: {categorical: [...]}.")
         if self.trials is not None and self.trials < 1:
             raise ConfigError(f"trials must be >= 1, got {self.trials}.")
+        if self.devices is not None and self.devices < 1:
+            raise ConfigError(f"devices must be >= 1, got {self.devices}.")
         if self.promote is not None and not 0 < self.promote <= 1:
             raise ConfigError(f"promote must lie above 0 and at most at 1, got {self.promote}.")
 
@@ -126,11 +124,13 @@ def tune(
             alone=options.storage is None,
         )
         enqueue_present(study, space.locate(config.run))
-        objective = Objective(runs, config, competition, folds, space, plan, reporter, deadline)
-        reporter.start(_start_text(study, storage, space, plan), get_metric(competition.metric).name)
-        stopped = _guarded(study, objective, options, stop, storage)
+        with trainers(config.run, options.launcher, options.devices, options.address, stop) as found:
+            told = OneAtATime(reporter) if len(found) > 1 else reporter
+            objectives = [Objective(runs, config, competition, folds, space, plan, told, deadline, train) for train in found]
+            reporter.start(_start_text(study, storage, space, plan), get_metric(competition.metric).name)
+            stopped = _guarded(study, objectives, options, stop, storage)
         result = conclude(study, workspace, config.run, stopped)
-    if stop.interrupted or objective.interrupted:
+    if stop.interrupted or any(objective.interrupted for objective in objectives):
         raise KeyboardInterrupt
     return result
 
@@ -148,31 +148,6 @@ def make_plan(folds: FoldTable, run: RunConfig, space: Space, options: TuneOptio
     most = space.largest("schedule.epochs", run.schedule.epochs)
     steps = epochs_of(run) if not searched & {"schedule.epochs", "strategy"} else int(most)
     return Plan(first, rest, options.promote, steps)
-
-
-def run_trials(study: optuna.Study, objective: Objective, options: TuneOptions, stop: Stop) -> str | None:
-    """Run trials until the budget is used up; returns why it ended before, or None.
-
-    Raises:
-        TrainingError: ``MOST_FAILURES`` trials in a row have failed.
-    """
-    budget = options.trials or (None if options.time_limit else DEFAULT_TRIALS)
-    metric, failures = get_metric(objective.competition.metric), 0
-    while budget is None or ended(study.get_trials(deepcopy=False)) < budget:
-        if stop.reason is not None:
-            return stop.reason
-        revive_orphans(study)
-        if not _run_one(study, objective):
-            continue
-        rows = study_rows(study)
-        row = rows[objective.number if objective.number is not None else -1]
-        objective.reporter.trial_end(row, best_row(rows, metric))
-        if objective.stopped is not None:
-            return objective.stopped
-        failures = failures + 1 if row.state == "failed" else 0
-        if failures == MOST_FAILURES:
-            raise TrainingError(f"the last {failures} trials of study {study.study_name!r} failed; the last one: {row.error}")
-    return None
 
 
 def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped: str | None = None) -> TuneResult:
@@ -197,44 +172,18 @@ def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped:
     return result
 
 
-def _guarded(study: optuna.Study, objective: Objective, options: TuneOptions, stop: Stop, storage: str) -> str | None:
+def _guarded(
+    study: optuna.Study, objectives: Sequence[Objective], options: TuneOptions, stop: Stop, storage: str
+) -> str | None:
     """Run the trials, and write what there is even when they cannot go on."""
+    budget = options.trials or (None if options.time_limit else DEFAULT_TRIALS)
     try:
-        return run_trials(study, objective, options, stop)
+        return run_trials(study, objectives, budget, stop)
     except optuna.exceptions.StorageInternalError as error:
         raise RemoteError(f"the storage {shown_url(storage)} does not answer any more: {error.__cause__ or error}") from error
     except TrainingError:
-        conclude(study, Workspace(objective.workspace.root), objective.config.run)
+        conclude(study, Workspace(objectives[0].workspace.root), objectives[0].config.run)
         raise
-
-
-def _run_one(study: optuna.Study, objective: Objective) -> bool:
-    """Run a trial, and queue it again unless it came to an end; returns False when another machine has taken it over."""
-    try:
-        study.optimize(objective, n_trials=1, catch=(TrialFailed, TrialStopped))
-    except (ValueError, RuntimeError):  # Optuna's versions differ in what it is to write to a trial that was ended elsewhere
-        if not _taken_over(study, objective):
-            raise
-        logger.warning("trial %s was silent for too long; another machine goes on with it.", objective.number)
-        return False
-    finally:
-        if not _taken_over(study, objective):
-            _requeue(study, objective)
-    return True
-
-
-def _requeue(study: optuna.Study, objective: Objective) -> None:
-    if objective.number is not None:
-        trial = study.get_trials(deepcopy=False)[objective.number]
-        if trial_row(trial).state == "interrupted":
-            retry(study, trial.number)
-
-
-def _taken_over(study: optuna.Study, objective: Objective) -> bool:
-    """Whether a later trial goes on with the run of the last one."""
-    trials = study.get_trials(deepcopy=False)
-    run = None if objective.number is None else trials[objective.number].user_attrs.get(RUN)
-    return run is not None and any(trial.user_attrs.get(RUN) == run for trial in trials[(objective.number or 0) + 1 :])
 
 
 def _require_one_device(run: RunConfig) -> None:

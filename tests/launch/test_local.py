@@ -161,6 +161,29 @@ def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
     assert not workers()
 
 
+def test_what_the_caller_raises_at_an_epoch_comes_when_the_workers_have_stopped(fresh):
+    class Enough(Exception):
+        pass
+
+    def enough(fold, row):
+        if row.epoch == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        launch(fresh, "epochs=3000", fold="0", on_epoch=enough)
+    fold = runs.read_fold(fresh.workspace.fold_dir("run", 0), 0)
+    assert fold.record.get("state") == "stopped"
+    assert (fold.path / runs.LAST).exists()
+    assert not workers()
+
+
+def test_a_launch_ends_with_what_it_is_a_part_of(fresh):
+    whole = Stop()
+    summary = launch(fresh, "epochs=3000", fold="0", on_epoch=lambda _fold, _row: whole.request("that will do"), stop=whole)
+    assert summary.stopped == "that will do" or "SIGTERM" in summary.stopped
+    assert summary.results == ()
+
+
 def test_a_worker_whose_launcher_dies_keeps_its_checkpoint_and_its_lock_until_then(fresh):
     task, job = task_here(fresh, "epochs=3000")
     command = [sys.executable, "-m", "kaggle_kit.launch.worker"]

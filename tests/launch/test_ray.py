@@ -1,32 +1,21 @@
 """A real cluster of two nodes on this machine, one of which is lost while it trains."""
 
-import os
-
 import pytest
+from ray_nodes import two_nodes
 from small_workspace import make_small
 
 from kaggle_kit.launch import launch_run
 from kaggle_kit.training import LogReporter, train_run
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
-FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-"""A dead node is noticed in seconds."""
 OVERRIDES = ("epochs=40", "checkpoint_minutes=0.001")
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": FAST, "object_store_memory": 80_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
+    with two_nodes(monkeypatch) as found:
+        yield found
 
 
 class LoseNode(LogReporter):
@@ -49,14 +38,13 @@ class LoseNode(LogReporter):
 
 
 def test_a_lost_node_costs_nothing_but_time(tmp_path, cluster):
-    node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     small = make_small(tmp_path)
-    reporter = LoseNode(cluster, node)
+    reporter = LoseNode(*cluster)
     options = {"run": "run", "fold": "0-1"}
     summary = launch_run(
         *(small.workspace, small.config(*OVERRIDES), small.competition),
         launcher="ray",
-        address=cluster.address,
+        address=cluster[0].address,
         reporter=reporter,
         **options,
     )

@@ -1,0 +1,164 @@
+"""Running the trials of a study until its budget is used up, one after the other or several side by side."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+from filelock import FileLock
+
+from kaggle_kit.errors import TrainingError
+from kaggle_kit.metrics import get_metric
+from kaggle_kit.training import Stop
+from kaggle_kit.tune.objective import Objective, TrialFailed, TrialStopped
+from kaggle_kit.tune.result import TrialRow, best_row, study_rows, trial_row
+from kaggle_kit.tune.study import RUN, ended, retry, revive_orphans
+
+logger = logging.getLogger(__name__)
+
+MOST_FAILURES = 5
+"""Failures in a row that end a search: then it is not the settings that fail."""
+
+
+def run_trials(study: optuna.Study, objectives: Sequence[Objective], budget: int | None, stop: Stop) -> str | None:
+    """Run trials until ``budget`` of them have ended; returns why it ended before, or None.
+
+    Args:
+        objectives: each trains a trial at a time, several of them in threads. An error of one stops the others.
+        budget: trials of the study, those of earlier calls included; None: until ``stop``.
+
+    Raises:
+        TrainingError: ``MOST_FAILURES`` trials in a row have failed.
+    """
+    ledger = Ledger(study, budget, stop)
+    if len(objectives) == 1:  # in this thread, where signals come
+        _work(ledger, objectives[0])
+        return ledger.stopped
+    with ThreadPoolExecutor(len(objectives), thread_name_prefix="trial") as pool:
+        running = [pool.submit(_work, ledger, objective) for objective in objectives]
+    for future in running:
+        future.result()
+    return ledger.stopped
+
+
+class Ledger:
+    """What the threads of a search share: how many trials are still to be begun, and why there are to be no more.
+
+    Attributes:
+        stopped: why the search ended before its budget, or None.
+    """
+
+    def __init__(self, study: optuna.Study, budget: int | None, stop: Stop) -> None:
+        self.study, self.stopped = study, None if stop.reason is None else stop.reason
+        self._budget, self._stop = budget, stop
+        self._running = self._failures = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether to begin another trial."""
+        with self._lock:
+            self.stopped = self.stopped or self._stop.reason
+            if self.stopped is not None:
+                return False
+            taken = ended(self.study.get_trials(deepcopy=False)) + self._running
+            if self._budget is not None and taken >= self._budget:
+                return False
+            self._running += 1
+            return True
+
+    def give_back(self) -> None:
+        """A trial is over, however it ended."""
+        with self._lock:
+            self._running -= 1
+
+    def end(self, reason: str) -> None:
+        """Begin no more trials."""
+        with self._lock:
+            self.stopped = self.stopped or reason
+
+    def abort(self) -> None:
+        """Stop the trials that others are at, too."""
+        self._stop.request("another trial met an error that ends the search")
+
+    def count(self, row: TrialRow) -> None:
+        """Raise TrainingError when the last trials have all failed."""
+        with self._lock:
+            self._failures = self._failures + 1 if row.state == "failed" else 0
+            if self._failures == MOST_FAILURES:
+                raise TrainingError(
+                    f"the last {MOST_FAILURES} trials of study {self.study.study_name!r} failed; the last one: {row.error}"
+                )
+
+
+def _work(ledger: Ledger, objective: Objective) -> None:
+    """Run trials as long as there are any to be run."""
+    metric = get_metric(objective.competition.metric)
+    while ledger.take():
+        try:
+            revive_orphans(ledger.study)
+            ours = _run_one(ledger, objective)
+        except BaseException:
+            ledger.abort()
+            raise
+        finally:
+            ledger.give_back()
+        if not ours:
+            continue
+        rows = study_rows(ledger.study)
+        row = rows[objective.number if objective.number is not None else -1]
+        objective.reporter.trial_end(row, best_row(rows, metric))
+        try:
+            ledger.count(row)
+        except TrainingError:
+            ledger.abort()
+            raise
+
+
+def _run_one(ledger: Ledger, objective: Objective) -> bool:
+    """Run a trial, and queue it again unless it came to an end; returns False when there was none, or none of ours any more."""
+    study = ledger.study
+    # SQLite does not keep two from taking the same queued trial, be they threads or processes. And what is queued again must
+    # not be taken by one who has not heard yet that the search is to end.
+    asking = FileLock(str(objective.workspace.runs_dir / ".asking.lock"))
+
+    def drawn(trial: optuna.Trial) -> float:
+        asking.release()
+        return objective(trial)
+
+    with asking:
+        if ledger.stopped is not None:
+            return False
+        try:
+            study.optimize(drawn, n_trials=1, catch=(TrialFailed, TrialStopped))
+        except (
+            ValueError,
+            RuntimeError,
+        ):  # Optuna's versions differ in what it is to write to a trial that was ended elsewhere
+            if not _taken_over(study, objective):
+                raise
+            logger.warning("trial %s was silent for too long; another machine goes on with it.", objective.number)
+            return False
+        finally:
+            if objective.stopped is not None:
+                ledger.end(objective.stopped)
+            if not _taken_over(study, objective):
+                with asking:
+                    _requeue(study, objective)
+    return True
+
+
+def _requeue(study: optuna.Study, objective: Objective) -> None:
+    if objective.number is not None:
+        trial = study.get_trials(deepcopy=False)[objective.number]
+        if trial_row(trial).state == "interrupted":
+            retry(study, trial.number)
+
+
+def _taken_over(study: optuna.Study, objective: Objective) -> bool:
+    """Whether a later trial goes on with the run of the last one."""
+    trials = study.get_trials(deepcopy=False)
+    run = None if objective.number is None else trials[objective.number].user_attrs.get(RUN)
+    return run is not None and any(trial.user_attrs.get(RUN) == run for trial in trials[(objective.number or 0) + 1 :])

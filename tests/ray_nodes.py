@@ -1,0 +1,23 @@
+"""A real Ray cluster on this machine."""
+
+import contextlib
+import os
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+"""A dead node is noticed in seconds."""
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+
+@contextlib.contextmanager
+def two_nodes(monkeypatch):
+    """A cluster of two nodes with a CPU each, and the one that may be lost."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": FAST})
+    try:
+        yield cluster, cluster.add_node(**NODE)
+    finally:
+        cluster.shutdown()

@@ -1,0 +1,55 @@
+"""Trials on a real Ray cluster of two nodes on this machine, one of which is lost."""
+
+import math
+
+import pytest
+from ray_nodes import two_nodes
+from tiny_search import Silent
+
+from kaggle_kit.config import load_config
+from kaggle_kit.training import train_run
+
+pytest.importorskip("ray")
+
+RUN = (
+    *("model=test_resnet", "pretrained=false", "image_size=32", "epochs=30", "workers=0", "lr=0.01"),
+    "checkpoint_minutes=0.001",
+)
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    with two_nodes(monkeypatch) as found:
+        yield found
+
+
+class LoseNode(Silent):
+    """Ends a node when two trials are in their third epoch."""
+
+    def __init__(self, cluster, node):
+        super().__init__()
+        self.cluster, self.node, self.lost = cluster, node, False
+
+    def epoch(self, number, fold, row, epochs):
+        super().epoch(number, fold, row, epochs)
+        if len({trial for trial, _, epoch in self.epochs if epoch == 3}) == 2 and not self.lost:
+            self.lost = True
+            self.cluster.remove_node(self.node, allow_graceful=False)
+
+
+def test_trials_run_side_by_side_and_survive_a_lost_node(search, cluster, monkeypatch):
+    monkeypatch.setattr("kaggle_kit.tune.search.write_page", lambda *args, **options: None)
+    reporter = LoseNode(*cluster)
+    config = search.with_run(*RUN)
+    result = search.tune(reporter, config=config, trials=3, launcher="ray", address=cluster[0].address)
+    assert reporter.lost  # so two trials were trained at a time
+    assert [row.state for row in result.rows] == ["complete"] * 3
+    assert not any(math.isnan(row.score) for row in result.rows)
+    for number in range(3):
+        told = [epoch for trial, _, epoch in reporter.epochs if trial == number]
+        assert told[-1] == 30
+        assert len(set(told)) >= 30  # of 31; one may have been saved, and its node lost before it was told
+    present = train_run(search.workspace, config, search.competition, search.folds, run="alone", fold="0")
+    assert result.rows[0].score == present.mean
+    assert not list(search.workspace.tune_dir("tune").rglob("*.safetensors"))
+    assert load_config(search.workspace.config_path, run_file=result.best_path)
