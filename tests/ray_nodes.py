@@ -5,7 +5,7 @@ import os
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
-FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 8}
 """A dead node is noticed in seconds."""
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
