@@ -241,9 +241,15 @@ def _above_chance(hot: Array, scores: Array, level: float, rng: np.random.Genera
 
     if len(hot) < 2:
         return False
-    weights = hot / np.maximum(hot.sum(axis=0), 1)
-    own = float((weights * scores).sum())
-    drawn = np.array([(weights[rng.permutation(len(hot))] * scores).sum() for _ in range(PERMUTATIONS)])
+    rows, labels = np.nonzero(hot)
+    weights = 1 / hot.sum(axis=0)[labels]
+
+    def mean_score(places: Array) -> float:
+        """Of own columns when the labels of row i stand at row ``places[i]``."""
+        return float((weights * scores[places[rows], labels]).sum())
+
+    own = mean_score(np.arange(len(hot)))
+    drawn = np.array([mean_score(rng.permutation(len(hot))) for _ in range(PERMUTATIONS)])
     return bool(own > drawn.mean() - ndtri(level) * drawn.std() and own > drawn.max())
 
 

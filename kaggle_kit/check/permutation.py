@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,36 +54,34 @@ def _blend(case: Case, name: str) -> Check:
 
 
 def _runs(case: Case, name: str) -> Check:
-    return _judge_all(
-        case,
-        name,
-        [_unit(case, run.name, [case.predictions(fold, runs.OOF) for fold in run.finished_folds()]) for run in case.runs],
-    )
+    units = (_unit(case, run.name, [case.predictions(fold, runs.OOF) for fold in run.finished_folds()]) for run in case.runs)
+    return _judge_all(case, name, units, len(case.runs))
 
 
 def _folds(case: Case, name: str) -> Check:
     """Out-of-fold rows as trained and, where views were used, as predicted again."""
-    units = []
+    found = []
     for run in case.runs:
         for fold in run.finished_folds():
-            for file_name in (runs.OOF, runs.OOF_VIEWS):
-                if file_name == runs.OOF or (fold.path / file_name).is_file():
-                    label = f"{run.name} fold {fold.fold}" + (" with views" if file_name == runs.OOF_VIEWS else "")
-                    units.append(_unit(case, label, [case.predictions(fold, file_name)]))
-    return _judge_all(case, name, units)
+            found.append((f"{run.name} fold {fold.fold}", fold, runs.OOF))
+            if (fold.path / runs.OOF_VIEWS).is_file():
+                found.append((f"{run.name} fold {fold.fold} with views", fold, runs.OOF_VIEWS))
+    units = (_unit(case, label, [case.predictions(fold, file_name)]) for label, fold, file_name in found)
+    return _judge_all(case, name, units, len(found))
 
 
 def _unit(case: Case, name: str, tables: list[Predictions]) -> Unit:
     ids = [row_id for table in tables for row_id in table.ids]
-    return Unit(name, case.hot(ids), np.concatenate([table.probs for table in tables]).astype(np.float64))
+    return Unit(name, case.hot(ids), np.concatenate([table.probs for table in tables]))
 
 
 def _judge(case: Case, unit: Unit, level: float) -> Mapping:
     return judge_mapping(unit.hot, unit.probs, case.classes, level=level, rng=np.random.default_rng(SEED))
 
 
-def _judge_all(case: Case, name: str, units: list[Unit]) -> Check:
-    level = FALSE_ALARMS / max(len(units), 1)
+def _judge_all(case: Case, name: str, units: Iterable[Unit], count: int) -> Check:
+    """Judge ``count`` units, one in memory at a time."""
+    level = FALSE_ALARMS / max(count, 1)
     return Check(name, *_reading(case, [(unit.name, _judge(case, unit, level)) for unit in units], FALSE_ALARMS))
 
 
