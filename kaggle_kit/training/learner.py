@@ -27,7 +27,7 @@ from kaggle_kit.training.state import Learner, derive_seed
 logger = logging.getLogger(__name__)
 
 _HEAD = 1  # purpose of the seed
-COMPILE_PAYS_FROM = {"cpu": 5_000 * 224 * 224, "cuda": 250_000 * 224 * 224}
+COMPILE_PAYS_FROM = {"cpu": 2_000 * 224 * 224, "cuda": 250_000 * 224 * 224}
 """Device -> pixels to train on, images times epochs, from which compiling (about a minute) pays when ``model.compile`` is auto.
 
 A rule about the work and not about measured time, so that a run which goes on after an interruption decides the same."""
