@@ -23,6 +23,19 @@ Train = Callable[..., RunSummary]
 """Takes the arguments of ``train_run`` that an objective gives."""
 
 
+def require_launcher(launcher: str | None, devices: int | None, address: str | None) -> None:
+    """Raise ConfigError when there is no such launcher of trials, or an option without one."""
+    if launcher is None and (devices is not None or address is not None):
+        raise ConfigError("devices and address are for `--launcher ray`.")
+    if launcher not in (None, "ray"):
+        raise ConfigError(
+            f"trials are trained in this process or with launcher ray, not {launcher!r}. On one machine, too, Ray gives each "
+            "trial a GPU of its own."
+        )
+    if devices is not None and devices < 1:
+        raise ConfigError(f"devices must be >= 1, got {devices}.")
+
+
 @contextlib.contextmanager
 def trainers(
     run: RunConfig, launcher: str | None, devices: int | None, address: str | None, stop: Stop
@@ -30,19 +43,11 @@ def trainers(
     """A trainer for each trial that is trained at a time, None for this process itself; valid while inside.
 
     Raises:
-        ConfigError: there is no such launcher, or an option without one.
         DependencyError, RemoteError: Ray is not installed, or the cluster cannot be reached.
     """
     if launcher is None:
-        if devices is not None or address is not None:
-            raise ConfigError("devices and address are for `--launcher ray`.")
         yield [None]
         return
-    if launcher != "ray":
-        raise ConfigError(
-            f"trials are trained in this process or with launcher ray, not {launcher!r}. On one machine, too, Ray gives each "
-            "trial a GPU of its own."
-        )
     with connected(address):
         count = devices or slots(run.hardware.accelerator)
         yield [_by_ray(count, address, stop)] * count

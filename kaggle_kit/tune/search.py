@@ -17,7 +17,7 @@ from kaggle_kit.folds import folds_for
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import Stop, parse_folds
-from kaggle_kit.tune.cluster import trainers
+from kaggle_kit.tune.cluster import require_launcher, trainers
 from kaggle_kit.tune.defaults import default_space
 from kaggle_kit.tune.objective import Objective
 from kaggle_kit.tune.page import write_page
@@ -74,8 +74,7 @@ class TuneOptions:
             raise ConfigError("models are for the default space; in a space file write model.name: {categorical: [...]}.")
         if self.trials is not None and self.trials < 1:
             raise ConfigError(f"trials must be >= 1, got {self.trials}.")
-        if self.devices is not None and self.devices < 1:
-            raise ConfigError(f"devices must be >= 1, got {self.devices}.")
+        require_launcher(self.launcher, self.devices, self.address)
         if self.promote is not None and not 0 < self.promote <= 1:
             raise ConfigError(f"promote must lie above 0 and at most at 1, got {self.promote}.")
 
