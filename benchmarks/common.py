@@ -96,6 +96,31 @@ class Contestant:
         return total
 
 
+def start_all(
+    ours: Mapping[str, Sequence[str]], peers: Mapping[str, str], job: Mapping[str, Any], folder: Path, fastai_python: str | None
+) -> list[Contestant]:
+    """A process for each contestant, ours first.
+
+    Args:
+        ours: name -> further arguments of the calling script, which is started with ``--worker JOB``.
+        peers: name -> worker of ``peers.py``; those of fastai need ``fastai_python``, and are left out without it.
+        job: what each of them reads from a file in ``folder``.
+    """
+    description = folder / "job.json"
+    description.write_text(json.dumps(job), encoding="utf-8")
+    this = str(Path(sys.argv[0]).resolve())
+    contestants = [
+        Contestant(name, [sys.executable, this, "--worker", str(description), *arguments]) for name, arguments in ours.items()
+    ]
+    for name, worker in peers.items():
+        python = fastai_python if worker.endswith("fastai") else sys.executable
+        if python is None:
+            say("fastai is left out: give the Python of an environment that has it with --fastai-python")
+            continue
+        contestants.append(Contestant(name, [python, str(HERE / "peers.py"), worker, str(description)]))
+    return contestants
+
+
 def in_turns(contestants: Sequence[Contestant], rounds: int) -> None:
     """A B C A B C ...: whatever else the machine does meets all of them alike."""
     for number in range(rounds):

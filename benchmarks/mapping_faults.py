@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from common import cpu_name
 from mapping_fault_list import FAULTS, Fault
 from mapping_real_faults import REAL_FAULTS
 from mapping_scene import SYNTHETIC, Scene, edit_everywhere, make_base, open_scene
@@ -202,17 +203,11 @@ def print_summary(outcomes: list[Outcome], sound: list[dict[str, Any]], seconds:
     for kind in ("warnings", "inconclusive"):
         tally = Counter(name for result in sound for name in result[kind])
         print(f"  {kind} among them: " + (", ".join(f"{name} {count}" for name, count in tally.most_common()) or "none"))
-    print(f"{seconds:.0f} s on one core of {hardware()}.")
+    print(f"{seconds:.0f} s on one core of {machine()}.")
 
 
-def hardware() -> str:
-    info = Path("/proc/cpuinfo")
-    models = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return f"{models[0] if models else platform.processor() or platform.machine()} ({os.cpu_count()} CPUs)"
+def machine() -> str:
+    return f"{cpu_name() or platform.machine()} ({os.cpu_count()} CPUs)"
 
 
 def main() -> None:
@@ -237,7 +232,7 @@ def main() -> None:
     seconds = perf_counter() - start
     print_summary(outcomes, sound, seconds)
     options.out.mkdir(parents=True, exist_ok=True)
-    content = {"hardware": hardware(), "seconds": seconds, "faults": [asdict(outcome) for outcome in outcomes], "sound": sound}
+    content = {"hardware": machine(), "seconds": seconds, "faults": [asdict(outcome) for outcome in outcomes], "sound": sound}
     (options.out / "mapping_faults.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from common import (
-    HERE,
     RESULTS,
     Contestant,
     Stage,
@@ -30,13 +28,13 @@ from common import (
     median,
     photographs,
     print_table,
-    say,
+    start_all,
     write_results,
 )
 
 MODEL, SIZE, BATCH, FOLDS, CLASSES = "tf_efficientnet_lite0", 224, 32, 5, 13
 VIEWS = "five-crop"
-ENGINES = {"kaggle_kit, OpenVINO": "openvino", "kaggle_kit, PyTorch": "torch"}
+OURS = {"kaggle_kit, OpenVINO": ["--engine", "openvino"], "kaggle_kit, PyTorch": ["--engine", "torch"]}
 PEERS = {"PyTorch loop": "predict-plain", "fastai tta": "predict-fastai"}
 WANTED = {"PyTorch loop": 4.0, "fastai tta": 8.0}
 
@@ -79,24 +77,6 @@ def predict_ours(job: dict[str, Any], engine: str, stage: Stage) -> None:
         started = time.perf_counter()
         predict_rows(models, rows, views=VIEWS, compute=compute)
         stage.report(images=len(rows), seconds=time.perf_counter() - started)
-
-
-def start_all(job: dict[str, Any], folder: Path, fastai_python: str | None) -> list[Contestant]:
-    """A process for each contestant, ours first."""
-    description = folder / "job.json"
-    description.write_text(json.dumps(job), encoding="utf-8")
-    this = str(Path(__file__).resolve())
-    contestants = [
-        Contestant(name, [sys.executable, this, "--worker", str(description), "--engine", engine])
-        for name, engine in ENGINES.items()
-    ]
-    for name, worker in PEERS.items():
-        python = fastai_python if name == "fastai tta" else sys.executable
-        if python is None:
-            say("fastai is left out: give the Python of an environment that has it with --fastai-python")
-            continue
-        contestants.append(Contestant(name, [python, str(HERE / "peers.py"), worker, str(description)]))
-    return contestants
 
 
 def summarize(contestant: Contestant, best: Contestant) -> dict[str, Any]:
@@ -143,7 +123,7 @@ def main() -> None:
             "images": images,
             "folder": str(folder),
         }
-        contestants = start_all(job, folder, arguments.fastai_python)
+        contestants = start_all(OURS, PEERS, job, folder, arguments.fastai_python)
         in_turns(contestants, 1 + arguments.rounds)
         for contestant in contestants:
             contestant.close()

@@ -11,8 +11,6 @@ store: the files themselves are in the page cache for A and B alike. Prints a ta
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import shutil
 import statistics
@@ -22,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+from common import hardware, write_results
 
-from kaggle_kit import files
 from kaggle_kit.config import CacheConfig
 from kaggle_kit.images.decode import available_cpus, decode_image
 from kaggle_kit.images.store import ImageStore, open_store
@@ -108,13 +106,6 @@ def time_reads(paths: list[Path], cache: Path, codec: str) -> float:
     return reads / (time.perf_counter() - start)
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def measure(name: str, photographs: list[Path], folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
     paths = enlarge(photographs[: int(len(photographs) * SHARE[name])], SIZES[name], folder / name)
     cache = folder / "cache"
@@ -162,10 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = [measure(name, photographs, Path(folder), arguments) for name in SIZES]
     print_table(results)
-    hardware = {"cpu": cpu_name(), "cpus": available_cpus(), "threads": arguments.threads, "load": os.getloadavg()[0]}
-    files.write_json(
-        arguments.out, {"hardware": hardware, "versions": files.versions(), "repeats": arguments.repeats, "results": results}
-    )
+    write_results(arguments.out, results, hardware(threads=arguments.threads), repeats=arguments.repeats)
 
 
 if __name__ == "__main__":

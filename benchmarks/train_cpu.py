@@ -15,13 +15,11 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from common import (
-    HERE,
     RESULTS,
     Contestant,
     Stage,
@@ -31,7 +29,7 @@ from common import (
     judge,
     median,
     print_table,
-    say,
+    start_all,
     write_results,
 )
 
@@ -100,20 +98,6 @@ def train_ours(job: dict[str, Any], stage: Stage) -> None:
     stage.report()
 
 
-def start_all(job: dict[str, Any], folder: Path, fastai_python: str | None) -> list[Contestant]:
-    """A process for each contestant, ours first."""
-    description = folder / "job.json"
-    description.write_text(json.dumps(job), encoding="utf-8")
-    contestants = [Contestant(OURS, [sys.executable, str(Path(__file__).resolve()), "--worker", str(description)])]
-    for name, worker in PEERS.items():
-        python = fastai_python if name == "fastai" else sys.executable
-        if python is None:
-            say("fastai is left out: give the Python of an environment that has it with --fastai-python")
-            continue
-        contestants.append(Contestant(name, [python, str(HERE / "peers.py"), worker, str(description)]))
-    return contestants
-
-
 def summarize(contestant: Contestant, epochs: int) -> dict[str, Any]:
     """A row of the table."""
     trained, last = contestant.turns[:epochs], contestant.turns[epochs]
@@ -171,7 +155,8 @@ def main() -> None:
         images = BATCH * max(1, arguments.images // BATCH)
         data = make_data(arguments.folder, folder / "data", images, valid=2 * BATCH)
         settings = {key: getattr(arguments, key) for key in ("model", "size", "epochs", "workers")} | {"batch": BATCH}
-        contestants = start_all({**data, **settings, "folder": str(folder)}, folder, arguments.fastai_python)
+        job = {**data, **settings, "folder": str(folder)}
+        contestants = start_all({OURS: []}, PEERS, job, folder, arguments.fastai_python)
         in_turns(contestants, arguments.epochs + 1)
         for contestant in contestants:
             contestant.close()

@@ -326,11 +326,12 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
         MissingFileError: there is no such file.
         ConfigError: it is not YAML, or a key or value is wrong; the message names the key and the nearest valid one.
     """
-    config = _build(Config, _read_yaml(Path(path)), str(path))
+    content = _read_yaml(Path(path))
+    config = _build(Config, content, str(path))
     if run_file is None and not overrides:
         return config
-    content = config.model_dump(mode="json", exclude_unset=True).get("run", {}) if run_file is None else _read_yaml(run_file)
-    run = _build(RunConfig, override(content, overrides), "options" if overrides else str(run_file))
+    entries = content.get("run", {}) if run_file is None else _read_yaml(run_file)
+    run = _build(RunConfig, override(entries, overrides), "options" if overrides else str(run_file))
     return config.model_copy(update={"run": run})
 
 

@@ -202,9 +202,7 @@ def _handlers() -> dict[int, Any]:
 
 def slots(accelerator: str) -> int:
     """Folds that the cluster can train at a time: one a GPU, or one a node where there are none."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes()
     gpus = 0 if accelerator == "cpu" else sum(int(node.get("GPU", 0)) for node in nodes)
     return gpus or max(1, sum(node.get("CPU", 0) >= 1 for node in nodes))
 
@@ -215,9 +213,7 @@ def needs_of_a_fold(accelerator: str, devices: int | None) -> Needs:
     A GPU, and its node's CPUs per GPU; or, in a cluster without GPUs, a whole node, or less when more than one of ``devices``
     folds must share it.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes()
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     if with_gpu and accelerator != "cpu":
         return Needs(cpus=max(1, min(int(node.get("CPU", 1) // node["GPU"]) for node in with_gpu)), gpus=1)
@@ -226,3 +222,10 @@ def needs_of_a_fold(accelerator: str, devices: int | None) -> Needs:
         return Needs()
     folds_a_node = 1 if devices is None else -(-devices // len(cpus))
     return Needs(cpus=max(1, min(cpus) // folds_a_node))
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each node that is alive has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

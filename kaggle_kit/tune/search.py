@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from kaggle_kit.tune.storage import default_storage, hushed, shown_url
 from kaggle_kit.tune.study import Plan, describe, ended, enqueue_present, epochs_of, make_pruner, open_study
 from kaggle_kit.tune.trials import run_trials
 from kaggle_kit.workspace import Workspace
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_TRIALS = 30
 BEST, PAGE = "best.yaml", "report.html"

@@ -52,7 +52,8 @@ class Ledger:
     """
 
     def __init__(self, study: optuna.Study, budget: int | None, stop: Stop) -> None:
-        self.study, self.stopped = study, None if stop.reason is None else stop.reason
+        self.study = study
+        self.stopped: str | None = None
         self._budget, self._stop = budget, stop
         self._running = self._failures = 0
         self._lock = threading.Lock()
@@ -60,11 +61,11 @@ class Ledger:
     def take(self) -> bool:
         """Whether to begin another trial."""
         with self._lock:
-            self.stopped = self.stopped or self._stop.reason
-            if self.stopped is not None:
-                return False
             taken = ended(self.study.get_trials(deepcopy=False)) + self._running
             if self._budget is not None and taken >= self._budget:
+                return False
+            self.stopped = self.stopped or self._stop.reason
+            if self.stopped is not None:
                 return False
             self._running += 1
             return True
@@ -95,26 +96,26 @@ class Ledger:
 
 def _work(ledger: Ledger, objective: Objective) -> None:
     """Run trials as long as there are any to be run."""
-    metric = get_metric(objective.competition.metric)
-    while ledger.take():
-        try:
-            revive_orphans(ledger.study)
-            ours = _run_one(ledger, objective)
-        except BaseException:
-            ledger.abort()
-            raise
-        finally:
-            ledger.give_back()
-        if not ours:
-            continue
-        rows = study_rows(ledger.study)
-        row = rows[objective.number if objective.number is not None else -1]
-        objective.reporter.trial_end(row, best_row(rows, metric))
-        try:
-            ledger.count(row)
-        except TrainingError:
-            ledger.abort()
-            raise
+    try:
+        while ledger.take():
+            try:
+                revive_orphans(ledger.study)
+                ours = _run_one(ledger, objective)
+            finally:
+                ledger.give_back()
+            if ours:
+                _tell(ledger, objective)
+    except BaseException:
+        ledger.abort()
+        raise
+
+
+def _tell(ledger: Ledger, objective: Objective) -> None:
+    """Report how the last trial ended, and count it."""
+    rows = study_rows(ledger.study)
+    row = rows[objective.number if objective.number is not None else -1]
+    objective.reporter.trial_end(row, best_row(rows, get_metric(objective.competition.metric)))
+    ledger.count(row)
 
 
 def _run_one(ledger: Ledger, objective: Objective) -> bool:
@@ -133,10 +134,7 @@ def _run_one(ledger: Ledger, objective: Objective) -> bool:
             return False
         try:
             study.optimize(drawn, n_trials=1, catch=(TrialFailed, TrialStopped))
-        except (
-            ValueError,
-            RuntimeError,
-        ):  # Optuna's versions differ in what it is to write to a trial that was ended elsewhere
+        except (ValueError, RuntimeError):  # what Optuna raises for a trial that was ended elsewhere depends on its version
             if not _taken_over(study, objective):
                 raise
             logger.warning("trial %s was silent for too long; another machine goes on with it.", objective.number)
@@ -144,17 +142,18 @@ def _run_one(ledger: Ledger, objective: Objective) -> bool:
         finally:
             if objective.stopped is not None:
                 ledger.end(objective.stopped)
-            if not _taken_over(study, objective):
-                with asking:
-                    _requeue(study, objective)
+            with asking:
+                _requeue(study, objective)
     return True
 
 
 def _requeue(study: optuna.Study, objective: Objective) -> None:
-    if objective.number is not None:
-        trial = study.get_trials(deepcopy=False)[objective.number]
-        if trial_row(trial).state == "interrupted":
-            retry(study, trial.number)
+    """Queue the last trial again, unless it came to an end or another one goes on with it."""
+    if objective.number is None or _taken_over(study, objective):
+        return
+    trial = study.get_trials(deepcopy=False)[objective.number]
+    if trial_row(trial).state == "interrupted":
+        retry(study, trial.number)
 
 
 def _taken_over(study: optuna.Study, objective: Objective) -> bool:

@@ -58,6 +58,11 @@ def test_an_error_that_every_trial_would_meet_stops_them_all(search, training, t
     assert len(training.calls) < 50
 
 
+def test_a_search_whose_trials_are_all_done_was_not_stopped_early(search, training):
+    search.tune(trials=2)
+    assert search.tune(trials=2, time_limit=1e-6).stopped is None
+
+
 def test_failures_in_a_row_end_the_search(search, training, three):
     def fail(run, fold, epoch):
         time.sleep(0.01)
