@@ -36,19 +36,18 @@ from kaggle_kit.folds import create_folds
 from kaggle_kit.images.device_augment import Moves
 from kaggle_kit.images.loaders import Batch
 from kaggle_kit.images.store import open_store
-from kaggle_kit.inference.engines import EngineOptions, TorchEngine, half_dtype
+from kaggle_kit.inference.engines import EngineOptions, TorchEngine
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.predict import Compute, predict_rows
 from kaggle_kit.inference.tta import make_views, to_probs
+from kaggle_kit.machine.device import half_dtype, make_fabric, precision_of
 from kaggle_kit.models import image_spec, load_model, save_model, set_train_mode
 from kaggle_kit.training import FoldJob, Stop
-from kaggle_kit.training.data import make_data
-from kaggle_kit.training.devices import make_fabric, precision_of
-from kaggle_kit.training.guard import LossGuard
-from kaggle_kit.training.learner import make_learner, make_model
-from kaggle_kit.training.loop import FoldData, train_step, update
+from kaggle_kit.training.checkpoint import new_state
+from kaggle_kit.training.data import FoldData, make_data
+from kaggle_kit.training.learner import Learner, make_learner, make_model
+from kaggle_kit.training.loop import LossGuard, train_step, update
 from kaggle_kit.training.prepare import prepare_run
-from kaggle_kit.training.state import Learner, new_state
 from kaggle_kit.workspace import Workspace
 
 MODELS = "resnet50,convnext_tiny,efficientnet_b0,vit_small_patch16_224"
@@ -267,7 +266,7 @@ def measure_prediction(job: FoldJob, fabric: Fabric, settings: Settings, folder:
 
 def minutes_to_submission(data_dir: Path, folder: Path, device: str) -> dict[str, Any]:
     """Five folds fine-tuned, predicted, blended and checked, from the files on."""
-    from kaggle_kit.blend import blend
+    from kaggle_kit.blending.blend import blend
     from kaggle_kit.images.duplicates import find_competition_duplicates
     from kaggle_kit.inference import predict_runs
     from kaggle_kit.training import train_run

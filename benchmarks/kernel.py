@@ -19,7 +19,7 @@ from pathlib import Path
 from kaggle_kit import files, kernel
 from kaggle_kit.competition import load_competition
 from kaggle_kit.config import load_config
-from kaggle_kit.images.decode import available_cpus
+from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.workspace import open_workspace
 
 

@@ -303,7 +303,7 @@ def one_run_only(scene: Scene) -> None:
     kept = {
         suffix: scene.path.with_suffix(suffix).read_bytes() for suffix in (".probs.parquet", ".oof.parquet", ".control.csv")
     }
-    from kaggle_kit.blend import blend
+    from kaggle_kit.blending.blend import blend
 
     names = runs.list_runs(scene.workspace)
     blend(scene.workspace, scene.config, scene.competition, name="blend", runs=names[:1])

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from factories import make_workspace
 
 from kaggle_kit import files, runs
-from kaggle_kit.blend import blend
+from kaggle_kit.blending.blend import blend
 from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.check.readback import Answers, read_answers, read_cells
 from kaggle_kit.competition import Competition, load_competition

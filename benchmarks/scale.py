@@ -138,7 +138,7 @@ def prepare_blend(root: Path, rows: int) -> None:
 
 def run_blend(root: Path, rows: int) -> int:
     """Blend and check."""
-    from kaggle_kit.blend import blend
+    from kaggle_kit.blending.blend import blend
     from kaggle_kit.competition import load_competition
     from kaggle_kit.config import load_config
     from kaggle_kit.workspace import Workspace

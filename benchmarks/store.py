@@ -23,9 +23,10 @@ import cv2
 from common import hardware, write_results
 
 from kaggle_kit.config import CacheConfig
-from kaggle_kit.images.decode import available_cpus, decode_image
+from kaggle_kit.images.decode import decode_image
 from kaggle_kit.images.store import ImageStore, open_store
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.machine.host import available_cpus
 
 SIZES = {"500x750": (500, 750), "2048x1365": (1365, 2048), "4000x2672": (2672, 4000)}
 """Name -> (height, width)."""

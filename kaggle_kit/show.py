@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from kaggle_kit.blend import BlendResult
+    from kaggle_kit.blending.blend import BlendResult
     from kaggle_kit.check import CheckReport
     from kaggle_kit.competition import Inference
     from kaggle_kit.demo import DemoResult

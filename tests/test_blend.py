@@ -13,8 +13,8 @@ import pytest
 from factories import FORMS, make_workspace, write_run
 
 from kaggle_kit import files, runs
-from kaggle_kit.blend import blend
 from kaggle_kit.blending import BLENDERS, fitted_from_dict
+from kaggle_kit.blending.blend import blend
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, MissingFileError, SubmissionError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import Classes, Predictions, read_folds, read_predictions
@@ -350,5 +350,7 @@ def test_runs_table_shows_the_image_size(tmp_path):
 
 def test_blending_never_imports_torch():
     heavy = "('torch', 'sklearn', 'scipy')"
-    code = f"import sys, kaggle_kit.blend, kaggle_kit.runs; sys.exit(int(any(name in sys.modules for name in {heavy})))"
+    code = (
+        f"import sys, kaggle_kit.blending.blend, kaggle_kit.runs; sys.exit(int(any(name in sys.modules for name in {heavy})))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

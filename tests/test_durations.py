@@ -1,7 +1,7 @@
 import pytest
 
-from kaggle_kit.durations import format_duration, parse_duration
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.units import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

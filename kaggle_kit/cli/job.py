@@ -12,7 +12,7 @@ import typer
 
 from kaggle_kit import show
 from kaggle_kit.cli.common import Overrides, RunName, Seed, app, entries, names, open_all, pair
-from kaggle_kit.durations import parse_duration
+from kaggle_kit.units import parse_duration
 
 if TYPE_CHECKING:
     from kaggle_kit.training import RunSummary
@@ -138,7 +138,7 @@ def blend(
     ] = False,
 ) -> None:
     """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it."""
-    from kaggle_kit.blend import blend as blend_runs
+    from kaggle_kit.blending.blend import blend as blend_runs
 
     workspace, config, competition = open_all()
     result = blend_runs(

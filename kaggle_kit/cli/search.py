@@ -9,7 +9,7 @@ import typer
 
 from kaggle_kit import show
 from kaggle_kit.cli.common import Overrides, app, entries, names, open_all
-from kaggle_kit.durations import parse_duration
+from kaggle_kit.units import parse_duration
 
 if TYPE_CHECKING:
     from kaggle_kit.competition import Competition

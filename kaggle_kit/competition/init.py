@@ -10,8 +10,8 @@ import yaml
 from kaggle_kit import files
 from kaggle_kit.competition.infer import infer_competition
 from kaggle_kit.competition.questions import Inference
-from kaggle_kit.competition.yaml_text import render
 from kaggle_kit.config import build_config
+from kaggle_kit.config.render import render
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.workspace import Workspace
 

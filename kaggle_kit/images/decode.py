@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from kaggle_kit.errors import ImageError
+from kaggle_kit.machine.host import available_cpus
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
@@ -122,13 +122,6 @@ def check_images(
             if progress is not None:
                 progress(done, len(rows))
     return reasons
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use, which in a container are often fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _reason(path: Path) -> str | None:

@@ -34,7 +34,8 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.config import FoldsConfig
 from kaggle_kit.errors import ImageError
 from kaggle_kit.folds.duplicates import Duplicates, Key, connected
-from kaggle_kit.images.decode import Progress, available_cpus, decode_image
+from kaggle_kit.images.decode import Progress, decode_image
+from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.tables import shown
 
 MIN_CORRELATION = 0.96

@@ -29,10 +29,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kaggle_kit.errors import ConfigError, KaggleKitError
 from kaggle_kit.images.dataset import ImageDataset, PixelSource, Transform, source_for
-from kaggle_kit.images.decode import available_cpus
 from kaggle_kit.images.device_augment import DeviceTransform, Moves
-from kaggle_kit.images.samplers import EpochSampler, generator, rank_share
+from kaggle_kit.images.samplers import EpochSampler, rank_share
 from kaggle_kit.images.transforms import ImageSpec, eval_transform
+from kaggle_kit.machine.host import available_cpus
+from kaggle_kit.seeds import generator
 
 logger = logging.getLogger(__name__)
 

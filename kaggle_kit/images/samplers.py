@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +11,11 @@ import numpy.typing as npt
 
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.registry import lookup
+from kaggle_kit.seeds import generator
 
 Rows = npt.NDArray[np.int64]
 Draw = Callable[[npt.NDArray[Any], int, np.random.Generator], Rows]
 """(targets (N,) or (N, C), how many rows, generator) → rows."""
-
-
-def generator(seed: int, purpose: str, *indices: int) -> np.random.Generator:
-    """An independent stream of random numbers for each purpose and, say, epoch and step."""
-    return np.random.default_rng([seed % 2**64, zlib.crc32(purpose.encode()), *indices])
 
 
 def _shuffle(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:

@@ -28,8 +28,9 @@ import numpy.typing as npt
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, ImageError
-from kaggle_kit.images.decode import Pixels, Progress, available_cpus, decode_bytes, read_file
+from kaggle_kit.images.decode import Pixels, Progress, decode_bytes, read_file
 from kaggle_kit.images.transforms import prepare
+from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.registry import lookup
 
 logger = logging.getLogger(__name__)

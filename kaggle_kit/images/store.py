@@ -26,7 +26,6 @@ from filelock import FileLock, Timeout
 from kaggle_kit import files
 from kaggle_kit.config import CacheConfig
 from kaggle_kit.errors import ImageError, MissingFileError, StorageError
-from kaggle_kit.images.budget import free_budget, parse_bytes
 from kaggle_kit.images.dataset import FileSource, PixelSource
 from kaggle_kit.images.decode import Pixels, Progress, check_images, image_size
 from kaggle_kit.images.shards import (
@@ -41,7 +40,9 @@ from kaggle_kit.images.shards import (
     read_entries,
     remove_leftovers,
 )
+from kaggle_kit.machine.host import free_budget
 from kaggle_kit.registry import lookup
+from kaggle_kit.units import parse_bytes
 
 logger = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)

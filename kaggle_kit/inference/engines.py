@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from kaggle_kit.errors import ConfigError, DependencyError, DeviceMemoryError
+from kaggle_kit.errors import ConfigError, DependencyError
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.machine.device import half_dtype, memory_errors
 from kaggle_kit.registry import lookup
 
 _LOG = logging.getLogger(__name__)
@@ -178,33 +179,6 @@ def make_engine(
         DependencyError: its package is not installed.
     """
     return lookup(ENGINES, name, "engine")(model, spec, fingerprint, options or EngineOptions())
-
-
-def half_dtype(device: torch.device, precision: str) -> torch.dtype | None:
-    """The type of autocast, or None for plain float32: bf16 where the GPU computes in it, else fp16."""
-    if device.type != "cuda" or precision == "fp32":
-        return None
-    if precision == "auto":
-        # Asked without emulation: before Ampere bf16 works, but slower than float32.
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-@contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn an accelerator that is out of memory into an error that says what to lower.
-
-    Raises:
-        DeviceMemoryError: the block ran out of GPU memory.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        first = str(error).splitlines()[0]
-        raise DeviceMemoryError(
-            f"the GPU's memory is too small for this batch ({first}) Lower data.batch_size (predicting: data.eval_batch_size "
-            "or --batch-size), lower image_size, take a smaller model, or set model.grad_checkpointing=true."
-        ) from error
 
 
 def _export(model: nn.Module, spec: ImageSpec) -> Any:

@@ -33,9 +33,10 @@ from kaggle_kit.images.decode import Pixels
 from kaggle_kit.images.loaders import EvalLoader
 from kaggle_kit.images.shards import absolute, file_state
 from kaggle_kit.images.transforms import ImageSpec, eval_transform, train_transform
-from kaggle_kit.inference.engines import Engine, half_dtype
+from kaggle_kit.inference.engines import Engine
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.tta import make_views
+from kaggle_kit.machine.device import half_dtype
 
 logger = logging.getLogger(__name__)
 

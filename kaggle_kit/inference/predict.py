@@ -22,12 +22,13 @@ from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, half_dtype, memory_errors
+from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine
 from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
-from kaggle_kit.inference.heap import kept_heap
-from kaggle_kit.inference.inputs import choose_device, to_input
+from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.tta import make_views, merge_views, to_probs
 from kaggle_kit.inference.units import Runner, Unit, make_runner, make_units
+from kaggle_kit.machine.device import choose_device, half_dtype, memory_errors
+from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import LoadedModel, unwrap
 from kaggle_kit.tables import Classes, shown
 

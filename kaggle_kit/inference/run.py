@@ -16,8 +16,8 @@ from kaggle_kit.config import CacheConfig, build_run_config
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
 from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
 from kaggle_kit.inference.features import FeatureCache
-from kaggle_kit.inference.pixels import prediction_pixels
 from kaggle_kit.inference.predict import Compute, Progress, predict_rows
+from kaggle_kit.inference.sources import prediction_pixels
 from kaggle_kit.inference.tta import MERGES, VIEWS
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.registry import lookup

@@ -18,11 +18,12 @@ import torch
 
 from kaggle_kit.errors import DataError, DeviceMemoryError, ImageError, KaggleKitError
 from kaggle_kit.images.dataset import FileSource, source_for
-from kaggle_kit.images.decode import Pixels, available_cpus
+from kaggle_kit.images.decode import Pixels
 from kaggle_kit.inference import Compute, predict_rows
-from kaggle_kit.inference.inputs import refusal
 from kaggle_kit.inference.tta import make_views
 from kaggle_kit.kernel.budget import NO_VIEWS, Governor, RunShare, Share
+from kaggle_kit.machine.device import refusal
+from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.models import LoadedModel, load_model
 
 logger = logging.getLogger(__name__)

@@ -23,13 +23,13 @@ from kaggle_kit.blending import Fitted, fitted_from_dict
 from kaggle_kit.check import Check, check_submission
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import CompetitionConfig, Config
-from kaggle_kit.durations import format_duration
 from kaggle_kit.errors import DataError
 from kaggle_kit.kernel.budget import Governor
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle
 from kaggle_kit.kernel.testset import TestSet, find_test_set
 from kaggle_kit.submission import sample_header, write_submission
 from kaggle_kit.tables import Classes, Predictions, shown
+from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ import yaml
 from kaggle_kit import files, runs
 from kaggle_kit.competition import load_competition
 from kaggle_kit.config import Config, build_config
-from kaggle_kit.durations import format_duration
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
 from kaggle_kit.kernel.dataset import FOLDS
 from kaggle_kit.kernel.runtime import BUDGET, Say
 from kaggle_kit.kernel.testset import locate
+from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ import torch
 
 from kaggle_kit.config import Config, HardwareConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.images.decode import available_cpus
-from kaggle_kit.inference.inputs import choose_device
 from kaggle_kit.launch.events import Event, replay
 from kaggle_kit.launch.process import POLL, Ending, Leash, run_worker, tell_failure
 from kaggle_kit.launch.task import FoldTask, task_of
+from kaggle_kit.machine.device import choose_device
+from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.training import FoldJob, Reporter, Stop
 
 Slot = dict[str, str]

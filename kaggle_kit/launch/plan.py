@@ -16,7 +16,6 @@ from lightning_fabric import Fabric
 
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config, RunConfig, derive
-from kaggle_kit.durations import format_duration, parse_duration
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.dataset import source_for
@@ -24,15 +23,15 @@ from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.inference.tta import make_views
+from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.models import find_weights, model_name, set_train_mode
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop, parse_folds
-from kaggle_kit.training.data import make_data
-from kaggle_kit.training.devices import device_name, make_fabric, precision_of
-from kaggle_kit.training.guard import LossGuard
-from kaggle_kit.training.learner import make_learner, make_model
-from kaggle_kit.training.loop import FoldData, train_step, update
-from kaggle_kit.training.state import Learner, LoopState, new_state
+from kaggle_kit.training.checkpoint import LoopState, new_state
+from kaggle_kit.training.data import FoldData, make_data
+from kaggle_kit.training.learner import Learner, make_learner, make_model
+from kaggle_kit.training.loop import LossGuard, train_step, update
+from kaggle_kit.units import format_duration, parse_duration
 from kaggle_kit.workspace import Workspace
 
 MARGIN = 0.05

@@ -12,7 +12,7 @@ from kaggle_kit.launch.process import Ending, gather
 from kaggle_kit.launch.ray import launch_ray
 from kaggle_kit.registry import lookup
 from kaggle_kit.training import EpochRow, FoldJob, LogReporter, Outcome, Reporter, RunSummary, Stop, train_run
-from kaggle_kit.training.pulse import OnEpoch
+from kaggle_kit.training.loop import OnEpoch
 from kaggle_kit.training.run import part_finished
 from kaggle_kit.workspace import Workspace
 

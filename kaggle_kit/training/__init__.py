@@ -1,13 +1,14 @@
 """Training: ``train_run`` trains the folds of a run, ``train_fold`` one of them."""
 
-from kaggle_kit.training.fold import FoldResult, train_fold
-from kaggle_kit.training.history import EpochRow
+from kaggle_kit.events import BarReporter, LogReporter, Reporter, make_reporter
+from kaggle_kit.runs.history import EpochRow
+from kaggle_kit.runs.record import FoldResult
+from kaggle_kit.runs.summary import RunSummary
+from kaggle_kit.stop import Stop, StopRequested
+from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.prepare import default_run_name, parse_folds, prepare_run
-from kaggle_kit.training.reporter import BarReporter, LogReporter, Reporter, make_reporter
 from kaggle_kit.training.run import STRATEGIES, Outcome, Trainer, train_jobs, train_run
-from kaggle_kit.training.stopping import Stop, StopRequested
-from kaggle_kit.training.summary import RunSummary
 
 __all__ = [
     "STRATEGIES",

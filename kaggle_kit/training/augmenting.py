@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 
 from kaggle_kit.config import RunConfig
-from kaggle_kit.images.decode import available_cpus
 from kaggle_kit.images.device_augment import DeviceTransform, device_obstacle
 from kaggle_kit.images.transforms import ImageSpec, TrainTransform, train_transform
+from kaggle_kit.machine.host import available_cpus
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +15,16 @@ from torch import nn
 
 from kaggle_kit.images.dataset import ImageDataset, source_for
 from kaggle_kit.images.device_augment import DeviceTransform
-from kaggle_kit.images.loaders import EvalLoader, TrainLoader
+from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
 from kaggle_kit.images.samplers import make_sampler
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
-from kaggle_kit.metrics import get_metric
+from kaggle_kit.machine.device import precision_of
+from kaggle_kit.metrics import Metric, get_metric
+from kaggle_kit.seeds import derive_seed
+from kaggle_kit.stop import Stop
 from kaggle_kit.training.augmenting import Place, augmenting_place, training_transform
-from kaggle_kit.training.devices import precision_of
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.loop import FoldData
-from kaggle_kit.training.state import derive_seed
-from kaggle_kit.training.stopping import Stop
 
 Probs = npt.NDArray[np.float32]
 _ROWS, _PIXELS = 2, 3  # purposes of seeds; the model's is another
@@ -92,3 +93,32 @@ def _validator(job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric,
         return result
 
     return predict
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What a fold is trained and validated on.
+
+    Attributes:
+        loader: training batches of this process.
+        ids: id of each training row, to name a batch by.
+        predict: the evaluated model to probabilities (N, C) of the validation rows.
+        truth: (N,) class positions or (N, C) 0/1 of the validation rows.
+        augment: what augments the loader's batches on the device; None: they come augmented.
+    """
+
+    fold: int
+    loader: TrainLoader
+    ids: Sequence[str]
+    spec: ImageSpec
+    n_classes: int
+    predict: Callable[[nn.Module], npt.NDArray[np.float32]]
+    truth: npt.NDArray[Any]
+    metric: Metric
+    augment: DeviceTransform | None = None
+
+    def pixels(self, batch: Batch, device: torch.device) -> torch.Tensor:
+        """The augmented images of a training batch, (B, 3, H, W) in 0..255, uint8 or float."""
+        if self.augment is None or batch.moves is None:
+            return batch.images
+        return self.augment.apply(batch.images, batch.moves, device)

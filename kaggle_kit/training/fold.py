@@ -4,48 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
-from kaggle_kit import files
+from kaggle_kit import files, runs
 from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit.events import LogReporter, Reporter
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.heap import kept_heap
+from kaggle_kit.inference.features import FeatureCache
+from kaggle_kit.inference.predict import Compute, predict_rows
+from kaggle_kit.machine.device import device_name, make_fabric, precision_of
+from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.metrics import get_metric
-from kaggle_kit.models import model_name
+from kaggle_kit.models import load_model, model_name, save_model
+from kaggle_kit.runs.record import AUGMENTED, FoldRecord, FoldResult
+from kaggle_kit.stop import Stop
+from kaggle_kit.tables import Predictions
 from kaggle_kit.training.augmenting import augmenting_place
-from kaggle_kit.training.checkpoint import remove_checkpoints
+from kaggle_kit.training.checkpoint import LoopState, load_best, new_state, remove_checkpoints, restore_state
 from kaggle_kit.training.data import make_data
-from kaggle_kit.training.devices import device_name, make_fabric, precision_of
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.learner import make_learner, make_model
-from kaggle_kit.training.loop import fit
-from kaggle_kit.training.outputs import save_outputs
-from kaggle_kit.training.pulse import OnEpoch, Watch
-from kaggle_kit.training.record import AUGMENTED, Events, FoldRecord
-from kaggle_kit.training.reporter import LogReporter, Reporter
-from kaggle_kit.training.state import Learner, LoopState, load_best, new_state, restore_state
-from kaggle_kit.training.stopping import Stop
+from kaggle_kit.training.learner import Learner, make_learner, make_model
+from kaggle_kit.training.loop import OnEpoch, Watch, fit
+from kaggle_kit.training.tensorboard import Events
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """A finished fold: the content of ``fold.json``."""
-
-    fold: int
-    record: dict[str, Any]
-
-    @property
-    def score(self) -> float:
-        """The competition's metric on the fold's out-of-fold rows; NaN where it is not defined on them."""
-        score = self.record.get("score")
-        return float("nan") if score is None else float(score)
 
 
 def train_fold(
@@ -157,3 +144,52 @@ def random_state_kept(fabric: Fabric) -> Iterator[None]:
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
+
+
+def save_outputs(
+    job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, *, epoch: int, stop: Stop
+) -> tuple[str, float]:
+    """Write ``model.safetensors`` and ``oof.parquet``; returns the model's fingerprint and the score of the second.
+
+    Raises:
+        StopRequested: there was no time left for the prediction.
+    """
+    origin = {**job.about(), "epoch": epoch, "weights": job.weights.fingerprint}
+    # Without hardware and loader processes: the same training gives the same bytes anywhere.
+    meta = {**origin, "config": job.config.shaping()}
+    path = job.folder / runs.MODEL
+    fingerprint = save_model(path, model, classes=job.folds.classes, spec=spec, task=job.competition.task, meta=meta)
+    oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop)
+    oof.write(job.folder / runs.OOF)
+    return fingerprint, get_metric(job.competition.metric)(job.folds.truth(job.valid_rows), oof.probs)
+
+
+def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop) -> Predictions:
+    """Every validation row once, predicted as `kk predict` does."""
+    compute = compute_of_job(job, fabric)
+    rows = job.files_of(job.valid_rows)
+    model = load_model(job.folder / runs.MODEL)
+    probs = predict_rows([model], rows, compute=compute, progress=lambda _done, _all: stop.check())[0]  # (N, C)
+    meta = {
+        **origin,
+        "kind": "oof",
+        "views": "none",
+        "merge": "mean",
+        "precision": compute.rounding,
+        "versions": files.versions(),
+    }
+    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta)
+
+
+def compute_of_job(job: FoldJob, fabric: Fabric) -> Compute:
+    """How a fold predicts its own training images."""
+    return Compute(
+        batch_size=job.eval_batch_size,
+        workers=job.config.data.workers,
+        device=str(fabric.device),
+        precision=precision_of(fabric),
+        engine=job.config.hardware.engine,
+        cache_dir=job.workspace.cache_dir,
+        source=job.source,
+        features=FeatureCache(job.workspace.cache_dir, "train"),
+    )

@@ -6,23 +6,30 @@ import copy
 import logging
 import math
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricOptimizer
 from timm.layers import convert_sync_batchnorm
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from kaggle_kit.config import RunConfig
+from kaggle_kit.errors import DataError
+from kaggle_kit.images.loaders import Batch
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import memory_errors
+from kaggle_kit.machine.device import memory_errors
 from kaggle_kit.models import build_model, freeze, image_spec, set_train_mode
+from kaggle_kit.seeds import derive_seed
+from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.loop import FoldData
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.optimizers import build_optimizer
-from kaggle_kit.training.schedules import build_schedule
-from kaggle_kit.training.state import Learner, derive_seed
+from kaggle_kit.training.schedules import build_schedule, restore_schedule, schedule_state
 
 logger = logging.getLogger(__name__)
 
@@ -131,3 +138,76 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
     model.zero_grad(set_to_none=True)
     model.load_state_dict(before)
     return candidate
+
+
+@dataclass
+class Learner:
+    """A model and all that trains it.
+
+    Attributes:
+        model: what computes gradients: ``plain``, compiled and wrapped by Fabric.
+        plain: the timm model inside, whose weights are saved.
+        ema: the averaged copy, which is validated and kept instead, or None.
+    """
+
+    fabric: Fabric
+    model: nn.Module
+    plain: nn.Module
+    optimizer: _FabricOptimizer
+    schedule: Scheduler
+    loss: nn.Module
+    ema: ModelEmaV3 | None = None
+
+    def targets(self, batch: Batch) -> Tensor:
+        """The targets of a training batch on the device, (B,) or (B, C).
+
+        Raises:
+            DataError: the loader was made without targets.
+        """
+        if batch.targets is None:
+            raise DataError("training batches need targets; give them to the dataset.")
+        return batch.targets.to(self.fabric.device, non_blocking=True)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is validated, and whose weights are kept."""
+        return self.plain if self.ema is None else self.ema.module
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "model": self.plain.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": _inner(self.optimizer).state_dict(),
+            "schedule": schedule_state(self.schedule),
+            "precision": dict(self.fabric.strategy.precision.state_dict()),
+        }
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Undo :meth:`to_dict`."""
+        self.plain.load_state_dict(values["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(values["ema"])
+        optimizer = _inner(self.optimizer)
+        optimizer.load_state_dict(values["optimizer"])
+        _match_layout(optimizer)
+        restore_schedule(self.schedule, values["schedule"])
+        if values["precision"]:
+            self.fabric.strategy.precision.load_state_dict(values["precision"])
+
+
+def _inner(optimizer: _FabricOptimizer) -> Optimizer:
+    inner: Optimizer = optimizer.optimizer
+    return inner
+
+
+def _match_layout(optimizer: Optimizer) -> None:
+    """Give the optimizer's moments the memory layout of their parameters.
+
+    A file holds tensors in row order; fused kernels walk parameter and moments in parallel through memory, and with another
+    layout would pair the wrong elements.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

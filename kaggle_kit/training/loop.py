@@ -7,60 +7,40 @@ the checkpoint. On a CPU in float32 the result is the same bit for bit; a GPU ad
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from kaggle_kit.config import RunConfig
-from kaggle_kit.images.device_augment import DeviceTransform
+from kaggle_kit.errors import TrainingError
+from kaggle_kit.events import LogReporter, Reporter
 from kaggle_kit.images.loaders import Batch, TrainLoader
 from kaggle_kit.images.mixing import make_mixer
-from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import memory_errors
 from kaggle_kit.inference.inputs import to_input
-from kaggle_kit.metrics import METRICS, Metric
+from kaggle_kit.machine.device import agreed, memory_errors
+from kaggle_kit.metrics import METRICS
 from kaggle_kit.models import set_train_mode
 from kaggle_kit.runs import HISTORY
-from kaggle_kit.training.guard import LossGuard, require_finite
-from kaggle_kit.training.history import EpochRow, should_stop, write_history
+from kaggle_kit.runs.history import EpochRow, should_stop, write_history
+from kaggle_kit.seeds import derive_seed
+from kaggle_kit.stop import Stop, StopRequested
+from kaggle_kit.training.checkpoint import (
+    LoopState,
+    save_best,
+    save_state,
+)
+from kaggle_kit.training.data import FoldData
+from kaggle_kit.training.learner import Learner
 from kaggle_kit.training.optimizers import current_lr
-from kaggle_kit.training.pulse import Pulse, Watch
-from kaggle_kit.training.state import Learner, LoopState, derive_seed, mean_loss, save_best, save_state
-from kaggle_kit.training.stopping import StopRequested
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """What a fold is trained and validated on.
-
-    Attributes:
-        loader: training batches of this process.
-        ids: id of each training row, to name a batch by.
-        predict: the evaluated model to probabilities (N, C) of the validation rows.
-        truth: (N,) class positions or (N, C) 0/1 of the validation rows.
-        augment: what augments the loader's batches on the device; None: they come augmented.
-    """
-
-    fold: int
-    loader: TrainLoader
-    ids: Sequence[str]
-    spec: ImageSpec
-    n_classes: int
-    predict: Callable[[nn.Module], npt.NDArray[np.float32]]
-    truth: npt.NDArray[Any]
-    metric: Metric
-    augment: DeviceTransform | None = None
-
-    def pixels(self, batch: Batch, device: torch.device) -> torch.Tensor:
-        """The augmented images of a training batch, (B, 3, H, W) in 0..255, uint8 or float."""
-        if self.augment is None or batch.moves is None:
-            return batch.images
-        return self.augment.apply(batch.images, batch.moves, device)
 
 
 def fit(learner: Learner, data: FoldData, config: RunConfig, state: LoopState, watch: Watch) -> None:
@@ -178,3 +158,196 @@ def validate(learner: Learner, data: FoldData, config: RunConfig, state: LoopSta
         watch.epoch_end(row, data.metric.name, epochs=config.schedule.epochs, best=best)
     if watch.on_epoch is not None:
         watch.on_epoch(watch.fold, row)
+
+
+def mean_loss(learner: Learner, state: LoopState) -> float:
+    """Mean training loss over the epoch's images so far, of all processes."""
+    total, images = state.loss_sum, float(state.images)
+    if learner.fabric.world_size > 1:
+        total = learner.fabric.all_reduce(total.clone(), reduce_op="sum")
+        images *= learner.fabric.world_size
+    return float(total) / images if images else math.nan
+
+
+MOST_SKIPPED = 50
+"""Batches in a row without a finite loss, or without finite gradients, that end the fold all the same."""
+
+
+class LossGuard:
+    """Looks at each loss.
+
+    With "stop" it is looked at on the device and only asked about at :meth:`check`, which spares a synchronisation a step; a
+    checkpoint is never written before that. With "skip" each loss is asked about at once, since its gradients must not be used.
+    """
+
+    def __init__(self, mode: Literal["stop", "skip"], ids: Sequence[str], fabric: Fabric) -> None:
+        self._skip = mode == "skip"
+        self._ids = ids
+        self._fabric = fabric
+        self._first_bad = torch.full((), -1, dtype=torch.int64, device=fabric.device)
+        self._rows: dict[int, Tensor] = {}
+        self._in_a_row = 0
+        self._scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+
+    def usable(self, loss: Tensor, rows: Tensor, batch: int) -> bool:
+        """Whether to use the batch: always with "stop", when its loss () is finite with "skip"."""
+        self._rows[batch] = rows
+        bad = ~torch.isfinite(loss.detach())
+        if self._skip:
+            return self._counted(not self._anywhere(bad))
+        self._note(bad, batch)
+        return True
+
+    def gradients_usable(self, model: nn.Module) -> bool:
+        """Whether to take the step. Gradients can overflow under a finite loss; a loss scaler sees to that itself."""
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if self._scaled or not gradients:
+            return bool(gradients)  # there are none when every batch of this update was skipped
+        finite = torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all()
+        if self._skip:
+            return self._counted(bool(finite))
+        self._note(~finite, max(self._rows))
+        return True
+
+    def check(self, epoch: int) -> None:
+        """Look at what was noted since the last look.
+
+        Raises:
+            TrainingError: a loss was not finite; names the rows of its batch.
+        """
+        batch = int(self._first_bad.item())
+        if batch >= 0:
+            raise TrainingError(
+                f"loss or gradients are not finite in epoch {epoch}, batch {batch + 1}, of these rows: {self._names(batch)}. "
+                "Lower lr, set optimizer.clip_norm=1, use precision=fp32, or leave such batches out with nan=skip. "
+                "The last good checkpoint is kept."
+            )
+        self._rows = {}
+
+    def _note(self, bad: Tensor, batch: int) -> None:
+        self._first_bad = torch.where(bad & (self._first_bad < 0), batch, self._first_bad)
+
+    def _anywhere(self, bad: Tensor) -> bool:
+        """Whether the loss is bad in any process; all must agree on which batches count."""
+        if self._fabric.world_size == 1:
+            return bool(bad)
+        return bool(self._fabric.all_reduce(bad.float(), reduce_op="sum") > 0)
+
+    def _counted(self, usable: bool) -> bool:
+        self._in_a_row = 0 if usable else self._in_a_row + 1
+        if self._in_a_row >= MOST_SKIPPED:
+            raise TrainingError(
+                f"{MOST_SKIPPED} batches in a row had no finite loss or gradients, the last one with rows "
+                f"{self._names(max(self._rows))}. Lower lr, set optimizer.clip_norm=1 or use precision=fp32."
+            )
+        return usable
+
+    def _names(self, batch: int) -> str:
+        # All of them: a batch is what a person can look through, and the culprit may be any.
+        return ", ".join(self._ids[row] for row in self._rows[batch].tolist())
+
+
+def require_finite(probs: npt.NDArray[np.float32], epoch: int) -> None:
+    """Refuse a model whose weights have overflowed, before it is written into a checkpoint.
+
+    Raises:
+        TrainingError: some of ``probs`` (N, C) are not finite.
+    """
+    bad = int((~np.isfinite(probs)).any(axis=1).sum())
+    if bad:
+        raise TrainingError(
+            f"after epoch {epoch} the model gives no finite probabilities for {bad} of {len(probs)} validation rows: its "
+            "weights have overflowed. Lower lr, set optimizer.clip_norm=1 or use precision=fp32. The checkpoint before is kept."
+        )
+
+
+SYNC_EVERY = 20
+"""Updates between two looks at numbers that lie on a GPU; on a CPU, looking costs nothing and is done after each."""
+
+
+OnEpoch = Callable[[int, EpochRow], None]
+"""``on_epoch(fold, row)``, called after each validation."""
+
+
+@dataclass
+class Watch:
+    """Who is told, who may stop it, and where its files go.
+
+    Attributes:
+        inputs: fingerprint of all that the fold depends on; it stands in its checkpoints.
+        on_row: take each epoch's row in the first process, as TensorBoard does.
+        on_epoch: is called last in each epoch, when its checkpoint is written; it may raise to end the fold.
+    """
+
+    fold: int
+    folder: Path
+    inputs: str
+    reporter: Reporter = field(default_factory=LogReporter)
+    stop: Stop = field(default_factory=Stop)
+    on_row: list[Callable[[EpochRow], None]] = field(default_factory=list)
+    on_epoch: OnEpoch | None = None
+
+    def epoch_end(self, row: EpochRow, metric: str, *, epochs: int, best: bool) -> None:
+        """Tell everybody but ``on_epoch``."""
+        for take in self.on_row:
+            take(row)
+        self.reporter.epoch_end(self.fold, row, metric, epochs=epochs, best=best)
+
+
+class Pulse:
+    """The clock of one epoch."""
+
+    def __init__(self, learner: Learner, loader: TrainLoader, config: RunConfig, state: LoopState, watch: Watch) -> None:
+        self._fabric = learner.fabric
+        self._loader = loader
+        self._state = state
+        self._watch = watch
+        self._epochs = config.schedule.epochs
+        self._interval = config.checkpoint_minutes * 60
+        self._every = 1 if learner.fabric.device.type == "cpu" else SYNC_EVERY
+        self._mark = self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether to look at numbers on the device now; in all processes alike."""
+        state = self._state
+        if state.batch == len(self._loader) or state.updates % self._every == 0:
+            self._measure()
+            return True
+        return self._fabric.world_size == 1 and (self._watch.stop.reason is not None or self._overdue())
+
+    def report(self) -> None:
+        """Tell the progress, in the first process."""
+        if not self._fabric.is_global_zero:
+            return
+        self._measure()
+        state, processes = self._state, self._fabric.world_size
+        done = state.images * processes
+        self._watch.reporter.batch(
+            *(self._watch.fold, state.epoch, self._epochs),
+            done=done,
+            images=self._loader.images * processes,
+            loss=float(state.loss_sum) / max(state.images, 1),
+            rate=done / max(state.seconds, 1e-9),
+        )
+
+    def stop_if_asked(self) -> None:
+        """Raise StopRequested in all processes when the first one was asked to stop."""
+        reason = agreed(self._fabric, self._watch.stop.reason)
+        if reason is not None:
+            raise StopRequested(reason)
+
+    def save_due(self) -> bool:
+        """Whether the last checkpoint is too long ago; in all processes alike."""
+        return agreed(self._fabric, self._overdue())
+
+    def saved(self) -> None:
+        """A checkpoint was written. The time that it took is not training's."""
+        self._mark = self._saved = time.monotonic()
+
+    def _overdue(self) -> bool:
+        return time.monotonic() - self._saved >= self._interval
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        self._state.seconds += now - self._mark
+        self._mark = now

@@ -13,11 +13,11 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import CacheConfig, RunConfig, build_run_config
 from kaggle_kit.errors import ConfigError, FoldError
+from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.augmenting import require_possible
 from kaggle_kit.training.job import FoldJob, paths_of
-from kaggle_kit.training.pixels import training_pixels
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)

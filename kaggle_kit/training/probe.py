@@ -21,29 +21,29 @@ from torch import nn
 from kaggle_kit import files
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileError
-from kaggle_kit.images.samplers import generator, make_sampler, row_weights
+from kaggle_kit.events import LINE_SECONDS, LogReporter, Reporter
+from kaggle_kit.images.samplers import make_sampler, row_weights
 from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.inference.engines import EngineOptions, choose_engine
 from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
 from kaggle_kit.inference.units import backbone_engine
+from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.metrics import METRICS, get_metric
 from kaggle_kit.models import Parts, backbone_fingerprint, build_model, image_spec, model_name, split_model
 from kaggle_kit.runs import HISTORY
+from kaggle_kit.runs.history import EpochRow, write_history
+from kaggle_kit.runs.record import FoldRecord, FoldResult
+from kaggle_kit.seeds import derive_seed, generator
+from kaggle_kit.stop import Stop
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
-from kaggle_kit.training.devices import device_name, make_fabric, precision_of
-from kaggle_kit.training.fold import FoldResult, random_state_kept, train_fold
+from kaggle_kit.training.fold import compute_of_job, random_state_kept, save_outputs, train_fold
 from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, mean_loss, try_strengths
-from kaggle_kit.training.history import EpochRow, write_history
 from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.loop import OnEpoch, Watch
 from kaggle_kit.training.losses import build_loss
-from kaggle_kit.training.outputs import compute_of_job, save_outputs
-from kaggle_kit.training.pulse import OnEpoch, Watch
-from kaggle_kit.training.record import Events, FoldRecord
-from kaggle_kit.training.reporter import LINE_SECONDS, LogReporter, Reporter
-from kaggle_kit.training.state import derive_seed
-from kaggle_kit.training.stopping import Stop
+from kaggle_kit.training.tensorboard import Events
 
 logger = logging.getLogger(__name__)
 

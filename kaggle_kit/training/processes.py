@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessException
 
 from kaggle_kit.errors import KaggleKitError, TrainingError
-from kaggle_kit.training.stopping import Stop
+from kaggle_kit.stop import Stop
 
 T = TypeVar("T")
 _PACKAGE = "kaggle_kit"
@@ -64,8 +64,3 @@ def _in_process(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop, e
             # Shortened: the pipe is read when all have ended, and until then holds 64 KiB.
             errors.put(type(error)(str(error)[:_MOST]))
             raise
-
-
-def agreed(fabric: Fabric, value: T) -> T:
-    """The first process's ``value``, in all of them."""
-    return value if fabric.world_size == 1 else fabric.broadcast(value)

@@ -16,20 +16,21 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DeviceMemoryError, TrainingError
+from kaggle_kit.events import LogReporter, Reporter
 from kaggle_kit.folds import folds_for
+from kaggle_kit.machine.device import agreed, make_fabric
 from kaggle_kit.registry import lookup
+from kaggle_kit.runs.record import FoldResult
+from kaggle_kit.runs.summary import RunSummary, summarize
+from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training.devices import make_fabric
-from kaggle_kit.training.fold import FoldResult, train_fold
+from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
+from kaggle_kit.training.loop import OnEpoch
 from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
 from kaggle_kit.training.probe import train_probe, train_probe_then_finetune
-from kaggle_kit.training.processes import agreed, spread
-from kaggle_kit.training.pulse import OnEpoch
-from kaggle_kit.training.reporter import LogReporter, Reporter
-from kaggle_kit.training.stopping import Stop, StopRequested
-from kaggle_kit.training.summary import RunSummary, summarize
+from kaggle_kit.training.processes import spread
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from kaggle_kit.blend import BlendResult, blend
 from kaggle_kit.blending import Blender, cross_fit, get_blender
 from kaggle_kit.blending.base import Parameters, Problem, as_probabilities
+from kaggle_kit.blending.blend import BlendResult, blend
 from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, usable_runs
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
@@ -170,7 +170,7 @@ def tune_blend(
 
     Raises:
         ConfigError: an unknown method, or no trials.
-        MissingFileError, FoldError, ClassMappingError, DataError, SubmissionError: see :func:`kaggle_kit.blend.blend`.
+        MissingFileError, FoldError, ClassMappingError, DataError, SubmissionError: see :func:`kaggle_kit.blending.blend.blend`.
     """
     if trials < 1:
         raise ConfigError(f"trials must be >= 1, got {trials}.")

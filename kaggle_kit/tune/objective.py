@@ -20,9 +20,9 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, DependencyError, KaggleKitError, RemoteError, StorageError, TrainingError
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import EpochRow, RunSummary, train_run
-from kaggle_kit.training.stopping import TIME_LIMIT
 from kaggle_kit.tune.reporter import TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
 from kaggle_kit.tune.space import Space, Values, apply_values

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kaggle_kit.durations import format_duration
 from kaggle_kit.training import EpochRow
 from kaggle_kit.tune.result import TrialRow, changes_text
+from kaggle_kit.units import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kaggle_kit import files
 from kaggle_kit.config import RunConfig, override
-from kaggle_kit.durations import format_duration
 from kaggle_kit.metrics import Metric
 from kaggle_kit.tune.space import Values, as_overrides
 from kaggle_kit.tune.study import ERROR
+from kaggle_kit.units import format_duration
 
 ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS = "all_folds", "changes", "epochs", "scores", "seconds"
 """Attributes of a trial: mean over all folds, entries changed, (done, planned) epochs, score a fold, time."""

@@ -14,7 +14,7 @@ import pytest
 from factories import make_workspace
 
 from kaggle_kit import files, runs
-from kaggle_kit.blend import blend
+from kaggle_kit.blending.blend import blend
 from kaggle_kit.check import Check, CheckReport, check_submission
 from kaggle_kit.competition import Competition, load_competition
 from kaggle_kit.config import Config, load_config

@@ -6,8 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_kit.competition.yaml_text import quote, render
 from kaggle_kit.config import CompetitionConfig, FoldsConfig, RunConfig, build_config
+from kaggle_kit.config.render import quote, render
 
 AWKWARD = [
     "yes",

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.images.samplers import SAMPLERS, generator, make_sampler, rank_share, row_weights
+from kaggle_kit.images.samplers import SAMPLERS, make_sampler, rank_share, row_weights
+from kaggle_kit.seeds import generator
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))

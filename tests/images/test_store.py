@@ -18,13 +18,14 @@ import torch
 from kaggle_kit.config import AugmentConfig, CacheConfig
 from kaggle_kit.errors import ConfigError, ImageError, MissingFileError
 from kaggle_kit.images import shards
-from kaggle_kit.images.budget import free_budget, parse_bytes
 from kaggle_kit.images.dataset import FileSource, ImageDataset
 from kaggle_kit.images.loaders import TrainLoader, eval_batches
 from kaggle_kit.images.samplers import make_sampler
 from kaggle_kit.images.shards import CODECS
 from kaggle_kit.images.store import ImageStore, drop_store, list_stores, open_store, pixel_source, verify_store
 from kaggle_kit.images.transforms import ImageSpec, train_transform
+from kaggle_kit.machine.host import free_budget
+from kaggle_kit.units import parse_bytes
 
 SPEC = ImageSpec(24, 24)
 SIZE = SPEC.prepare_size

@@ -12,15 +12,8 @@ from torch import nn
 
 from kaggle_kit.errors import ConfigError, DependencyError, DeviceMemoryError
 from kaggle_kit.inference import ENGINES
-from kaggle_kit.inference.engines import (
-    EXPORT_PAYS_FROM,
-    EngineOptions,
-    TorchEngine,
-    choose_engine,
-    half_dtype,
-    make_engine,
-    memory_errors,
-)
+from kaggle_kit.inference.engines import EXPORT_PAYS_FROM, EngineOptions, TorchEngine, choose_engine, make_engine
+from kaggle_kit.machine.device import half_dtype, memory_errors
 
 CPU = torch.device("cpu")
 

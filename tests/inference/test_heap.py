@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from kaggle_kit.inference import heap
-from kaggle_kit.inference.heap import kept_heap
+from kaggle_kit.machine import host as heap
+from kaggle_kit.machine.host import kept_heap
 
 needs_glibc = pytest.mark.skipif(heap._glibc() is None, reason="another C library")
 COUNT_FAULTS = """
 import resource
 import torch
-from kaggle_kit.inference.heap import kept_heap
+from kaggle_kit.machine.host import kept_heap
 
 def faults_of_a_round():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from kaggle_kit import files, runs
-from kaggle_kit.blend import blend
+from kaggle_kit.blending.blend import blend
 from kaggle_kit.competition import Competition, init_workspace, load_competition
 from kaggle_kit.config import Config, DataConfig, FoldsConfig, ModelConfig, load_config
 from kaggle_kit.folds import create_folds

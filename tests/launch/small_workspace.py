@@ -11,7 +11,7 @@ from kaggle_kit import runs
 from kaggle_kit.competition import Competition, init_workspace, load_competition
 from kaggle_kit.config import Config, load_config
 from kaggle_kit.folds import create_folds
-from kaggle_kit.training.history import TIMINGS
+from kaggle_kit.runs.history import TIMINGS
 from kaggle_kit.workspace import Workspace
 
 COLOURS = {"red": (200, 60, 60), "green": (60, 200, 60), "blue": (60, 60, 200)}

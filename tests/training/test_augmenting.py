@@ -12,9 +12,9 @@ from kaggle_kit.errors import ConfigError
 from kaggle_kit.files import read_json
 from kaggle_kit.images.device_augment import DeviceTransform
 from kaggle_kit.images.transforms import AUGMENTATIONS, ImageSpec
+from kaggle_kit.stop import StopRequested
 from kaggle_kit.training import augmenting, data, loop, train_run
 from kaggle_kit.training.augmenting import LOADERS_WANTED, augmenting_place
-from kaggle_kit.training.stopping import StopRequested
 
 SPEC = ImageSpec(32, 32)
 GPU, CPU = torch.device("cuda"), torch.device("cpu")

@@ -3,7 +3,7 @@ import torch
 
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.training.devices import device_name, make_fabric, precision_of, resolve_precision
+from kaggle_kit.machine.device import device_name, make_fabric, precision_of, resolve_precision
 
 
 def test_the_cpu_computes_in_float32_unless_told():

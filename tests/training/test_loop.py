@@ -10,15 +10,15 @@ from kaggle_kit import runs
 from kaggle_kit.config import derive
 from kaggle_kit.errors import DeviceMemoryError, TrainingError
 from kaggle_kit.files import read_json
+from kaggle_kit.machine.device import make_fabric
 from kaggle_kit.models import load_model
+from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
-from kaggle_kit.training import guard, learner, loop
+from kaggle_kit.training import learner, loop
 from kaggle_kit.training.data import make_data
-from kaggle_kit.training.devices import make_fabric
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.learner import make_model
 from kaggle_kit.training.prepare import prepare_run
-from kaggle_kit.training.stopping import Stop
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +119,14 @@ def test_accumulated_batches_equal_a_large_one(shared):
 
 def test_clipping_bounds_the_gradients(shared, monkeypatch):
     seen = []
-    real = guard.LossGuard.gradients_usable
+    real = loop.LossGuard.gradients_usable
 
     def look(self, model):
         gradients = [parameter.grad for parameter in model.parameters()]
         seen.append((max(g.abs().max().item() for g in gradients), torch.stack([g.norm() for g in gradients]).norm().item()))
         return real(self, model)
 
-    monkeypatch.setattr(guard.LossGuard, "gradients_usable", look)
+    monkeypatch.setattr(loop.LossGuard, "gradients_usable", look)
     train_fold(job_of(shared, "optimizer.clip_value=1e-4", "epochs=1"))
     train_fold(job_of(shared, "optimizer.clip_norm=1e-3", "epochs=1"))
     half = len(seen) // 2
@@ -175,9 +175,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(shared, monkeypatch):
 
 
 def test_gradients_that_overflow_stop_with_the_rows_and_the_checkpoint_is_good(shared, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.training.pulse.Pulse.save_due", lambda _: True)
+    monkeypatch.setattr("kaggle_kit.training.loop.Pulse.save_due", lambda _: True)
     job, count = job_of(shared), [0]
-    real = guard.LossGuard.gradients_usable
+    real = loop.LossGuard.gradients_usable
 
     def overflow(self, model):
         count[0] += 1
@@ -186,7 +186,7 @@ def test_gradients_that_overflow_stop_with_the_rows_and_the_checkpoint_is_good(s
         return real(self, model)
 
     with monkeypatch.context() as patch:
-        patch.setattr(guard.LossGuard, "gradients_usable", overflow)
+        patch.setattr(loop.LossGuard, "gradients_usable", overflow)
         with pytest.raises(TrainingError, match="gradients are not finite in epoch 1, batch 3"):
             train_fold(job)
     assert train_fold(job).record["state"] == "finished"
@@ -218,7 +218,7 @@ def test_or_the_batch_is_skipped(shared, monkeypatch, accumulate):
 
 
 def test_skipping_for_ever_ends(shared, monkeypatch):
-    monkeypatch.setattr(guard, "MOST_SKIPPED", 3)
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
     spoil(monkeypatch, set(range(100)))
     with pytest.raises(TrainingError, match="3 batches in a row"):
         train_fold(job_of(shared, "nan=skip"))
@@ -226,7 +226,7 @@ def test_skipping_for_ever_ends(shared, monkeypatch):
 
 def test_gradients_that_overflow_are_skipped(shared, monkeypatch):
     job = job_of(shared, "nan=skip", "epochs=1", "model=test_vit")
-    real, count = guard.LossGuard.gradients_usable, [0]
+    real, count = loop.LossGuard.gradients_usable, [0]
 
     def overflow(self, model):
         count[0] += 1
@@ -234,7 +234,7 @@ def test_gradients_that_overflow_are_skipped(shared, monkeypatch):
             next(model.parameters()).grad.fill_(float("inf"))
         return real(self, model)
 
-    monkeypatch.setattr(guard.LossGuard, "gradients_usable", overflow)
+    monkeypatch.setattr(loop.LossGuard, "gradients_usable", overflow)
     train_fold(job)
     assert np.isfinite(read_predictions(job.folder / runs.OOF).probs).all()
 

@@ -16,10 +16,10 @@ from torch.multiprocessing import ProcessRaisedException
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError, DataError, TrainingError
+from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training.processes import spread
 from kaggle_kit.training.run import train_run
-from kaggle_kit.training.stopping import Stop
 
 # No batch norm: its statistics are those of a process's own share of the batch.
 SAME = ("model=test_vit", "augment=none", "epochs=2", "hardware.accelerator=cpu")

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from kaggle_kit.config import EarlyStoppingConfig
+from kaggle_kit.events import BarReporter, LogReporter, make_reporter
 from kaggle_kit.metrics import get_metric
-from kaggle_kit.training.history import EpochRow, describe, should_stop, stale_epochs
-from kaggle_kit.training.reporter import BarReporter, LogReporter, make_reporter
+from kaggle_kit.runs.history import EpochRow, describe, should_stop, stale_epochs
 
 
 def row(epoch, score, **values):

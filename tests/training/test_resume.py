@@ -10,11 +10,11 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.files import read_json
+from kaggle_kit.runs.history import TIMINGS
+from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.training import checkpoint, fold, loop, outputs
 from kaggle_kit.training.fold import train_fold
-from kaggle_kit.training.history import TIMINGS
 from kaggle_kit.training.prepare import prepare_run
-from kaggle_kit.training.stopping import Stop, StopRequested
 
 RICH = (
     "epochs=3",
@@ -88,7 +88,7 @@ def killed(job, monkeypatch, module, name, call):
 
 @pytest.mark.parametrize(("steps", "saving"), [((0, 1, 2, 1), True), ((4, 2), False), ((8,), True)])
 def test_killed_within_epochs(whole, job, monkeypatch, steps, saving):
-    monkeypatch.setattr("kaggle_kit.training.pulse.Pulse.save_due", lambda _: saving)
+    monkeypatch.setattr("kaggle_kit.training.loop.Pulse.save_due", lambda _: saving)
     for step in steps:
         killed(job, monkeypatch, loop, "update", step)
     torch.manual_seed(len(steps))  # the caller's random state must not matter
@@ -102,7 +102,7 @@ def test_other_settings(tiny, monkeypatch, overrides):
     train_fold(job)
     expected = outcome(job)
     shutil.rmtree(job.folder)
-    monkeypatch.setattr("kaggle_kit.training.pulse.Pulse.save_due", lambda _: True)
+    monkeypatch.setattr("kaggle_kit.training.loop.Pulse.save_due", lambda _: True)
     for step in (3, 5):
         killed(job, monkeypatch, loop, "update", step)
     train_fold(job)

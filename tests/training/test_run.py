@@ -16,8 +16,9 @@ from tiny_competition import make_tiny
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError, ImageError, LockedError, StorageError, TrainingError
 from kaggle_kit.files import read_json
+from kaggle_kit.inference import sources as readable
 from kaggle_kit.tables import Classes
-from kaggle_kit.training import checkpoint, readable
+from kaggle_kit.training import checkpoint
 from kaggle_kit.training import run as run_module
 from kaggle_kit.training.locking import LOCK, OWNER, run_lock
 from kaggle_kit.training.prepare import default_run_name, parse_folds

@@ -91,12 +91,12 @@ def test_warnings_are_printed_above_the_table_and_training_is_quiet():
         console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
         with shown(TuneTable(console)) as reporter:
             reporter.start("study tune", "accuracy")
-            logging.getLogger("kaggle_kit.training.reporter").info("fold 0  epoch 1/4")
+            logging.getLogger("kaggle_kit.events").info("fold 0  epoch 1/4")
             logging.getLogger("kaggle_kit.training.fold").warning("the disk is slow")
         assert "the disk is slow" in console.file.getvalue()
         assert "epoch 1/4" not in console.file.getvalue()
         assert stream.getvalue() == ""
-        logging.getLogger("kaggle_kit.training.reporter").info("fold 1")
+        logging.getLogger("kaggle_kit.events").info("fold 1")
         assert stream.getvalue() == "fold 1\n"
     finally:
         logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Durations as people write them: ``90s``, ``45m``, ``8h30m``."""
+"""Durations and sizes as people write them: ``90s``, ``8h30m``; ``8GB``, ``500 MB``."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_BYTES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+
+
+def parse_bytes(value: str | int) -> int:
+    """``8GB``, ``500 MB``, ``1.5G`` or a plain number, in units of 1000.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(value), re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"cache.budget must be a number of bytes such as 8GB, got {value!r}.")
+    return int(float(match[1]) * _BYTES[match[2].upper()])

@@ -6,14 +6,14 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from kaggle_kit import files, runs
 from kaggle_kit.errors import KaggleKitError
-from kaggle_kit.training.history import EpochRow
-from kaggle_kit.training.stopping import StopRequested
+from kaggle_kit.runs.history import EpochRow
+from kaggle_kit.stop import StopRequested
 
 AUGMENTED = "augmented_by"
 """The entry that says who augments, which an attempt that goes on takes over."""
@@ -68,38 +68,20 @@ class FoldRecord:
             raise
 
 
-class Events:
-    """TensorBoard events of a fold, one step an epoch; a context manager.
-
-    Args:
-        epochs: those that are in the history; later events, which a killed run may have left, are taken back.
-    """
-
-    def __init__(self, folder: Path, metric: str, *, epochs: int, writes: bool = True) -> None:
-        self._metric = metric
-        self._writer: Any = None
-        if writes:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(log_dir=str(folder), purge_step=epochs)
-
-    def take(self, row: EpochRow) -> None:
-        """Write an epoch's numbers; those that are not defined are left out."""
-        if self._writer is None:
-            return
-        for name, value in row.values(self._metric).items():
-            if name != "epoch" and not math.isnan(value):
-                self._writer.add_scalar(name, value, row.epoch)
-        self._writer.flush()
-
-    def __enter__(self) -> Events:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
 def _json_number(value: float) -> float | None:
     """A metric that is not defined is null: NaN is no JSON."""
     return None if math.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold: the content of ``fold.json``."""
+
+    fold: int
+    record: dict[str, Any]
+
+    @property
+    def score(self) -> float:
+        """The competition's metric on the fold's out-of-fold rows; NaN where it is not defined on them."""
+        score = self.record.get("score")
+        return float("nan") if score is None else float(score)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from kaggle_kit import runs
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.runs.record import FoldResult
+from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training.fold import FoldResult
-from kaggle_kit.training.stopping import TIME_LIMIT
 from kaggle_kit.workspace import Workspace
 
 

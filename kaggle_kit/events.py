@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kaggle_kit.durations import format_duration
-from kaggle_kit.training.history import EpochRow, describe
+from kaggle_kit.runs.history import EpochRow, describe
+from kaggle_kit.units import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,16 +5,11 @@ Sections: ``competition`` (what the data looks like; written by ``kk init``), ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kaggle_kit import files
-from kaggle_kit.errors import ConfigError, MissingFileError
-from kaggle_kit.explain import explain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -289,129 +284,3 @@ class Config(Section):
     folds: FoldsConfig = FoldsConfig()
     run: RunConfig = RunConfig()
     cache: CacheConfig = CacheConfig()
-
-
-ALIASES: dict[str, str] = {
-    "model": "model.name",
-    "pretrained": "model.pretrained",
-    "epochs": "schedule.epochs",
-    "schedule": "schedule.name",
-    "optimizer": "optimizer.name",
-    "lr": "optimizer.lr",
-    "head_lr": "optimizer.head_lr",
-    "weight_decay": "optimizer.weight_decay",
-    "layer_decay": "optimizer.layer_decay",
-    "batch_size": "data.batch_size",
-    "image_size": "data.image_size",
-    "workers": "data.workers",
-    "sampler": "data.sampler",
-    "augment": "augment.preset",
-    "mixup": "augment.mixup",
-    "cutmix": "augment.cutmix",
-    "loss": "loss.name",
-    "label_smoothing": "loss.label_smoothing",
-    "precision": "hardware.precision",
-    "devices": "hardware.devices",
-}
-"""Short names of ``key=value`` for the entries set most often."""
-
-
-def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | None = None) -> Config:
-    """Read ``kk.yaml`` and set entries of its ``run`` section from ``key=value`` strings.
-
-    Args:
-        run_file: a run configuration (a recipe, or what ``kk tune`` wrote) to take instead of the ``run`` section.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ConfigError: it is not YAML, or a key or value is wrong; the message names the key and the nearest valid one.
-    """
-    content = _read_yaml(Path(path))
-    config = _build(Config, content, str(path))
-    if run_file is None and not overrides:
-        return config
-    entries = content.get("run", {}) if run_file is None else _read_yaml(run_file)
-    run = _build(RunConfig, override(entries, overrides), "options" if overrides else str(run_file))
-    return config.model_copy(update={"run": run})
-
-
-def changed(section: S, changes: Mapping[str, Any]) -> S:
-    """A copy of ``section`` with some entries changed; those that are None stay. Same errors as :func:`load_config`."""
-    kept = {key: value for key, value in changes.items() if value is not None}
-    return _build(type(section), {**section.model_dump(), **kept}, "options")
-
-
-def derive(config: RunConfig, overrides: Sequence[str] = (), *, source: str = "overrides") -> RunConfig:
-    """A new configuration with ``key=value`` entries changed.
-
-    Raises:
-        ConfigError: an override is malformed, or its key or value is wrong.
-    """
-    return _build(RunConfig, override(config.model_dump(mode="json"), overrides), source)
-
-
-def build_run_config(content: Mapping[str, Any], *, source: str) -> RunConfig:
-    """A run configuration from plain values, as stored in ``run.json``; same errors as :func:`load_config`."""
-    return _build(RunConfig, content, source)
-
-
-def build_config(content: Mapping[str, Any], *, source: str) -> Config:
-    """A whole configuration from plain values; same errors as :func:`load_config`."""
-    return _build(Config, content, source)
-
-
-def override(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Copy ``content`` with entries set from ``dotted.key=value`` strings; values are YAML.
-
-    Raises:
-        ConfigError: a string has no ``=`` or its value is not YAML.
-    """
-    result: dict[str, Any] = dict(content)
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"expected key=value, got {text!r}; for example epochs=5 or optimizer.weight_decay=0.01.")
-        try:
-            parsed = yaml.safe_load(value) if value else ""
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-99-99
-            raise ConfigError(f"the value of {key!r} is not YAML: {value!r} ({_line(error)}).") from error
-        result = _with_entry(result, _resolve(key).split("."), parsed, key)
-    return result
-
-
-def _resolve(key: str) -> str:
-    return ALIASES.get(key, key)
-
-
-def _with_entry(content: Mapping[str, Any], path: Sequence[str], value: Any, key: str) -> dict[str, Any]:
-    head, *rest = path
-    if not rest:
-        return {**content, head: value}
-    inner = content.get(head) or {}
-    if not isinstance(inner, Mapping):
-        raise ConfigError(f"{key!r} cannot be set: {head!r} is {inner!r}, not a section.")
-    return {**content, head: _with_entry(inner, rest, value, key)}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} does not exist. Run `kk init DATA_DIR` first, or go to your workspace.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {_line(error)}.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} should hold sections such as `competition:`, found {type(content).__name__}.")
-    return content
-
-
-def _build(model: type[S], content: Mapping[str, Any], source: str) -> S:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        lines = dict.fromkeys(explain(model, problem, {RunConfig: ALIASES}) for problem in error.errors())
-        raise ConfigError(f"{source}: " + "\n  ".join(lines)) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
