@@ -6,13 +6,15 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, DeviceMemoryError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,6 +29,8 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
     Raises:
         ConfigError: there is no such accelerator here, not as many devices, or they lack the precision.
     """
+    from lightning_fabric import Fabric  # which a kernel that only predicts does not have
+
     strategy: Any = hardware.strategy
     if hardware.devices > 1 and strategy in ("auto", "ddp"):
         # Spawned processes, not the command line run again: the same from a script, the command and a test.

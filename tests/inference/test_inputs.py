@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 
-from kaggle_kit.errors import ConfigError
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference import choose_device, inputs, to_input
+from kaggle_kit.inference import to_input
 
 SPEC = ImageSpec(4, 6, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
 
@@ -30,22 +27,3 @@ def test_the_arithmetic_is_float32_whatever_comes_out():
 def test_floats_count_as_pixel_values():
     images = torch.randint(0, 256, (1, 3, 4, 6), dtype=torch.uint8)
     assert torch.equal(to_input(images, SPEC), to_input(images.float(), SPEC))
-
-
-def test_the_cpu_is_always_there():
-    assert choose_device("cpu").type == "cpu"
-
-
-def test_a_gpu_that_is_listed_but_cannot_compute(monkeypatch, caplog):
-    monkeypatch.setattr(inputs, "_present", lambda: ["cuda"])
-    monkeypatch.setattr(inputs, "refusal", lambda _: "no kernel image is available")
-    with caplog.at_level(logging.WARNING):
-        assert choose_device("auto").type == "cpu"
-    assert "no kernel image" in caplog.text
-    with pytest.raises(ConfigError, match="no kernel image"):
-        choose_device("gpu")
-
-
-def test_a_device_that_does_not_exist():
-    with pytest.raises(ConfigError, match="'warp9' cannot be used"):
-        choose_device("warp9")

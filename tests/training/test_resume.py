@@ -12,7 +12,7 @@ from kaggle_kit import runs
 from kaggle_kit.files import read_json
 from kaggle_kit.runs.history import TIMINGS
 from kaggle_kit.stop import Stop, StopRequested
-from kaggle_kit.training import checkpoint, fold, loop, outputs
+from kaggle_kit.training import checkpoint, fold, loop
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.prepare import prepare_run
 
@@ -117,8 +117,8 @@ def test_other_settings(tiny, monkeypatch, overrides):
         (loop, "save_state", 1),
         (loop, "write_history", 2),
         (checkpoint.os, "replace", 3),
-        (outputs, "save_model", 0),
-        (outputs, "predict_rows", 0),
+        (fold, "save_model", 0),
+        (fold, "predict_rows", 0),
         (fold, "remove_checkpoints", 0),
     ],
 )

@@ -1,9 +1,12 @@
+import logging
+
 import pytest
 import torch
 
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.machine.device import device_name, make_fabric, precision_of, resolve_precision
+from kaggle_kit.machine import device
+from kaggle_kit.machine.device import choose_device, device_name, make_fabric, precision_of, resolve_precision
 
 
 def test_the_cpu_computes_in_float32_unless_told():
@@ -32,3 +35,22 @@ def test_a_gpu_computes_in_what_it_has_in_hardware(monkeypatch, hardware_bf16, e
 def test_hardware_that_is_not_there(wrong):
     with pytest.raises(ConfigError, match="hardware"):
         make_fabric(HardwareConfig(**wrong))
+
+
+def test_the_cpu_is_always_there():
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_a_gpu_that_is_listed_but_cannot_compute(monkeypatch, caplog):
+    monkeypatch.setattr(device, "_present", lambda: ["cuda"])
+    monkeypatch.setattr(device, "refusal", lambda _: "no kernel image is available")
+    with caplog.at_level(logging.WARNING):
+        assert choose_device("auto").type == "cpu"
+    assert "no kernel image" in caplog.text
+    with pytest.raises(ConfigError, match="no kernel image"):
+        choose_device("gpu")
+
+
+def test_a_device_that_does_not_exist():
+    with pytest.raises(ConfigError, match="'warp9' cannot be used"):
+        choose_device("warp9")
