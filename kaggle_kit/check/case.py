@@ -6,7 +6,6 @@ is there and wrong raises its own error: the check fails.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -214,24 +213,6 @@ def entry_of(record: dict[str, Any], run: str) -> dict[str, Any]:
         if isinstance(entry, dict) and entry.get("name") == run:
             return entry
     return {}
-
-
-def model_header(path: Path) -> dict[str, Any]:
-    """What a model file says about itself, without its tensors: a safetensors header is a length and JSON.
-
-    Raises:
-        DataError: it is no model of kaggle_kit, or it is damaged.
-    """
-    try:
-        with open(path, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if length > 100_000_000:
-                raise ValueError("its header is too long")
-            metadata = json.loads(handle.read(length))["__metadata__"]
-        header = json.loads(metadata["kaggle_kit"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no model file of kaggle_kit, or it is damaged ({error!r}). Train it again.") from error
-    return {**header.get("meta", {}), **header}
 
 
 def rows_at(frame: Predictions, ids: Sequence[str]) -> Array:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kaggle_kit import files, runs
-from kaggle_kit.check.case import Case, Unavailable, entry_of, model_header
+from kaggle_kit.check.case import Case, Unavailable, entry_of
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import Classes, Predictions, read_predictions, shown
 
 COMPARED = ("competition", "competition_fingerprint", "folds_fingerprint", "run", "fold", "model_fingerprint")
@@ -154,7 +155,7 @@ def _checkpoint(case: Case, run: Run, fold: FoldRun) -> str:
     path = fold.path / runs.MODEL
     if not path.is_file():
         return ""
-    header, where = model_header(path), case.relative(path)
+    header, where = read_model_record(path), case.relative(path)
     if "classes" not in header:
         return f"{where} holds no class list"
     case.classes.require_same(Classes(tuple(header["classes"])), here="kk.yaml", there=where)

@@ -98,7 +98,9 @@ def predict(
     merge: Annotated[str, typer.Option(help="how views are merged: mean, gmean or max")] = "mean",
     images: Annotated[Path | None, typer.Option(help="any folder of new images instead of the test set")] = None,
     out: Annotated[Path, typer.Option(help="with --images: the CSV to write")] = Path("predictions.csv"),
-    control: Annotated[int, typer.Option(help="training images hidden among the test images, for `kk check`")] = 256,
+    control: Annotated[
+        int | None, typer.Option(help="training images hidden among the test images, for `kk check`; 0 for none")
+    ] = None,
     oof: Annotated[bool, typer.Option("--oof/--no-oof", help="also predict out-of-fold rows with these views")] = True,
     engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
 ) -> None:

@@ -1,7 +1,8 @@
-"""Control rows: training images that travel among the test images in disguise, to prove that the test path is the right one."""
+"""Control rows: training images that travel among the test images in disguise, to show that test images go the right way."""
 
 from __future__ import annotations
 
+import os
 import string
 from collections.abc import Collection, Sequence
 
@@ -49,7 +50,8 @@ def disguise(ids: Sequence[str], test_ids: Sequence[str], *, seed: int = 0) -> d
     """
     rng = np.random.default_rng(seed)
     models = list(test_ids) or list(ids)
-    fixed = _common_start(models).rstrip(string.digits) if len(models) > 1 else ""
+    # Letter by letter, not folder by folder: "test_0001" and "test_0002" share "test_000".
+    fixed = os.path.commonprefix(models).rstrip(string.digits) if len(models) > 1 else ""  # noqa: RUF071
     alphabet = "".join(sorted({character for model in models for character in _stem(model.removeprefix(fixed))}))
     kinds = (string.digits, *("".join(filter(kind.__contains__, alphabet)) for kind in _LETTERS))
     taken = {*test_ids, *ids}
@@ -64,13 +66,6 @@ def disguise(ids: Sequence[str], test_ids: Sequence[str], *, seed: int = 0) -> d
         taken.add(made)
         result[row_id] = made
     return result
-
-
-def _common_start(texts: Sequence[str]) -> str:
-    """What all texts begin with; it is enough to compare the first and the last in order."""
-    first, last = min(texts), max(texts)
-    length = next((place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    return first[:length]
 
 
 def _imitate(model: str, kinds: Sequence[str], rng: np.random.Generator) -> str:

@@ -24,9 +24,9 @@ from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine
 from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
+from kaggle_kit.inference.groups import GroupEngine, ModelGroup, group_models, make_group_engine
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.tta import make_views, merge_views, to_probs
-from kaggle_kit.inference.units import Runner, Unit, make_runner, make_units
 from kaggle_kit.machine.device import choose_device, half_dtype, memory_errors
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import LoadedModel, unwrap
@@ -99,7 +99,7 @@ def predict_rows(
     passes = _plan(models, rows, how)
     for number, one in enumerate(passes):
         advance = _counter(progress, offset=number * len(rows), total=len(passes) * len(rows))
-        members = [member for unit in one.units for member in unit.members]
+        members = [member for group in one.groups for member in group.members]
         with kept_heap(how.device.type):
             for positions, probs in chain(_from_features(one, rows, how), _from_files(one, rows, how)):
                 result[np.array(members)[:, None], positions] = probs
@@ -127,13 +127,13 @@ class _How:
 class _Pass:
     """Units that want the same input, and where the features of rows (N,) that are ``kept`` lie."""
 
-    units: tuple[Unit, ...]
+    groups: tuple[ModelGroup, ...]
     kept: npt.NDArray[np.bool_]
     table: FeatureTable | None = None
 
 
 def _plan(models: Sequence[LoadedModel], rows: Rows, how: _How) -> list[_Pass]:
-    """One pass for all models that want the same input; a unit whose features are kept has one of its own."""
+    """One pass for all models that want the same input; a group whose features are kept has one of its own."""
     nothing = np.zeros(len(rows), dtype=bool)
     tables: dict[str, tuple[FeatureTable, npt.NDArray[np.bool_]]] = {}
     cache = how.compute.features if how.views in KEPT_VIEWS else None
@@ -151,12 +151,12 @@ def _plan(models: Sequence[LoadedModel], rows: Rows, how: _How) -> list[_Pass]:
     passes = []
     for members in _by_spec(models).values():
         tables.clear()
-        units = make_units(models, members, known=None if cache is None else known)
+        groups = group_models(models, members, known=None if cache is None else known)
         with_features = [
-            unit for unit in units if unit.parts is not None and tables.get(unit.fingerprint, (None, nothing))[1].any()
+            group for group in groups if group.parts is not None and tables.get(group.fingerprint, (None, nothing))[1].any()
         ]
-        without = tuple(unit for unit in units if unit not in with_features)
-        passes += [_Pass((unit,), tables[unit.fingerprint][1], tables[unit.fingerprint][0]) for unit in with_features]
+        without = tuple(group for group in groups if group not in with_features)
+        passes += [_Pass((group,), tables[group.fingerprint][1], tables[group.fingerprint][0]) for group in with_features]
         passes += [_Pass(without, nothing)] if without else []
     return passes
 
@@ -165,7 +165,7 @@ def _from_features(one: _Pass, rows: Rows, how: _How) -> Iterator[Part]:
     """Positions (B,) and probabilities (M, B, C) of the rows whose features are kept."""
     if one.table is None:
         return
-    heads = one.units[0].heads(how.device)
+    heads = one.groups[0].heads(how.device)
     places = np.flatnonzero(one.kept)
     for positions in np.array_split(places, -(-len(places) // _CHUNK)):
         paths = [rows[position][1] for position in positions.tolist()]
@@ -180,15 +180,15 @@ def _from_files(one: _Pass, rows: Rows, how: _How) -> Iterator[Part]:
     places = np.flatnonzero(~one.kept)
     if not len(places):
         return
-    spec, compute = one.units[0].spec, how.compute
+    spec, compute = one.groups[0].spec, how.compute
     todo = [rows[position] for position in places.tolist()]
     pixels = len(todo) * len(make_views(how.views, *spec.size)) * spec.height * spec.width
     name = choose_engine(compute.engine, how.device, pixels)
     with memory_errors():
-        runners = [make_runner(unit, name, how.options) for unit in one.units]
+        engines = [make_group_engine(group, name, how.options) for group in one.groups]
     batches = eval_batches(todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=compute.source)
     try:
-        for positions, probs in _probs_of_batches(runners, batches, spec, how):
+        for positions, probs in _probs_of_batches(engines, batches, spec, how):
             yield places[positions], probs
     except ImageError as error:
         raise _all_unreadable(rows, compute.workers, error) from error
@@ -213,10 +213,10 @@ def predict_model(
     """
     # Without what training wraps around it: a compiled or autocast forward would differ from `kk predict` by rounding.
     how = _How("none", "mean", task, device, Compute(precision=precision))
-    runner = Runner(TorchEngine(unwrap(model), how.options))
+    engine = GroupEngine(TorchEngine(unwrap(model), how.options))
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []
-    for positions, part in _probs_of_batches([runner], batches, spec, how):
+    for positions, part in _probs_of_batches([engine], batches, spec, how):
         rows.append(positions)
         probs.append(part[0])
         if on_batch is not None:
@@ -224,9 +224,9 @@ def predict_model(
     return np.concatenate(rows), np.concatenate(probs) if probs else np.empty((0, 0), dtype=np.float32)
 
 
-def _probs_of_batches(runners: Sequence[Runner], batches: Iterable[Batch], spec: ImageSpec, how: _How) -> Iterator[Part]:
-    """For each batch its row numbers (B,) and probabilities (M, B, C) of the runners' models."""
-    channels_last = any(isinstance(runner.engine, TorchEngine) for runner in runners)
+def _probs_of_batches(engines: Sequence[GroupEngine], batches: Iterable[Batch], spec: ImageSpec, how: _How) -> Iterator[Part]:
+    """For each batch its row numbers (B,) and probabilities (M, B, C) of the engines' models."""
+    channels_last = any(isinstance(engine.engine, TorchEngine) for engine in engines)
     views = make_views(how.views, *spec.size)
     for batch in batches:
         with torch.inference_mode(), memory_errors():
@@ -234,7 +234,7 @@ def _probs_of_batches(runners: Sequence[Runner], batches: Iterable[Batch], spec:
             by_view = []
             for view in views:
                 seen = view(images)
-                by_view.append(torch.cat([runner.logits(seen) for runner in runners]))
+                by_view.append(torch.cat([engine.logits(seen) for engine in engines]))
             merged = _merged(by_view, how)
         yield batch.rows.numpy(), merged
 

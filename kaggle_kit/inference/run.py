@@ -17,7 +17,7 @@ from kaggle_kit.errors import DataError, FoldError, MissingFileError
 from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, Progress, predict_rows
-from kaggle_kit.inference.sources import prediction_pixels
+from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.inference.tta import MERGES, VIEWS
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.registry import lookup
@@ -114,7 +114,7 @@ def predict_runs(
     run: str | None = None,
     views: str = "none",
     merge: str = "mean",
-    control: int = CONTROL_ROWS,
+    control: int | None = None,
     oof: bool = True,
     engine: str = "auto",
     cache: CacheConfig | None = None,
@@ -123,6 +123,7 @@ def predict_runs(
     """:func:`predict_run` for ``run``, or for all runs that have a finished fold.
 
     Args:
+        control: number of control rows; None: :data:`~kaggle_kit.inference.control.CONTROL_ROWS`, 0: none.
         engine: "auto" leaves the choice to each run's configuration.
         cache: settings of the store of decoded images; none: images are read from their files.
 
@@ -135,9 +136,10 @@ def predict_runs(
         if ready and one not in ready:
             _LOG.warning("run %s has no finished fold; it is left out", one.name)
     results = []
+    sources = prediction_pixels(workspace, competition, ready, cache)
     for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
         folds = read_folds(workspace.folds_path(one.record.get("folds", "folds")))
-        source = prediction_pixels(workspace, competition, ready, one, cache)
+        source = sources.get(prepare_size(one)) if sources else None
         compute = compute_of(workspace, one, engine=None if engine == "auto" else engine, source=source)
         results.append(
             predict_run(
@@ -147,7 +149,7 @@ def predict_runs(
                 folds,
                 views=views,
                 merge=merge,
-                control=control,
+                control=CONTROL_ROWS if control is None else control,
                 oof=oof,
                 compute=compute,
                 progress=progress,

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from kaggle_kit import files
 from kaggle_kit.competition.matching import ImageIndex
-from kaggle_kit.competition.scan import is_below, scan
+from kaggle_kit.competition.scan import around, common_folder, is_below, parent, scan
 from kaggle_kit.config import CompetitionConfig
 from kaggle_kit.errors import DataError, MissingFileError
 from kaggle_kit.kernel.bundle import search, subfolders
@@ -113,10 +113,10 @@ def locate(input_root: Path, config: CompetitionConfig, *, training: bool = Fals
         MissingFileError: no folder holds them.
     """
     wanted = _paths(config, training=training)
-    for strip in range(_common(wanted) + 1):
+    for strip, _ in enumerate(around(common_folder(map(parent, wanted)))):
         here = {path: "/".join(PurePosixPath(path).parts[strip:]) or "." for path in wanted}
         for anchor in here.values():
-            found = [_parent(path, anchor) for path in search(input_root, anchor, accept=_complete(anchor, here.values()))]
+            found = [_root(path, anchor) for path in search(input_root, anchor, accept=_complete(anchor, here.values()))]
             if found and anchor != ".":
                 return _moved(config, found[0], here)
     mounted = [path.name for path in subfolders(input_root)]
@@ -193,21 +193,12 @@ def _paths(config: CompetitionConfig, *, training: bool) -> list[str]:
     return [path for path in dict.fromkeys(stated) if path]
 
 
-def _common(paths: Sequence[str]) -> int:
-    """Leading folders that all paths share, each keeping at least its last part."""
-    parts = [PurePosixPath(path).parts[:-1] for path in paths]
-    shared = 0
-    while parts and all(len(one) > shared and one[shared] == parts[0][shared] for one in parts):
-        shared += 1
-    return shared
-
-
 def _complete(anchor: str, everything: Iterable[str]) -> Callable[[Path], bool]:
     """Whether all the other paths lie beside ``anchor``."""
-    return lambda path: all((_parent(path, anchor) / other).exists() for other in everything)
+    return lambda path: all((_root(path, anchor) / other).exists() for other in everything)
 
 
-def _parent(path: Path, anchor: str) -> Path:
+def _root(path: Path, anchor: str) -> Path:
     return path.parents[len(PurePosixPath(anchor).parts) - 1] if anchor != "." else path
 
 

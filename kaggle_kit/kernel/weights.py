@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
-from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit.runs.model_header import KEY, read_safetensors_header, record_in
 
-_KEY = "kaggle_kit"
-_LONGEST_HEADER = 100_000_000
 _ABSOLUTE = re.compile(r"^(/|~|\\\\|[A-Za-z]:[\\/])")
 
 
@@ -31,17 +29,15 @@ def copy_model(source: Path, target: Path, *, half: bool = False) -> str:
     Raises:
         MissingFileError, DataError: there is no such file, or it is damaged.
     """
-    if not source.is_file():
-        raise MissingFileError(f"{source} does not exist. Run `kk train` again.")
-    header, data = _read(source)
-    about = dict(header.pop("__metadata__"))
-    own = json.loads(about[_KEY])
+    header = read_safetensors_header(source)
+    own, about = record_in(header, source), dict(header.metadata)
+    data = np.memmap(source, dtype=np.uint8, mode="r", offset=header.data_start)
     own["config"] = without_paths(own.get("config", {}))
-    about[_KEY] = json.dumps(own, ensure_ascii=False)
+    about[KEY] = json.dumps(own, ensure_ascii=False)
     parts: list[npt.NDArray[Any]] = []
     entries: dict[str, Any] = {"__metadata__": about}
     offset = 0
-    for name, entry in header.items():
+    for name, entry in header.tensors.items():
         start, end = entry["data_offsets"]
         kind, values = (_halved if half else _as_is)(entry, data[start:end])
         entries[name] = {"dtype": kind, "shape": entry["shape"], "data_offsets": [offset, offset + values.nbytes]}
@@ -66,24 +62,6 @@ def without_paths(values: Any) -> Any:
     if isinstance(values, str) and _ABSOLUTE.match(values):
         return re.split(r"[\\/]", values.rstrip("\\/"))[-1]
     return values
-
-
-def _read(path: Path) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
-    """Header and bytes of a safetensors file; the bytes are mapped, not read."""
-    try:
-        with open(path, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if not 2 <= length <= _LONGEST_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(handle.read(length))
-        data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + length)
-        last = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        if last != len(data):
-            raise ValueError(f"{len(data):,} bytes of tensors instead of {last:,}")
-        json.loads(header["__metadata__"][_KEY])
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DataError(f"{path} is no model file of kaggle_kit, or it is damaged ({error}). Train the fold again.") from error
-    return header, data
 
 
 def _as_is(entry: Mapping[str, Any], data: npt.NDArray[np.uint8]) -> tuple[str, npt.NDArray[Any]]:

@@ -52,7 +52,12 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
-    """bf16, fp16 or fp32: as wanted, or for "auto" the fastest that the device has in hardware.
+    """Return bf16, fp16 or fp32: as wanted, or for "auto" the fastest that the device has in hardware.
+
+    The one rule for training and prediction.
+
+    Args:
+        accelerator: type of the device, such as "cpu" or "cuda".
 
     Raises:
         ConfigError: fp16 is wanted where there is no GPU.
@@ -121,14 +126,12 @@ def refusal(name: str) -> str:
     return ""
 
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def half_dtype(device: torch.device, precision: str) -> torch.dtype | None:
-    """The type of autocast, or None for plain float32: bf16 where the GPU computes in it, else fp16."""
-    if device.type != "cuda" or precision == "fp32":
-        return None
-    if precision == "auto":
-        # Asked without emulation: before Ampere bf16 works, but slower than float32.
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    """Return the type of autocast when predicting, or None for plain float32, in which everything but a GPU predicts."""
+    return HALF.get(resolve_precision(precision, device.type)) if device.type == "cuda" else None
 
 
 @contextlib.contextmanager

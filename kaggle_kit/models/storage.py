@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
 from kaggle_kit import files
-from kaggle_kit.errors import ClassMappingError, DataError, MissingFileError, WeightsError
+from kaggle_kit.errors import ClassMappingError, DataError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.models.build import ModelRecord, rebuild_model, record_of, unwrap
+from kaggle_kit.runs.model_header import KEY, read_model_record
 from kaggle_kit.tables import Classes
 
-_KEY = "kaggle_kit"
 _FORMAT = 1
 _OWN = ("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint", "spec", "task")
 
@@ -95,7 +94,7 @@ def save_model(
         "versions": files.versions(),
     }
     tensors = {name: _plain(value, half=half) for name, value in unwrap(model).state_dict().items()}
-    data = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header, ensure_ascii=False)})
+    data = safetensors.torch.save(tensors, metadata={KEY: json.dumps(header, ensure_ascii=False)})
     files.write_bytes(Path(path), data)
     return files.file_fingerprint(Path(path))
 
@@ -138,14 +137,8 @@ def read_header(path: Path) -> dict[str, Any]:
         MissingFileError: there is no such file.
         DataError: it is damaged, or it is not a model of this package.
     """
-    if not Path(path).is_file():
-        raise MissingFileError(f"{path} does not exist. Run `kk train` first.")
-    try:
-        with safetensors.safe_open(path, framework="np") as handle:
-            header = json.loads((handle.metadata() or {})[_KEY])
-    except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is no model file of kaggle_kit, or it is damaged ({error}). Train it again.") from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+    header = read_model_record(path)
+    if header.get("format") != _FORMAT:
         raise DataError(f"{path} has another format than this version of kaggle_kit reads ({_FORMAT}). Train the model again.")
     return header
 

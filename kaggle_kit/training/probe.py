@@ -27,7 +27,7 @@ from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.inference.engines import EngineOptions, choose_engine
 from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
-from kaggle_kit.inference.units import backbone_engine
+from kaggle_kit.inference.groups import backbone_engine
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.metrics import METRICS, get_metric
 from kaggle_kit.models import Parts, backbone_fingerprint, build_model, image_spec, model_name, split_model

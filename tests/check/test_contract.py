@@ -10,10 +10,10 @@ import yaml
 from blended_case import Blended, with_meta
 
 from kaggle_kit import files, runs
-from kaggle_kit.check.case import model_header
 from kaggle_kit.competition import load_competition
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import DataError
+from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import Classes, Predictions, read_folds
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_checkpoint_is_named(blended: Callable[..., Blended], data: by
     path = blended().fold_file(runs.MODEL)
     path.write_bytes(data)
     with pytest.raises(DataError, match="no model file of kaggle_kit"):
-        model_header(path)
+        read_model_record(path)
 
 
 def test_predictions_of_an_earlier_model(blended: Callable[..., Blended]) -> None:

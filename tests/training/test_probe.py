@@ -226,7 +226,7 @@ def test_augmented_views_do_not_depend_on_the_pass(tiny):
 def test_engines_give_the_same_features(tiny, tmp_path):
     pytest.importorskip("openvino")
     from kaggle_kit.inference.engines import EngineOptions
-    from kaggle_kit.inference.units import backbone_engine
+    from kaggle_kit.inference.groups import backbone_engine
     from kaggle_kit.models import build_model, image_spec, split_model
 
     config = tiny.config("model=resnet10t")

@@ -15,7 +15,7 @@ from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference import Compute, predict_rows
 from kaggle_kit.inference.engines import EngineOptions, TorchEngine
 from kaggle_kit.inference.features import Extractor, FeatureCache, ViewPlan
-from kaggle_kit.inference.units import backbone_engine, make_units
+from kaggle_kit.inference.groups import backbone_engine, group_models
 from kaggle_kit.models import backbone_fingerprint, load_model, save_model, split_model
 
 COMPUTE = Compute(batch_size=4, workers=0, device="cpu", engine="torch")
@@ -134,10 +134,10 @@ def keep(model, rows, cache_dir, *, role, **options):
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"])
 def test_parts_do_what_the_whole_does(name, tmp_path, rows):
     loaded = save_fresh(tmp_path / "m.safetensors", name=name)
-    (unit,) = make_units([loaded], [0], known=lambda _fingerprint, _spec: True)
+    (group,) = group_models([loaded], [0], known=lambda _fingerprint, _spec: True)
     batch = next(iter(eval_batches(rows, loaded.spec, batch_size=4, workers=0))).images.float() / 255
     with torch.inference_mode():
-        logits = unit.heads(torch.device("cpu"))(unit.parts.backbone(batch))[0]
+        logits = group.heads(torch.device("cpu"))(group.parts.backbone(batch))[0]
         torch.testing.assert_close(logits, loaded.model(batch), atol=1e-4, rtol=1e-4)
 
 

@@ -14,7 +14,7 @@ from kaggle_kit.models import LoadedModel, Parts, backbone_fingerprint, linear_o
 
 
 @dataclass(frozen=True)
-class Unit:
+class ModelGroup:
     """Models that are computed together.
 
     Attributes:
@@ -49,7 +49,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Runner:
+class GroupEngine:
     """An engine, and the heads that turn its features (B, F) into logits (M, B, C); without them it gives logits itself."""
 
     engine: Engine
@@ -61,21 +61,21 @@ class Runner:
         return output[None] if self.heads is None else self.heads(output)
 
 
-def make_runner(unit: Unit, name: str, options: EngineOptions) -> Runner:
-    """Make a unit ready to compute, with an engine for its backbone or, when it has none, for its model.
+def make_group_engine(group: ModelGroup, name: str, options: EngineOptions) -> GroupEngine:
+    """Make a group ready to compute, with an engine for its backbone or, when it has none, for its model.
 
     Raises:
         ConfigError, DependencyError: see :func:`~kaggle_kit.inference.engines.make_engine`.
     """
-    if unit.parts is None:
-        model = unit.models[0].model
-        return Runner(make_engine(name, model, unit.spec, fingerprint=unit.fingerprint, options=options))
-    return Runner(backbone_engine(unit.parts, unit.fingerprint, unit.spec, name, options), unit.heads(options.device))
+    if group.parts is None:
+        model = group.models[0].model
+        return GroupEngine(make_engine(name, model, group.spec, fingerprint=group.fingerprint, options=options))
+    return GroupEngine(backbone_engine(group.parts, group.fingerprint, group.spec, name, options), group.heads(options.device))
 
 
-def make_units(
+def group_models(
     models: Sequence[LoadedModel], members: Sequence[int], *, known: Callable[[str, ImageSpec], bool] | None = None
-) -> list[Unit]:
+) -> list[ModelGroup]:
     """Put models that want the same input together where their backbones are the same.
 
     Args:
@@ -84,23 +84,23 @@ def make_units(
     """
     if len(members) == 1 and known is None:
         return [_alone(models, members[0])]
-    groups: dict[str, list[int]] = {}
+    alike: dict[str, list[int]] = {}
     for member in members:
-        groups.setdefault(backbone_fingerprint(models[member].model), []).append(member)
-    units: list[Unit] = []
-    for fingerprint, group in groups.items():
-        first = models[group[0]]
+        alike.setdefault(backbone_fingerprint(models[member].model), []).append(member)
+    groups: list[ModelGroup] = []
+    for fingerprint, some in alike.items():
+        first = models[some[0]]
         kept = known is not None and known(fingerprint, first.spec)
-        parts = split_model(first.model, first.spec.size) if kept or len(group) > 1 else None
+        parts = split_model(first.model, first.spec.size) if kept or len(some) > 1 else None
         if parts is None:
-            units += [_alone(models, member) for member in group]
+            groups += [_alone(models, member) for member in some]
         else:
-            units.append(Unit(tuple(group), tuple(models[member] for member in group), parts, fingerprint))
-    return units
+            groups.append(ModelGroup(tuple(some), tuple(models[member] for member in some), parts, fingerprint))
+    return groups
 
 
-def _alone(models: Sequence[LoadedModel], member: int) -> Unit:
-    return Unit((member,), (models[member],), None, models[member].fingerprint)
+def _alone(models: Sequence[LoadedModel], member: int) -> ModelGroup:
+    return ModelGroup((member,), (models[member],), None, models[member].fingerprint)
 
 
 def backbone_engine(parts: Parts, fingerprint: str, spec: ImageSpec, name: str, options: EngineOptions) -> Engine:
