@@ -70,6 +70,7 @@ def train_ours(job: dict[str, Any], stage: Stage) -> None:
 
     from kaggle_kit.competition import init_workspace, load_competition
     from kaggle_kit.config import load_config
+    from kaggle_kit.events import at_epochs
     from kaggle_kit.tables import FoldTable
     from kaggle_kit.training import train_run
     from kaggle_kit.workspace import Workspace
@@ -94,7 +95,7 @@ def train_ours(job: dict[str, Any], stage: Stage) -> None:
             stage.report(images=round(row.images_per_second * row.seconds), seconds=row.seconds)
 
     stage.report()
-    train_run(Workspace(root), config, competition, table, run="run", on_epoch=end_of_epoch)
+    train_run(Workspace(root), config, competition, table, run="run", reporter=at_epochs(end_of_epoch))
     stage.report()
 
 

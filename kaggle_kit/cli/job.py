@@ -77,7 +77,8 @@ def train(
 ) -> None:
     """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint."""
     from kaggle_kit.launch import launch_run
-    from kaggle_kit.training import make_reporter, train_run
+    from kaggle_kit.live import make_reporter
+    from kaggle_kit.training import train_run
 
     workspace, config, competition = open_all(entries(overrides, {"strategy": strategy, "precision": precision}), config_file)
     launched = partial(launch_run, launcher=launcher or "", devices=devices, address=address)

@@ -89,7 +89,7 @@ def run_training_kernel(
         MissingFileError: dataset or competition are not attached.
         DataError, FoldError: the dataset is damaged, or the data is not that which the folds were made for.
     """
-    from kaggle_kit.training import LogReporter, train_run
+    from kaggle_kit.training import train_run
 
     begin = time.monotonic() if started is None else started
 
@@ -106,7 +106,7 @@ def run_training_kernel(
     with _lines_to(tell):
         try:
             left = max(budget_seconds - (time.monotonic() - begin), 0.0)
-            stopped = train_run(workspace, config, competition, run=run, time_limit=left, reporter=LogReporter()).stopped
+            stopped = train_run(workspace, config, competition, run=run, time_limit=left).stopped
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
     shutil.rmtree(workspace.cache_dir, ignore_errors=True)  # decoded images are no output

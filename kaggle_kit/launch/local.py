@@ -11,12 +11,12 @@ import torch
 
 from kaggle_kit.config import Config, HardwareConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.launch.events import Event, replay
-from kaggle_kit.launch.process import POLL, Ending, Leash, run_worker, tell_failure
+from kaggle_kit.events import Event, Reporter
+from kaggle_kit.launch.process import POLL, Ending, Leash, run_worker
 from kaggle_kit.launch.task import FoldTask, task_of
 from kaggle_kit.machine.device import choose_device
 from kaggle_kit.machine.host import available_cpus
-from kaggle_kit.training import FoldJob, Reporter, Stop
+from kaggle_kit.training import FoldJob, Stop
 
 Slot = dict[str, str]
 """The environment of a worker that has one device to itself."""
@@ -79,7 +79,7 @@ def _train(tasks: Sequence[FoldTask], slots: Sequence[Slot], reporter: Reporter,
             return Ending(stopped=stop.reason)
         slot = free.get()  # there is one for each thread
         try:
-            return run_worker(task, env=slot, send=events.put, leash=leash)
+            return run_worker(task, env=slot, report=events.put, leash=leash)
         finally:
             free.put(slot)
 
@@ -89,11 +89,10 @@ def _train(tasks: Sequence[FoldTask], slots: Sequence[Slot], reporter: Reporter,
         try:
             while len(endings) < len(tasks):
                 over, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-                _tell(events, reporter)
                 for future in over:
                     fold = running.pop(future)
                     endings[fold] = future.result()
-                    tell_failure(fold, endings[fold], reporter)
+                _tell(events, reporter)
         except BaseException:
             leash.cut.set()
             stop.request("the launcher has ended")  # for folds that are not begun
@@ -103,4 +102,4 @@ def _train(tasks: Sequence[FoldTask], slots: Sequence[Slot], reporter: Reporter,
 
 def _tell(events: queue.SimpleQueue[Event], reporter: Reporter) -> None:
     while not events.empty():
-        replay(events.get(), reporter)
+        reporter(events.get())

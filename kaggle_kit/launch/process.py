@@ -11,14 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import kaggle_kit
-from kaggle_kit.launch.events import Send
+from kaggle_kit.events import Event, FoldEnded, Reporter, from_json
 from kaggle_kit.launch.task import FoldTask
-from kaggle_kit.training import FoldJob, FoldResult, Outcome, Reporter
+from kaggle_kit.training import FoldJob, FoldResult, Outcome
 from kaggle_kit.training.run import finished
 
 POLL = 0.1
@@ -27,15 +27,10 @@ POLL = 0.1
 
 @dataclass(frozen=True)
 class Ending:
-    """How a worker ended: why it was stopped, or has failed; both None when its fold is finished.
-
-    Attributes:
-        told: whether the worker itself has reported the end of its fold.
-    """
+    """How a worker ended: why it was stopped, or has failed; both None when its fold is finished."""
 
     stopped: str | None = None
     failed: str | None = None
-    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,21 +46,18 @@ class Leash:
     cut: threading.Event = field(default_factory=threading.Event)
 
 
-def run_worker(task: FoldTask, *, env: Mapping[str, str], send: Send, leash: Leash) -> Ending:
-    """Train one fold in a process of its own, and wait for it. The caller is told of its events by ``send``.
+def run_worker(task: FoldTask, *, env: Mapping[str, str], report: Reporter, leash: Leash) -> Ending:
+    """Train one fold in a process of its own, and wait for it. ``report`` is told of its events, from a thread.
 
     Args:
         env: entries of the environment beyond this process's, such as ``CUDA_VISIBLE_DEVICES``.
     """
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    last: dict[str, Any] = {}
+    ends: list[FoldEnded] = []
 
-    def take(event: dict[str, Any]) -> None:
-        if event.get("event") == "end":
-            last.update(event)
-        else:
-            last["told"] = last.get("told") or event.get("event") == "fold_end"
-            send(event)
+    def take(event: Event) -> None:
+        ends.extend([event] if isinstance(event, FoldEnded) else [])
+        report(event)
 
     with open(task.log, "wb") as log, _started(task, env, log) as process:
         listener = threading.Thread(target=_listen, args=(process, take), daemon=True)
@@ -79,14 +71,11 @@ def run_worker(task: FoldTask, *, env: Mapping[str, str], send: Send, leash: Lea
                 asked = True
             time.sleep(POLL)
         listener.join()
-    told = bool(last.pop("told", False))
-    return replace(_ending(process.returncode, last, leash.asked(), task.log), told=told)
-
-
-def tell_failure(fold: int, ending: Ending, reporter: Reporter) -> None:
-    """Report that a fold has failed, when its worker could not."""
-    if ending.failed is not None and not ending.told:
-        reporter.fold_end(fold, f"failed: {ending.failed}")
+    last = ends[-1] if ends else None
+    ending = _ending(process.returncode, last, leash.asked(), task.log)
+    if last is None and ending.failed is not None:  # the worker could not say it
+        report(FoldEnded(task.fold, "failed", ending.failed))
+    return ending
 
 
 @contextlib.contextmanager
@@ -117,10 +106,11 @@ def _started(task: FoldTask, env: Mapping[str, str], log: IO[bytes]) -> Iterator
                 _pipe(pipe).close()
 
 
-def _listen(process: subprocess.Popen[bytes], take: Send) -> None:
+def _listen(process: subprocess.Popen[bytes], take: Reporter) -> None:
     for line in _pipe(process.stdout):
-        with contextlib.suppress(ValueError):  # a line cut short by a kill
-            take(json.loads(line))
+        event = from_json(line)
+        if event is not None:  # a line cut short by a kill
+            take(event)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -129,13 +119,13 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-def _ending(code: int, last: Mapping[str, Any], asked: str | None, log: Path) -> Ending:
+def _ending(code: int, last: FoldEnded | None, asked: str | None, log: Path) -> Ending:
     """What the worker said, or what can be concluded when it said nothing."""
-    if last.get("failed"):
-        return Ending(failed=f"{last['failed']} Log: {log}")
-    if last.get("stopped"):
-        return Ending(stopped=last["stopped"]) if asked else Ending(failed=f"{last['stopped']}, not by this call. Log: {log}")
-    if last:
+    if last is not None and last.state == "failed":
+        return Ending(failed=f"{last.text} Log: {log}")
+    if last is not None and last.state == "stopped":
+        return Ending(stopped=last.text) if asked else Ending(failed=f"{last.text}, not by this call. Log: {log}")
+    if last is not None:
         return Ending()
     if asked is not None:  # it came before the worker could listen
         return Ending(stopped=asked)

@@ -23,10 +23,11 @@ from typing import Any
 
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DependencyError, RemoteError
-from kaggle_kit.launch.events import Mailbox, replay
-from kaggle_kit.launch.process import Ending, Leash, run_worker, tell_failure
+from kaggle_kit.events import FoldEnded, Reporter
+from kaggle_kit.launch.events import Mailbox
+from kaggle_kit.launch.process import Ending, Leash, run_worker
 from kaggle_kit.launch.task import FoldTask, task_of
-from kaggle_kit.training import FoldJob, Reporter, Stop
+from kaggle_kit.training import FoldJob, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def launch_ray(
     def poll() -> None:
         nonlocal asked
         for event in mailbox.receive():
-            replay(event, reporter)
+            reporter(event)
         if stop.reason is not None and not asked:
             mailbox.ask_to_stop(stop.reason)
             asked = True
@@ -78,7 +79,8 @@ def launch_ray(
                 fold = jobs[place].fold
                 endings[fold] = Ending(failed=str(result)) if isinstance(result, Exception) else Ending(**result)
                 poll()
-                tell_failure(fold, endings[fold], reporter)
+                if isinstance(result, Exception):  # no worker could say it
+                    reporter(FoldEnded(fold, "failed", str(result)))
     finally:
         # A task that outlives this call finds its mailbox gone, and stops.
         shutil.rmtree(mailbox.folder, ignore_errors=True)
@@ -102,8 +104,8 @@ def supervise(values: dict[str, Any], mailbox_folder: str) -> dict[str, Any]:
 
     if reason is not None:
         return {"stopped": reason}
-    ending = run_worker(task, env={}, send=lambda event: mailbox.send(sender, event), leash=Leash(asked))
-    return {"stopped": ending.stopped, "failed": ending.failed, "told": ending.told}
+    ending = run_worker(task, env={}, report=lambda event: mailbox.send(sender, event), leash=Leash(asked))
+    return {"stopped": ending.stopped, "failed": ending.failed}
 
 
 def run_tasks(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.events import Relay, Reporter, log_lines
 from kaggle_kit.launch.local import launch_local
 from kaggle_kit.launch.process import Ending, gather
 from kaggle_kit.launch.ray import launch_ray
 from kaggle_kit.registry import lookup
-from kaggle_kit.training import EpochRow, FoldJob, LogReporter, Outcome, Reporter, RunSummary, Stop, train_run
-from kaggle_kit.training.loop import OnEpoch
+from kaggle_kit.training import FoldJob, Outcome, RunSummary, Stop, train_run
 from kaggle_kit.training.run import part_finished
 from kaggle_kit.workspace import Workspace
 
@@ -34,7 +34,6 @@ def launch_run(
     time_limit: float | None = None,
     stop: Stop | None = None,
     reporter: Reporter | None = None,
-    on_epoch: OnEpoch | None = None,
 ) -> RunSummary:
     """:func:`~kaggle_kit.training.train_run`, with each fold trained by a process that has a device to itself.
 
@@ -46,7 +45,7 @@ def launch_run(
         launcher: an entry of ``LAUNCHERS``: "local", the devices of this machine, or "ray", a cluster.
         devices: folds at a time; none: as many as there are GPUs, or one where there are none.
         address: of the Ray cluster; none: what ``RAY_ADDRESS`` says, or else this machine.
-        on_epoch: called here, soon after the epoch. What it raises is raised when the workers have stopped with a checkpoint.
+        reporter: called here, soon after the event. What it raises is raised when the workers have stopped with a checkpoint.
 
     Raises:
         LockedError, ConfigError, TrainingError, KeyboardInterrupt: as train_run; a failed fold is named with its log.
@@ -60,13 +59,13 @@ def launch_run(
             "one fold on several. Say how many folds to train at a time with --devices, and leave the entry out."
         )
 
-    def train(jobs: Sequence[FoldJob], *, reporter: Reporter, stop: Stop, on_epoch: OnEpoch | None) -> Outcome:  # noqa: ARG001
+    def train(jobs: Sequence[FoldJob], *, reporter: Reporter, stop: Stop) -> Outcome:
         done, waiting = part_finished(jobs, reporter)
         options = {"config": config, "devices": devices, "address": address, "reporter": reporter, "stop": stop}
         return gather(done, waiting, start(waiting, **options) if waiting else {})
 
     own = Stop(within=stop)
-    listener = Listener(reporter or LogReporter(), on_epoch, own)
+    relay = Relay(reporter or log_lines(), own)
     summary = train_run(
         *(workspace, config, competition),
         run=run,
@@ -74,40 +73,9 @@ def launch_run(
         restart=restart,
         time_limit=time_limit,
         stop=own,
-        reporter=listener,
+        reporter=relay,
         trainer=train,
     )
-    if listener.raised is not None:
-        raise listener.raised
+    if relay.raised is not None:
+        raise relay.raised
     return summary
-
-
-class Listener:
-    """Passes on what workers tell, and calls ``on_epoch``; asks them to stop when that raises.
-
-    Attributes:
-        raised: what ``on_epoch`` raised first; it is not called again.
-    """
-
-    def __init__(self, reporter: Reporter, on_epoch: OnEpoch | None, stop: Stop) -> None:
-        self._reporter, self._on_epoch, self._stop = reporter, on_epoch, stop
-        self.raised: Exception | None = None
-
-    def fold_start(self, fold: int, text: str) -> None:
-        self._reporter.fold_start(fold, text)
-
-    def batch(self, fold: int, epoch: int, epochs: int, *, done: int, images: int, loss: float, rate: float) -> None:
-        self._reporter.batch(fold, epoch, epochs, done=done, images=images, loss=loss, rate=rate)
-
-    def epoch_end(self, fold: int, row: EpochRow, metric: str, *, epochs: int, best: bool) -> None:
-        self._reporter.epoch_end(fold, row, metric, epochs=epochs, best=best)
-        if self._on_epoch is None or self.raised is not None:
-            return
-        try:
-            self._on_epoch(fold, row)
-        except Exception as error:  # kept for the end of the run
-            self.raised = error
-            self._stop.request(f"the caller stopped it: {type(error).__name__}")
-
-    def fold_end(self, fold: int, text: str) -> None:
-        self._reporter.fold_end(fold, text)

@@ -16,15 +16,15 @@ import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from kaggle_kit.competition import load_competition
 from kaggle_kit.config import build_config
 from kaggle_kit.errors import DataError, KaggleKitError
+from kaggle_kit.events import FoldEnded, Reporter, json_lines
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.loaders import default_workers
 from kaggle_kit.images.store import ImageStore
-from kaggle_kit.launch.events import EventReporter, Send, WarningSender
+from kaggle_kit.launch.events import WarningSender
 from kaggle_kit.launch.task import FoldTask
 from kaggle_kit.models import find_weights
 from kaggle_kit.training import FoldJob, Stop, train_jobs
@@ -39,27 +39,24 @@ def main() -> None:
     with os.fdopen(os.dup(0), "rb", buffering=0) as stream:
         line = stream.readline()
     task = FoldTask.from_dict(json.loads(line))
-    send = claim_output()
-    _log_to(send, task.fold)
+    report = claim_output()
+    _log_to(report, task.fold)
     stop = Stop()
     with stop.on_signals():
         threading.Thread(target=_end_with_launcher, daemon=True).start()
-        send({"event": "end", **do(task, send, stop)})
+        do(task, report, stop)
 
 
-def do(task: FoldTask, send: Send, stop: Stop) -> dict[str, str | None]:
-    """Train the fold; returns why it was stopped or has failed, both None when it is finished."""
-    stopped = failed = None
+def do(task: FoldTask, report: Reporter, stop: Stop) -> None:
+    """Train the fold; the last event says how it ended."""
     try:
-        job = job_of(task)
-        outcome = train_jobs([job], reporter=EventReporter(send), stop=stop)
-        stopped, failed = outcome.stopped, outcome.failed.get(task.fold)
+        train_jobs([job_of(task)], reporter=report, stop=stop)
     except KaggleKitError as error:
-        failed = str(error)
+        report(FoldEnded(task.fold, "failed", str(error)))
     except Exception as error:
         traceback.print_exc()
-        failed = f"unexpected {type(error).__name__}: {error}. This is a defect of kaggle_kit; please report it"
-    return {"stopped": stopped, "failed": failed}
+        text = f"unexpected {type(error).__name__}: {error}. This is a defect of kaggle_kit; please report it"
+        report(FoldEnded(task.fold, "failed", text))
 
 
 def job_of(task: FoldTask) -> FoldJob:
@@ -87,26 +84,20 @@ def job_of(task: FoldTask) -> FoldJob:
     return job
 
 
-def claim_output() -> Send:
-    """A function that writes events to the standard output, which from now on is closed to everything else."""
+def claim_output() -> Reporter:
+    """A reporter that writes JSON lines to the standard output, which from now on is closed to everything else."""
     sys.stdout.flush()
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    lock = threading.Lock()
-
-    def send(event: dict[str, Any]) -> None:
-        with lock:
-            stream.write(json.dumps(event) + "\n")
-
-    return send
+    return json_lines(stream)
 
 
-def _log_to(send: Send, fold: int) -> None:
+def _log_to(report: Reporter, fold: int) -> None:
     """The package's log lines go to the standard error, its warnings to the launcher as well."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("kaggle_kit")
-    logger.handlers[:] = [handler, WarningSender(send, fold)]
+    logger.handlers[:] = [handler, WarningSender(report, fold)]
     logger.setLevel(logging.INFO)
     logger.propagate = False
 

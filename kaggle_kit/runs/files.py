@@ -1,8 +1,8 @@
 """What a training run leaves on disk, and how later commands read it. No torch here.
 
-``runs/<run>/run.json`` says what the run is; each ``runs/<run>/fold<k>/`` holds ``fold.json`` (state and score),
-``history.csv``, ``oof.parquet``, ``model.safetensors``, and after ``kk predict`` also ``test.parquet``, ``control.parquet``
-and, when views were used, ``oof_views.parquet``.
+``runs/<run>/run.json`` says what the run is, ``train.log`` how each training of it went; ``runs/<run>/fold<k>/`` holds
+``fold.json`` (state and score), ``history.csv``, ``oof.parquet``, ``model.safetensors``, and after ``kk predict`` also
+``test.parquet``, ``control.parquet`` and, when views were used, ``oof_views.parquet``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from kaggle_kit.workspace import Workspace
 
 OOF, OOF_VIEWS, TEST, CONTROL = "oof.parquet", "oof_views.parquet", "test.parquet", "control.parquet"
 RUN_RECORD, FOLD_RECORD = "run.json", "fold.json"
+TRAIN_LOG = "train.log"
 HISTORY, MODEL, LAST, BEST = "history.csv", "model.safetensors", "last.ckpt", "best.ckpt"
 
 

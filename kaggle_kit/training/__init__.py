@@ -1,6 +1,6 @@
 """Training: ``train_run`` trains the folds of a run, ``train_fold`` one of them."""
 
-from kaggle_kit.events import BarReporter, LogReporter, Reporter, make_reporter
+from kaggle_kit.events import Reporter
 from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.runs.record import FoldResult
 from kaggle_kit.runs.summary import RunSummary
@@ -12,11 +12,9 @@ from kaggle_kit.training.run import STRATEGIES, Outcome, Trainer, train_jobs, tr
 
 __all__ = [
     "STRATEGIES",
-    "BarReporter",
     "EpochRow",
     "FoldJob",
     "FoldResult",
-    "LogReporter",
     "Outcome",
     "Reporter",
     "RunSummary",
@@ -24,7 +22,6 @@ __all__ = [
     "StopRequested",
     "Trainer",
     "default_run_name",
-    "make_reporter",
     "parse_folds",
     "prepare_run",
     "train_fold",

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from kaggle_kit.events import Reporter, phase, silent
 from kaggle_kit.images.dataset import ImageDataset, source_for
 from kaggle_kit.images.device_augment import DeviceTransform
 from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
@@ -31,7 +32,15 @@ _ROWS, _PIXELS = 2, 3  # purposes of seeds; the model's is another
 
 
 @contextlib.contextmanager
-def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop, *, place: Place | None = None) -> Iterator[FoldData]:
+def make_data(
+    job: FoldJob,
+    spec: ImageSpec,
+    fabric: Fabric,
+    stop: Stop,
+    *,
+    place: Place | None = None,
+    reporter: Reporter = silent,
+) -> Iterator[FoldData]:
     """Loaders of the fold; their processes end with the context.
 
     Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
@@ -62,21 +71,29 @@ def make_data(job: FoldJob, spec: ImageSpec, fabric: Fabric, stop: Stop, *, plac
             spec=spec,
             n_classes=len(job.folds.classes),
             augment=transform if isinstance(transform, DeviceTransform) else None,
-            predict=_validator(job, spec, valid, fabric, stop),
+            predict=_validator(job, spec, valid, fabric, stop, reporter),
             truth=job.folds.truth(job.valid_rows),
             metric=get_metric(job.competition.metric),
         )
 
 
-def _validator(job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric, stop: Stop) -> Callable[[nn.Module], Probs]:
+def _validator(
+    job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric, stop: Stop, reporter: Reporter
+) -> Callable[[nn.Module], Probs]:
     """A function from a model to the probabilities (N, C) of all validation rows, the same in every process."""
-    alone = fabric.world_size == 1
-
-    def may_go_on(_: int) -> None:
-        if alone:  # several processes stop together, at the next update
-            stop.check()
+    report, total = phase(reporter, job.fold, "validating"), len(job.valid_rows)
 
     def predict(model: nn.Module) -> Probs:
+        done = 0
+
+        def may_go_on(images: int) -> None:
+            nonlocal done
+            done += images * fabric.world_size
+            if fabric.is_global_zero:
+                report(min(done, total), total)
+            if fabric.world_size == 1:  # several processes stop together, at the next update
+                stop.check()
+
         places, found = predict_model(
             *(model, valid, spec, job.competition.task),
             device=fabric.device,

@@ -13,7 +13,7 @@ from torch import nn
 
 from kaggle_kit import files, runs
 from kaggle_kit.errors import DataError, MissingFileError
-from kaggle_kit.events import LogReporter, Reporter
+from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Reporter, log_lines, phase, tee
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, predict_rows
@@ -29,8 +29,8 @@ from kaggle_kit.training.checkpoint import LoopState, load_best, new_state, remo
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.learner import Learner, make_learner, make_model
-from kaggle_kit.training.loop import OnEpoch, Watch, fit
-from kaggle_kit.training.tensorboard import Events
+from kaggle_kit.training.loop import Watch, fit
+from kaggle_kit.training.tensorboard import tensorboard
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ def train_fold(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-    on_epoch: OnEpoch | None = None,
 ) -> FoldResult:
     """Train one fold, from its last checkpoint if there is one, and write its files.
 
@@ -50,7 +49,7 @@ def train_fold(
 
     Args:
         fabric: launched; by default made from the configuration.
-        on_epoch: called with fold and row after each validation; what it raises ends the fold, whose checkpoint is kept.
+        reporter: by default log lines. What it raises ends the fold, whose checkpoint is kept.
 
     Raises:
         StopRequested: ``stop`` asked for it; the checkpoint is written.
@@ -58,23 +57,33 @@ def train_fold(
         ConfigError, WeightsError, ImageError, StorageError: see the parts.
     """
     fabric = fabric or make_fabric(job.config.hardware)
-    watch = Watch(job.fold, job.folder, job.inputs, reporter or LogReporter(), stop or Stop(), on_epoch=on_epoch)
+    reporter, stop = reporter or log_lines(), stop or Stop()
     record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
     with random_state_kept(fabric), record.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
         place = augmenting_place(job.config, spec, fabric.device, before=record.values.get(AUGMENTED))
         record.update(**{AUGMENTED: place})
-        with make_data(job, spec, fabric, watch.stop, place=place) as data:
-            learner = make_learner(job, model, data, fabric)
-            state = begin(job, learner, watch)
-            with Events(job.folder, data.metric.name, epochs=len(state.history), writes=record.writes) as events:
-                watch.on_row += [record.take, events.take]
+        with make_data(job, spec, fabric, stop, place=place, reporter=reporter) as data:
+            learner = make_learner(job, model, data, fabric, reporter)
+            state = begin(job, learner, reporter)
+            with tensorboard(job.folder, epochs=len(state.history), writes=record.writes) as tracker:
+                watch = Watch(job.fold, job.folder, job.inputs, tee(noted_in(record), tracker, reporter), stop)
                 fit(learner, data, job.config, state, watch)
         write_outputs(job, learner, state, spec, watch, record)
     return FoldResult(job.fold, record.values)
 
 
-def begin(job: FoldJob, learner: Learner, watch: Watch) -> LoopState:
+def noted_in(record: FoldRecord) -> Reporter:
+    """Return a reporter that notes each epoch in ``fold.json``."""
+
+    def note(event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            record.take(event.row)
+
+    return note
+
+
+def begin(job: FoldJob, learner: Learner, reporter: Reporter) -> LoopState:
     """The state to train from: that of the last good checkpoint, or a new one; says which."""
     state = new_state(learner.fabric.device)
     resumed = restore_state(job.folder, learner, state, job.inputs)
@@ -82,7 +91,7 @@ def begin(job: FoldJob, learner: Learner, watch: Watch) -> LoopState:
         rows = f"{len(job.train_rows):,} images to train on, {len(job.valid_rows):,} to validate on"
         device = f"{device_name(learner.fabric)}, {precision_of(learner.fabric)}"
         place = f"; going on from epoch {state.epoch}, batch {state.batch + 1}" if resumed else ""
-        watch.reporter.fold_start(job.fold, f"{model_name(learner.plain)}: {rows}; {device}{place}")
+        reporter(FoldStarted(job.fold, f"{model_name(learner.plain)}: {rows}; {device}{place}", state.epoch - 1))
     return state
 
 
@@ -98,11 +107,13 @@ def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageS
         epoch = _keep(job, learner, state)
         # Several processes cannot stop here: the others wait below.
         stop = watch.stop if learner.fabric.world_size == 1 else Stop()
-        fingerprint, score = save_outputs(job, learner.fabric, learner.evaluated, spec, epoch=epoch, stop=stop)
+        fingerprint, score = save_outputs(
+            job, learner.fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=watch.reporter
+        )
         metric = get_metric(job.competition.metric)
         record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=epoch, **_facts(job, learner, state))
         remove_checkpoints(job.folder)
-        watch.reporter.fold_end(job.fold, f"finished: {metric.name} {score:.4f} with the weights of epoch {epoch}")
+        watch.reporter(FoldEnded(job.fold, "finished", f"{metric.name} {score:.4f} with the weights of epoch {epoch}"))
     learner.fabric.barrier()
 
 
@@ -147,7 +158,7 @@ def random_state_kept(fabric: Fabric) -> Iterator[None]:
 
 
 def save_outputs(
-    job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, *, epoch: int, stop: Stop
+    job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, *, epoch: int, stop: Stop, reporter: Reporter
 ) -> tuple[str, float]:
     """Write ``model.safetensors`` and ``oof.parquet``; returns the model's fingerprint and the score of the second.
 
@@ -159,17 +170,23 @@ def save_outputs(
     meta = {**origin, "config": job.config.shaping()}
     path = job.folder / runs.MODEL
     fingerprint = save_model(path, model, classes=job.folds.classes, spec=spec, task=job.competition.task, meta=meta)
-    oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop)
+    oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
     oof.write(job.folder / runs.OOF)
     return fingerprint, get_metric(job.competition.metric)(job.folds.truth(job.valid_rows), oof.probs)
 
 
-def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop) -> Predictions:
+def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop, reporter: Reporter) -> Predictions:
     """Every validation row once, predicted as `kk predict` does."""
     compute = compute_of_job(job, fabric)
     rows = job.files_of(job.valid_rows)
     model = load_model(job.folder / runs.MODEL)
-    probs = predict_rows([model], rows, compute=compute, progress=lambda _done, _all: stop.check())[0]  # (N, C)
+    report = phase(reporter, job.fold, "predicting out of fold")
+
+    def advance(done: int, total: int) -> None:
+        report(done, total)
+        stop.check()
+
+    probs = predict_rows([model], rows, compute=compute, progress=advance)[0]  # (N, C)
     meta = {
         **origin,
         "kind": "oof",

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError
+from kaggle_kit.events import Phase, Reporter, silent
 from kaggle_kit.images.loaders import Batch
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.machine.device import memory_errors
@@ -54,7 +55,7 @@ def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     return model, image_spec(model, job.config.data)
 
 
-def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric) -> Learner:
+def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric, reporter: Reporter = silent) -> Learner:
     """Everything that a step needs beside the batch.
 
     Raises:
@@ -74,7 +75,11 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric)
     )
     with memory_errors():
         model.to(fabric.device)
-        candidate = compiled(model, config, data.spec, fabric) if compile_pays(config, data, fabric) else model
+        candidate = model
+        if compile_pays(config, data, fabric):
+            if fabric.is_global_zero:
+                reporter(Phase(job.fold, "compiling the model (about a minute)"))
+            candidate = compiled(model, config, data.spec, fabric)
         ready, wrapped = fabric.setup(candidate, optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
         ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
@@ -122,7 +127,6 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
     candidate: nn.Module = Compiled(model, images.shape)
     set_train_mode(candidate, config.model)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns of a missing GPU on machines without one
-    logger.info("compiling the model")
     started = time.monotonic()
     try:
         with fabric.strategy.precision.forward_context():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import TrainingError
-from kaggle_kit.events import LogReporter, Reporter
+from kaggle_kit.events import EpochEnded, Progress, Reporter, silent
 from kaggle_kit.images.loaders import Batch, TrainLoader
 from kaggle_kit.images.mixing import make_mixer
 from kaggle_kit.inference.inputs import to_input
@@ -155,9 +155,7 @@ def validate(learner: Learner, data: FoldData, config: RunConfig, state: LoopSta
         save_state(watch.folder, learner, state, watch.inputs)
     if learner.fabric.is_global_zero:
         write_history(watch.folder / HISTORY, state.history, data.metric.name)
-        watch.epoch_end(row, data.metric.name, epochs=config.schedule.epochs, best=best)
-    if watch.on_epoch is not None:
-        watch.on_epoch(watch.fold, row)
+        watch.reporter(EpochEnded(watch.fold, row, data.metric.name, config.schedule.epochs, best))
 
 
 def mean_loss(learner: Learner, state: LoopState) -> float:
@@ -265,33 +263,21 @@ SYNC_EVERY = 20
 """Updates between two looks at numbers that lie on a GPU; on a CPU, looking costs nothing and is done after each."""
 
 
-OnEpoch = Callable[[int, EpochRow], None]
-"""``on_epoch(fold, row)``, called after each validation."""
-
-
 @dataclass
 class Watch:
     """Who is told, who may stop it, and where its files go.
 
     Attributes:
         inputs: fingerprint of all that the fold depends on; it stands in its checkpoints.
-        on_row: take each epoch's row in the first process, as TensorBoard does.
-        on_epoch: is called last in each epoch, when its checkpoint is written; it may raise to end the fold.
+        reporter: called in the first process; the end of an epoch is reported last, when its checkpoint is written, so that a
+            reporter may raise to end the fold.
     """
 
     fold: int
     folder: Path
     inputs: str
-    reporter: Reporter = field(default_factory=LogReporter)
+    reporter: Reporter = silent
     stop: Stop = field(default_factory=Stop)
-    on_row: list[Callable[[EpochRow], None]] = field(default_factory=list)
-    on_epoch: OnEpoch | None = None
-
-    def epoch_end(self, row: EpochRow, metric: str, *, epochs: int, best: bool) -> None:
-        """Tell everybody but ``on_epoch``."""
-        for take in self.on_row:
-            take(row)
-        self.reporter.epoch_end(self.fold, row, metric, epochs=epochs, best=best)
 
 
 class Pulse:
@@ -322,12 +308,16 @@ class Pulse:
         self._measure()
         state, processes = self._state, self._fabric.world_size
         done = state.images * processes
-        self._watch.reporter.batch(
-            *(self._watch.fold, state.epoch, self._epochs),
-            done=done,
-            images=self._loader.images * processes,
-            loss=float(state.loss_sum) / max(state.images, 1),
-            rate=done / max(state.seconds, 1e-9),
+        self._watch.reporter(
+            Progress(
+                fold=self._watch.fold,
+                epoch=state.epoch,
+                epochs=self._epochs,
+                done=done,
+                images=self._loader.images * processes,
+                loss=float(state.loss_sum) / max(state.images, 1),
+                rate=done / max(state.seconds, 1e-9),
+            )
         )
 
     def stop_if_asked(self) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from kaggle_kit import files
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileError
-from kaggle_kit.events import LINE_SECONDS, LogReporter, Reporter
+from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
 from kaggle_kit.images.samplers import make_sampler, row_weights
 from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
@@ -38,12 +38,11 @@ from kaggle_kit.seeds import derive_seed, generator
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
-from kaggle_kit.training.fold import compute_of_job, random_state_kept, save_outputs, train_fold
+from kaggle_kit.training.fold import compute_of_job, noted_in, random_state_kept, save_outputs, train_fold
 from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, mean_loss, try_strengths
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.loop import OnEpoch, Watch
 from kaggle_kit.training.losses import build_loss
-from kaggle_kit.training.tensorboard import Events
+from kaggle_kit.training.tensorboard import tensorboard
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,6 @@ def train_probe(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-    on_epoch: OnEpoch | None = None,
 ) -> FoldResult:
     """Fit a head for one fold and write the files of a trained fold; arguments and errors as in :func:`train_fold`.
 
@@ -86,11 +84,10 @@ def train_probe(
         ConfigError: the model does not end with a linear layer on pooled features.
     """
     fabric = fabric or make_fabric(job.config.hardware)
-    watch = Watch(job.fold, job.folder, job.inputs, reporter or LogReporter(), stop or Stop(), on_epoch=on_epoch)
     record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
     with random_state_kept(fabric), record.follow():
         if fabric.is_global_zero:
-            _run_probe(job, fabric, watch, record)
+            _run_probe(job, fabric, reporter or log_lines(), stop or Stop(), record)
         fabric.barrier()
     return FoldResult(job.fold, record.values)
 
@@ -101,19 +98,18 @@ def train_probe_then_finetune(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-    on_epoch: OnEpoch | None = None,
 ) -> FoldResult:
     """:func:`train_fold`, starting from a fitted head. Epoch 0 of its history is what the probe scores."""
     fabric = fabric or make_fabric(job.config.hardware)
-    reporter, stop = reporter or LogReporter(), stop or Stop()
+    reporter, stop = reporter or log_lines(), stop or Stop()
     start = job.folder / START
     if fabric.is_global_zero and _read_start(job) is None:
         with random_state_kept(fabric):
-            probe = fit_probe(job, fabric, Watch(job.fold, job.folder, job.inputs, reporter, stop))
+            probe = fit_probe(job, fabric, reporter, stop)
         save_checkpoint(start, {"inputs": job.inputs, "model": probe.model.state_dict()})
     fabric.barrier()
     job = replace(job, initial=_read_start(job))
-    result = train_fold(job, fabric=fabric, reporter=reporter, stop=stop, on_epoch=on_epoch)
+    result = train_fold(job, fabric=fabric, reporter=reporter, stop=stop)
     if fabric.is_global_zero:
         start.unlink(missing_ok=True)
     return result
@@ -128,26 +124,23 @@ def _read_start(job: FoldJob) -> dict[str, Any] | None:
     return saved["model"] if saved["inputs"] == job.inputs else None
 
 
-def _run_probe(job: FoldJob, fabric: Fabric, watch: Watch, record: FoldRecord) -> None:
+def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, record: FoldRecord) -> None:
     metric = get_metric(job.competition.metric)
-    probe = fit_probe(job, fabric, watch)
-    with Events(job.folder, metric.name, epochs=0) as events:
-        watch.on_row += [record.take, events.take]
-        write_history(job.folder / HISTORY, [probe.row], metric.name)
-        watch.epoch_end(probe.row, metric.name, epochs=1, best=True)
-        if watch.on_epoch is not None:
-            watch.on_epoch(job.fold, probe.row)
-    fingerprint, score = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=watch.stop)
+    probe = fit_probe(job, fabric, reporter, stop)
+    write_history(job.folder / HISTORY, [probe.row], metric.name)
+    with tensorboard(job.folder, epochs=0) as tracker:
+        tee(noted_in(record), tracker, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
+    fingerprint, score = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
     record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=1, **_facts(job, fabric, probe))
-    watch.reporter.fold_end(job.fold, f"finished: {metric.name} {score:.4f} with strength {probe.strength:g}")
+    reporter(FoldEnded(job.fold, "finished", f"{metric.name} {score:.4f} with strength {probe.strength:g}"))
 
 
-def fit_probe(job: FoldJob, fabric: Fabric, watch: Watch) -> Probe:
+def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> Probe:
     """The pretrained model of ``job`` with a head fitted to the fold's training rows.
 
     Raises:
         ConfigError: the model cannot be probed.
-        StopRequested: ``watch.stop`` asked for it while features were computed; those of other passes are kept.
+        StopRequested: ``stop`` asked for it while features were computed; those of other passes are kept.
     """
     _say_what_is_ignored(job)
     model, spec = _make_model(job)
@@ -158,10 +151,11 @@ def fit_probe(job: FoldJob, fabric: Fabric, watch: Watch) -> Probe:
             "use strategy finetune, or another model."
         )
     plan = view_plan(job.config, spec)
-    table = _features(job, fabric, parts, spec, plan, watch)
+    table = _features(job, fabric, parts, spec, plan, on_features=_counter(job, reporter, stop))
     n_train, n_valid = len(job.train_rows), len(job.valid_rows)
     text = f"{model_name(model)}: head for {n_train:,} images in {len(plan.names)} views, {n_valid:,} to validate on"
-    watch.reporter.fold_start(job.fold, f"{text}; {device_name(fabric)}")
+    reporter(FoldStarted(job.fold, f"{text}; {device_name(fabric)}"))
+    reporter(Phase(job.fold, "fitting the head"))
     started = time.monotonic()
     head, tried, samples, train_loss = _fit_head(job, table, plan, fabric.device)
     with torch.no_grad():
@@ -193,8 +187,19 @@ def _say_what_is_ignored(job: FoldJob) -> None:
         logger.warning("mixup and cutmix mix pixels in training; a probe has features, and leaves them out")
 
 
-def _features(job: FoldJob, fabric: Fabric, parts: Parts, spec: ImageSpec, plan: ViewPlan, watch: Watch) -> FeatureTable:
-    """Features of all training images of the run, and for `kk predict` those of its test pass, computed where they lack."""
+def _features(
+    job: FoldJob,
+    fabric: Fabric,
+    parts: Parts,
+    spec: ImageSpec,
+    plan: ViewPlan,
+    *,
+    on_features: Callable[[int, int], None],
+) -> FeatureTable:
+    """Features of all training images of the run, and for `kk predict` those of its test pass, computed where they lack.
+
+    ``on_features(images, total)`` is called with the images of a batch that were passed over or computed.
+    """
     compute, device, fingerprint = compute_of_job(job, fabric), fabric.device, backbone_fingerprint(parts.backbone.model)
     tables = {
         role: FeatureCache(job.workspace.cache_dir, role).table(fingerprint, spec, device, precision_of(fabric))
@@ -209,16 +214,27 @@ def _features(job: FoldJob, fabric: Fabric, parts: Parts, spec: ImageSpec, plan:
     options = EngineOptions(device, compute.precision, compute.cache_dir)
     engine = backbone_engine(parts, fingerprint, spec, choose_engine(compute.engine, device, pixels), options)
     logger.info("computing %d features with %s, once for all folds and for kk predict", lacking, engine.name)
+    total = _rows_lacking(tables["train"], train, plan) + _rows_lacking(tables["test"], test, as_predicted)
     extractor = Extractor(
-        *(engine, spec, device), batch_size=compute.batch_size, workers=compute.workers, source=compute.source,
-        on_batch=_counter(len(train) + len(test), watch.stop),
-    )  # fmt: skip
+        engine,
+        spec,
+        device,
+        batch_size=compute.batch_size,
+        workers=compute.workers,
+        source=compute.source,
+        on_batch=lambda images: on_features(images, total),
+    )
     extractor.complete(tables["train"], train, plan)
     try:
         extractor.complete(tables["test"], test, as_predicted)
     except ImageError as error:
         logger.warning("features of test images are left to kk predict: %s", error)
     return tables["train"]
+
+
+def _rows_lacking(table: FeatureTable, rows: Rows, plan: ViewPlan) -> int:
+    """Return how many of the images lack a feature in any view."""
+    return int((~table.has([path for _, path in rows], plan.names)).any(axis=0).sum())
 
 
 def _all_rows(job: FoldJob) -> Rows:
@@ -237,18 +253,15 @@ def _test_pass(job: FoldJob) -> Rows:
     return [rows[position] for position in np.random.default_rng(0).permutation(len(rows))]
 
 
-def _counter(images: int, stop: Stop) -> Callable[[int], None]:
-    """Says now and then how far it is; ends when somebody asks."""
-    started = last = time.monotonic()
-    done = 0
+def _counter(job: FoldJob, reporter: Reporter, stop: Stop) -> Callable[[int, int], None]:
+    """Return a function of (images of a batch, all images) that reports how far it is; it ends when somebody asks."""
+    report, done = phase(reporter, job.fold, "features"), 0
 
-    def count(more: int) -> None:
-        nonlocal done, last
+    def count(more: int, total: int) -> None:
+        nonlocal done
+        done += more
+        report(min(done, total), total)
         stop.check()
-        done, now = done + more, time.monotonic()
-        if now - last >= LINE_SECONDS:
-            last, rate = now, done / (now - started)
-            logger.info("features of %d of at most %d images, %.1f img/s", done, images, rate)
 
     return count
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessException
 
 from kaggle_kit.errors import KaggleKitError, TrainingError
+from kaggle_kit.events import Relay, Reporter, seldom
 from kaggle_kit.stop import Stop
 
 T = TypeVar("T")
@@ -24,21 +27,23 @@ class _Queue(Protocol):
     def empty(self) -> bool: ...
 
 
-def spread(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop) -> T:
+def spread(fabric: Fabric, work: Callable[[Fabric, Reporter, Stop], T], relay: Relay, stop: Stop) -> T:
     """Call ``work`` in each process of ``fabric`` and return what it gives in the first.
 
     Args:
         work: picklable; returns dicts, lists and scalars. The stop that it gets follows the caller's: signals are passed on.
+        relay: gets here what ``work`` reports there; when it raises, the processes are asked to stop.
 
     Raises:
         KaggleKitError: what ``work`` raised in one of the processes; the others are ended then.
         TrainingError: a process ended by itself.
     """
-    errors = multiprocessing.get_context("spawn").SimpleQueue()
+    errors, events = (multiprocessing.get_context("spawn").SimpleQueue() for _ in range(2))
     level = logging.getLogger(_PACKAGE).getEffectiveLevel()
     stop.passes_on = True
     try:
-        result: T = fabric.launch(_in_process, work, stop, errors, level)
+        with _passed_on(events, relay):
+            result: T = fabric.launch(_in_process, work, stop, errors, events, level)
     except ProcessException as error:
         if not errors.empty():
             raise errors.get() from None
@@ -51,7 +56,35 @@ def spread(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop) -> T:
     return result
 
 
-def _in_process(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop, errors: _Queue, level: int) -> T:
+@contextlib.contextmanager
+def _passed_on(events: _Queue, relay: Relay) -> Iterator[None]:
+    """Give ``relay`` what the processes report, while inside."""
+
+    def listen() -> None:
+        while (event := events.get()) is not None:
+            before = relay.raised
+            relay(event)
+            if relay.raised is not before:
+                for child in multiprocessing.active_children():
+                    child.terminate()  # SIGTERM, which they take as a request to stop
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        events.put(None)
+        listener.join()
+
+
+def _in_process(
+    fabric: Fabric,
+    work: Callable[[Fabric, Reporter, Stop], T],
+    stop: Stop,
+    errors: _Queue,
+    events: _Queue,
+    level: int,
+) -> T:
     logger = logging.getLogger(_PACKAGE)
     logger.setLevel(level if fabric.is_global_zero else logging.ERROR)
     if not logger.handlers:
@@ -59,7 +92,7 @@ def _in_process(fabric: Fabric, work: Callable[[Fabric, Stop], T], stop: Stop, e
     stop.passes_on = False
     with stop.on_signals():
         try:
-            return work(fabric, stop)
+            return work(fabric, seldom(events.put), stop)
         except KaggleKitError as error:
             # Shortened: the pipe is read when all have ended, and until then holds 64 KiB.
             errors.put(type(error)(str(error)[:_MOST]))

@@ -14,9 +14,9 @@ from lightning_fabric import Fabric
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.config import Config, RunConfig
 from kaggle_kit.errors import DeviceMemoryError, TrainingError
-from kaggle_kit.events import LogReporter, Reporter
+from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
 from kaggle_kit.folds import folds_for
 from kaggle_kit.machine.device import agreed, make_fabric
 from kaggle_kit.registry import lookup
@@ -27,7 +27,6 @@ from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
-from kaggle_kit.training.loop import OnEpoch
 from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
 from kaggle_kit.training.probe import train_probe, train_probe_then_finetune
 from kaggle_kit.training.processes import spread
@@ -65,7 +64,7 @@ class Outcome:
 class Trainer(Protocol):
     """What trains the jobs of a run: :func:`train_jobs`, or something that hands them to other processes."""
 
-    def __call__(self, jobs: Sequence[FoldJob], *, reporter: Reporter, stop: Stop, on_epoch: OnEpoch | None) -> Outcome:
+    def __call__(self, jobs: Sequence[FoldJob], *, reporter: Reporter, stop: Stop) -> Outcome:
         """Train all of ``jobs``, of which some may be finished; the caller holds the run's lock."""
 
 
@@ -81,7 +80,6 @@ def train_run(
     time_limit: float | None = None,
     stop: Stop | None = None,
     reporter: Reporter | None = None,
-    on_epoch: OnEpoch | None = None,
     trainer: Trainer | None = None,
 ) -> RunSummary:
     """Train the chosen folds of a run, into ``runs/<run>/fold<k>/``.
@@ -97,6 +95,8 @@ def train_run(
         restart: throw away all that the run has trained so far.
         time_limit: seconds.
         stop: of something larger that this call is a part of.
+        reporter: a function of each event, by default log lines; what it raises ends the call, and the checkpoint is kept.
+            ``runs/<run>/train.log`` is told the same.
         trainer: trains the jobs, by default :func:`train_jobs`; see :mod:`kaggle_kit.launch`.
 
     Raises:
@@ -109,7 +109,9 @@ def train_run(
     folds = folds or folds_for(workspace, competition, config.run.folds)
     name = run or default_run_name(config.run)
     numbers = parse_folds(fold, folds.n_splits) if isinstance(fold, str) else checked_folds(fold, folds.n_splits)
-    with run_lock(workspace.run_dir(name)), stop.on_signals():
+    folder = workspace.run_dir(name)
+    with run_lock(folder), stop.on_signals(), written_to(folder / runs.TRAIN_LOG) as log:
+        report = tee(log, reporter or log_lines())
         jobs = prepare_run(
             *(workspace, config.run, competition, folds),
             run=name,
@@ -117,7 +119,8 @@ def train_run(
             restart=restart,
             cache=config.cache,
         )
-        outcome = (trainer or train_jobs)(jobs, reporter=reporter or LogReporter(), stop=stop, on_epoch=on_epoch)
+        report(RunStarted(name, tuple(numbers), epochs_of(config.run)))
+        outcome = (trainer or train_jobs)(jobs, reporter=report, stop=stop)
     if stop.interrupted:
         raise KeyboardInterrupt
     if outcome.failed:
@@ -134,37 +137,35 @@ def train_jobs(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-    on_epoch: OnEpoch | None = None,
 ) -> Outcome:
     """Train jobs that :func:`prepare_run` made, one after the other; a stop ends all of them. The caller holds the lock.
 
-    With several devices, each gets a process, and ``reporter`` and ``on_epoch`` must be picklable.
+    With several devices, each gets a process; what they report is passed on to ``reporter`` here.
 
     Raises:
         DeviceMemoryError: the accelerator's memory is too small, as it would be for the next fold.
     """
-    reporter, stop = reporter or LogReporter(), stop or Stop()
+    reporter, stop = reporter or log_lines(), stop or Stop()
     done, waiting = part_finished(jobs, reporter)
     if not waiting:
         return Outcome(done)
     hardware = waiting[0].config.hardware
-    work = partial(_train_in_turn, waiting, reporter=reporter, on_epoch=on_epoch)
     with contextlib.ExitStack() as locks:
         for job in waiting:
             locks.enter_context(fold_lock(job.folder.parent, job.fold))
             files.remove_leftovers(job.folder)
         if fabric is None and hardware.devices > 1:
-            values = spread(make_fabric(hardware), work, stop)
+            relay = Relay(reporter, stop)
+            outcome = Outcome.from_dict(spread(make_fabric(hardware), partial(_train_in_turn, waiting), relay, stop))
+            if relay.raised is not None:
+                raise relay.raised
         else:
-            values = work(fabric or make_fabric(hardware), stop)
-    outcome = Outcome.from_dict(values)
+            outcome = Outcome.from_dict(_train_in_turn(waiting, fabric or make_fabric(hardware), reporter, stop))
     outcome.results = sorted([*done, *outcome.results], key=lambda result: result.fold)
     return outcome
 
 
-def _train_in_turn(
-    jobs: Sequence[FoldJob], fabric: Fabric, stop: Stop, *, reporter: Reporter, on_epoch: OnEpoch | None
-) -> dict[str, Any]:
+def _train_in_turn(jobs: Sequence[FoldJob], fabric: Fabric, reporter: Reporter, stop: Stop) -> dict[str, Any]:
     """What each process does; returns an :class:`Outcome` as plain values."""
     train, outcome = lookup(STRATEGIES, jobs[0].config.strategy, "strategy"), Outcome()
     for job in jobs:
@@ -172,20 +173,25 @@ def _train_in_turn(
             asked = agreed(fabric, stop.reason)
             if asked is not None:
                 raise StopRequested(asked)
-            outcome.results.append(train(job, fabric=fabric, reporter=reporter, stop=stop, on_epoch=on_epoch))
+            outcome.results.append(train(job, fabric=fabric, reporter=reporter, stop=stop))
             outcome.trained.append(job.fold)
         except StopRequested as reason:
             outcome.stopped = str(reason)
             if fabric.is_global_zero:
-                reporter.fold_end(job.fold, f"stopped: {reason}. The same command goes on from here")
+                reporter(FoldEnded(job.fold, "stopped", str(reason)))
             break
         except TrainingError as error:
             # With several processes, the others wait for this one in the middle of the fold: all must end.
             if isinstance(error, DeviceMemoryError) or fabric.world_size > 1:
                 raise
             outcome.failed[job.fold] = str(error)
-            reporter.fold_end(job.fold, f"failed: {error}")
+            reporter(FoldEnded(job.fold, "failed", str(error)))
     return outcome.to_dict()
+
+
+def epochs_of(config: RunConfig) -> int:
+    """Return the epochs that a fold reports; a probe reports one."""
+    return 1 if config.strategy == "probe" else config.schedule.epochs
 
 
 def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[FoldResult], list[FoldJob]]:
@@ -196,7 +202,7 @@ def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[Fol
         if before is None:
             waiting.append(job)
         else:
-            reporter.fold_end(job.fold, f"finished before: {job.competition.metric} {before.score:.4f}")
+            reporter(FoldEnded(job.fold, "finished before", f"{job.competition.metric} {before.score:.4f}"))
             done.append(before)
     return done, waiting
 

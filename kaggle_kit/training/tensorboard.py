@@ -1,42 +1,39 @@
-"""TensorBoard events of a fold."""
+"""TensorBoard as a tracker: a reporter that writes the numbers of each epoch."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-from kaggle_kit.runs.history import EpochRow
+from kaggle_kit.events import EpochEnded, Event, Reporter, silent
 
 
-class Events:
-    """TensorBoard events of a fold, one step an epoch; a context manager.
+@contextlib.contextmanager
+def tensorboard(folder: Path, *, epochs: int, writes: bool = True) -> Iterator[Reporter]:
+    """Yield a reporter that writes TensorBoard events of a fold into ``folder``, one step an epoch.
 
     Args:
         epochs: those that are in the history; later events, which a killed run may have left, are taken back.
+        writes: False in all processes but the first.
     """
+    if not writes:
+        yield silent
+        return
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, folder: Path, metric: str, *, epochs: int, writes: bool = True) -> None:
-        self._metric = metric
-        self._writer: Any = None
-        if writes:
-            from torch.utils.tensorboard import SummaryWriter
+    writer = SummaryWriter(log_dir=str(folder), purge_step=epochs)
 
-            self._writer = SummaryWriter(log_dir=str(folder), purge_step=epochs)
-
-    def take(self, row: EpochRow) -> None:
-        """Write an epoch's numbers; those that are not defined are left out."""
-        if self._writer is None:
+    def write(event: Event) -> None:
+        if not isinstance(event, EpochEnded):
             return
-        for name, value in row.values(self._metric).items():
-            if name != "epoch" and not math.isnan(value):
-                self._writer.add_scalar(name, value, row.epoch)
-        self._writer.flush()
+        for name, value in event.row.values(event.metric).items():
+            if name != "epoch" and not math.isnan(value):  # numbers that are not defined are left out
+                writer.add_scalar(name, value, event.row.epoch)
+        writer.flush()
 
-    def __enter__(self) -> Events:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
+    try:
+        yield write
+    finally:
+        writer.close()

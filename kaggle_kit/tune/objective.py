@@ -19,10 +19,11 @@ from optuna.trial import TrialState
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, DependencyError, KaggleKitError, RemoteError, StorageError, TrainingError
+from kaggle_kit.events import EpochEnded, Event
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training import EpochRow, RunSummary, train_run
+from kaggle_kit.training import RunSummary, train_run
 from kaggle_kit.tune.reporter import TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
 from kaggle_kit.tune.space import Space, Values, apply_values
@@ -67,7 +68,10 @@ class Epochs:
         """Epochs of all first folds."""
         return self.epochs * len(self.plan.first)
 
-    def __call__(self, fold: int, row: EpochRow) -> None:
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, EpochEnded):
+            return
+        fold, row = event.fold, event.row
         self.reporter.epoch(self.trial.number, fold, row, self.epochs)
         if row.epoch == 0 or fold not in self.plan.first:
             return
@@ -183,7 +187,7 @@ class Objective:
                 fold=[fold],
                 restart=restart,
                 time_limit=left,
-                on_epoch=epochs,
+                reporter=epochs,
             )
         except KeyboardInterrupt:
             self.interrupted = True

@@ -15,6 +15,7 @@ from small_workspace import make_small
 from kaggle_kit import runs
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, LockedError, TrainingError
+from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, at_epochs, from_json
 from kaggle_kit.images.store import open_store
 from kaggle_kit.launch import launch_run, local
 from kaggle_kit.launch.local import device_slots
@@ -22,7 +23,7 @@ from kaggle_kit.launch.process import Ending, _ending, gather
 from kaggle_kit.launch.task import FoldTask, task_of
 from kaggle_kit.launch.worker import do, job_of
 from kaggle_kit.tables import read_folds
-from kaggle_kit.training import LogReporter, Stop, prepare_run, train_run
+from kaggle_kit.training import Stop, prepare_run, train_run
 from kaggle_kit.training.locking import fold_lock, run_lock
 
 RESULTS = (runs.MODEL, runs.OOF)
@@ -53,20 +54,9 @@ def fresh(small):
     return small
 
 
-class On(LogReporter):
-    """Calls a function at some of the events."""
-
-    def __init__(self, **functions):
-        super().__init__()
-        self.functions = functions
-
-    def fold_start(self, fold, text):
-        super().fold_start(fold, text)
-        self.functions.get("fold_start", lambda _: None)(fold)
-
-    def epoch_end(self, fold, row, metric, *, epochs, best):
-        super().epoch_end(fold, row, metric, epochs=epochs, best=best)
-        self.functions.get("epoch_end", lambda _: None)(fold)
+def on(kind, function):
+    """A reporter that calls a function with the fold of each event of a kind."""
+    return lambda event: function(event.fold) if isinstance(event, kind) else None
 
 
 def launch(small, *overrides, **options):
@@ -101,7 +91,7 @@ def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh)
     train_run(small.workspace, small.config(), small.competition, run="run", fold="0-1")
     expected = written(small)
     shutil.rmtree(small.workspace.run_dir("run"))
-    summary = launch(small, devices=2, fold="0-1", reporter=On(epoch_end=try_too))
+    summary = launch(small, devices=2, fold="0-1", reporter=on(EpochEnded, try_too))
     assert written(small) == expected
     assert summary.trained == (0, 1)
     assert refused
@@ -117,7 +107,7 @@ def test_a_killed_worker_leaves_the_other_fold_running_and_is_named_with_its_log
             workers()[0].kill()
 
     with pytest.raises(TrainingError) as caught:
-        launch(fresh, devices=1, fold="0-1", reporter=On(fold_start=kill))
+        launch(fresh, devices=1, fold="0-1", reporter=on(FoldStarted, kill))
     text = str(caught.value)
     assert "1 of 2 folds of run 'run' failed:\n  fold 0: its process was ended by SIGKILL" in text
     assert str(folder / "logs" / "fold0.log") in text
@@ -127,21 +117,16 @@ def test_a_killed_worker_leaves_the_other_fold_running_and_is_named_with_its_log
 @pytest.mark.parametrize(
     ("code", "said", "asked", "expected"),
     [
-        (0, {"event": "end", "stopped": None, "failed": None}, None, Ending()),
-        (0, {"event": "end", "stopped": None, "failed": "NaN."}, None, Ending(failed="NaN. Log: x.log")),
-        (0, {"event": "end", "stopped": "SIGTERM", "failed": None}, "Ctrl-C", Ending(stopped="SIGTERM")),
-        (
-            0,
-            {"event": "end", "stopped": "SIGTERM", "failed": None},
-            None,
-            Ending(failed="SIGTERM, not by this call. Log: x.log"),
-        ),
-        (-15, {}, "Ctrl-C", Ending(stopped="Ctrl-C")),
+        (0, FoldEnded(0, "finished", "accuracy 1"), None, Ending()),
+        (1, FoldEnded(0, "failed", "NaN."), None, Ending(failed="NaN. Log: x.log")),
+        (143, FoldEnded(0, "stopped", "SIGTERM"), "Ctrl-C", Ending(stopped="SIGTERM")),
+        (143, FoldEnded(0, "stopped", "SIGTERM"), None, Ending(failed="SIGTERM, not by this call. Log: x.log")),
+        (-15, None, "Ctrl-C", Ending(stopped="Ctrl-C")),
     ],
 )
 def test_how_a_worker_ended(code, said, asked, expected):
     assert _ending(code, said, asked, Path("x.log")) == expected
-    assert "code 3" in _ending(3, {}, None, Path("x.log")).failed
+    assert "code 3" in _ending(3, None, None, Path("x.log")).failed
 
 
 def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
@@ -152,7 +137,7 @@ def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
         if len(begun) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    summary = launch(fresh, "epochs=3000", devices=2, reporter=On(epoch_end=stop))
+    summary = launch(fresh, "epochs=3000", devices=2, reporter=on(EpochEnded, stop))
     assert summary.stopped == "SIGTERM was received"
     assert (summary.results, summary.failed) == ((), {})
     states = [fold.record.get("state") for fold in runs.read_run(fresh.workspace, "run").folds]
@@ -170,7 +155,7 @@ def test_what_the_caller_raises_at_an_epoch_comes_when_the_workers_have_stopped(
             raise Enough
 
     with pytest.raises(Enough):
-        launch(fresh, "epochs=3000", fold="0", on_epoch=enough)
+        launch(fresh, "epochs=3000", fold="0", reporter=at_epochs(enough))
     fold = runs.read_fold(fresh.workspace.fold_dir("run", 0), 0)
     assert fold.record.get("state") == "stopped"
     assert (fold.path / runs.LAST).exists()
@@ -179,7 +164,9 @@ def test_what_the_caller_raises_at_an_epoch_comes_when_the_workers_have_stopped(
 
 def test_a_launch_ends_with_what_it_is_a_part_of(fresh):
     whole = Stop()
-    summary = launch(fresh, "epochs=3000", fold="0", on_epoch=lambda _fold, _row: whole.request("that will do"), stop=whole)
+    summary = launch(
+        fresh, "epochs=3000", fold="0", reporter=on(EpochEnded, lambda _: whole.request("that will do")), stop=whole
+    )
     assert summary.stopped == "that will do" or "SIGTERM" in summary.stopped
     assert summary.results == ()
 
@@ -192,26 +179,27 @@ def test_a_worker_whose_launcher_dies_keeps_its_checkpoint_and_its_lock_until_th
     process.stdin.flush()
     events = []
     for line in process.stdout:
-        events.append(json.loads(line))
-        if events[-1]["event"] == "epoch_end":
+        events.append(from_json(line))
+        if isinstance(events[-1], EpochEnded):
             break
     with pytest.raises(LockedError, match="fold 0 of run 'run'"), fold_lock(job.folder.parent, 0, patience=0.1):
         pass
     with fold_lock(job.folder.parent, 1, patience=0.1):
         pass
     process.stdin.close()
-    events += [json.loads(line) for line in process.stdout]
-    assert events[-1] == {"event": "end", "stopped": "SIGTERM was received", "failed": None}
+    events += [from_json(line) for line in process.stdout]
+    assert events[-1] == FoldEnded(0, "stopped", "SIGTERM was received")
     assert process.wait(10) == 0
     assert (job.folder / runs.LAST).exists()
 
 
 def test_a_worker_that_finds_other_data_refuses(fresh):
     task, _ = task_here(fresh)
-    said = do(replace(task, inputs="0" * 64), [].append, Stop())
-    assert "would not be trained from what the launcher has" in said["failed"]
-    said = do(replace(task, root=str(fresh.workspace.root / "elsewhere")), [].append, Stop())
-    assert said["failed"]
+    said = []
+    do(replace(task, inputs="0" * 64), said.append, Stop())
+    assert "would not be trained from what the launcher has" in said[-1].text
+    do(replace(task, root=str(fresh.workspace.root / "elsewhere")), said.append, Stop())
+    assert said[-1].state == "failed"
 
 
 def test_loader_processes_are_shared_out_unless_configured(fresh):

@@ -4,8 +4,9 @@ import pytest
 from ray_nodes import two_nodes
 from small_workspace import make_small
 
+from kaggle_kit.events import EpochEnded, FoldStarted
 from kaggle_kit.launch import launch_run
-from kaggle_kit.training import LogReporter, train_run
+from kaggle_kit.training import train_run
 
 pytest.importorskip("ray")
 
@@ -18,20 +19,18 @@ def cluster(monkeypatch):
         yield found
 
 
-class LoseNode(LogReporter):
-    """Ends a node when both folds are in their third epoch."""
+class LoseNode:
+    """A reporter that ends a node when both folds are in their third epoch."""
 
     def __init__(self, cluster, node):
-        super().__init__()
         self.cluster, self.node = cluster, node
         self.seen, self.starts, self.lost = set(), [], False
 
-    def fold_start(self, fold, text):
-        self.starts.append((fold, "going on from" in text))
-
-    def epoch_end(self, fold, row, *_, **__):
-        if row.epoch == 3:
-            self.seen.add(fold)
+    def __call__(self, event):
+        if isinstance(event, FoldStarted):
+            self.starts.append((event.fold, "going on from" in event.text))
+        if isinstance(event, EpochEnded) and event.row.epoch == 3:
+            self.seen.add(event.fold)
         if len(self.seen) == 2 and not self.lost:
             self.lost = True
             self.cluster.remove_node(self.node, allow_graceful=False)

@@ -16,6 +16,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError, DataError, TrainingError
+from kaggle_kit.events import Relay, at_epochs, silent
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training.processes import spread
@@ -27,7 +28,7 @@ SAME = ("model=test_vit", "augment=none", "epochs=2", "hardware.accelerator=cpu"
 
 @dataclass
 class Diary:
-    """Writes down what it is told, across processes."""
+    """Writes down what it is told, and where."""
 
     path: Path
 
@@ -46,10 +47,9 @@ def train(tiny, *overrides, run, **options):
 def test_two_processes_give_the_rows_of_one_each_once(tiny, tmp_path):
     diary = Diary(tmp_path / "diary")
     one = train(tiny, run="one")
-    two = train(tiny, "devices=2", run="two", on_epoch=diary)
+    two = train(tiny, "devices=2", run="two", reporter=at_epochs(diary))
     lines = diary.lines()
-    assert len({pid for pid, _, _ in lines} - {os.getpid()}) == 2
-    assert [epoch for _, _, epoch in sorted(lines)] == [0, 1, 2] * 2
+    assert lines == [[os.getpid(), 0, epoch] for epoch in (0, 1, 2)]  # once each, and here
     oof = [read_predictions(tiny.workspace.fold_dir(run, 0) / runs.OOF) for run in ("one", "two")]
     assert oof[0].ids == oof[1].ids
     np.testing.assert_allclose(oof[0].probs, oof[1].probs, atol=2e-4)
@@ -72,7 +72,7 @@ class OneProcess:
             raise ProcessRaisedException(f"-- Process 0 terminated:\n{error!r}", 0, 1) from None
 
 
-def fail(error, _fabric, _stop):
+def fail(error, _fabric, _reporter, _stop):
     raise error
 
 
@@ -80,11 +80,12 @@ def test_errors_on_purpose_come_home_as_they_are(monkeypatch):
     # What a new process does to its logger must not happen to this one's.
     monkeypatch.setattr("kaggle_kit.training.processes._PACKAGE", "kaggle_kit.nobody")
     stop = Stop()
+    relay = Relay(silent, stop)
     with pytest.raises(DataError, match="a test ends it"):
-        spread(OneProcess(), partial(fail, DataError("a test ends it")), stop)
+        spread(OneProcess(), partial(fail, DataError("a test ends it")), relay, stop)
     with pytest.raises(TrainingError, match=r"ended by itself \(RuntimeError\('defect'\)\)"):
-        spread(OneProcess(), partial(fail, RuntimeError("defect")), stop)
-    assert spread(OneProcess(), lambda _fabric, _stop: {"a": 1}, stop) == {"a": 1}
+        spread(OneProcess(), partial(fail, RuntimeError("defect")), relay, stop)
+    assert spread(OneProcess(), lambda _fabric, _reporter, _stop: {"a": 1}, relay, stop) == {"a": 1}
     assert not stop.passes_on
 
 
@@ -98,11 +99,26 @@ def test_a_stop_reaches_the_processes(tiny, tmp_path):
 
     thread = threading.Thread(target=terminate)
     thread.start()
-    summary = train(tiny, "devices=2", "epochs=200", run="long", on_epoch=diary)
+    summary = train(tiny, "devices=2", "epochs=200", run="long", reporter=at_epochs(diary))
     thread.join()
     assert "SIGTERM" in summary.stopped
     assert summary.trained == ()
     assert (tiny.workspace.fold_dir("long", 0) / runs.LAST).exists()
+
+
+def test_what_a_reporter_raises_comes_home_when_the_processes_have_stopped(tiny):
+    class Enough(Exception):
+        pass
+
+    def enough(_fold, row):
+        if row.epoch == 1:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(tiny, "devices=2", "epochs=200", run="enough", reporter=at_epochs(enough))
+    folder = tiny.workspace.fold_dir("enough", 0)
+    assert (folder / runs.LAST).exists()
+    assert len(pd.read_csv(folder / runs.HISTORY)) < 100
 
 
 def test_a_batch_that_cannot_be_shared_out(tiny):

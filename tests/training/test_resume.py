@@ -9,6 +9,7 @@ import torch
 from tiny_competition import make_tiny
 
 from kaggle_kit import runs
+from kaggle_kit.events import at_epochs
 from kaggle_kit.files import read_json
 from kaggle_kit.runs.history import TIMINGS
 from kaggle_kit.stop import Stop, StopRequested
@@ -184,9 +185,9 @@ def test_pruning_keeps_the_checkpoint(whole, job):
             raise Pruned
 
     with pytest.raises(Pruned):
-        train_fold(job, on_epoch=prune)
+        train_fold(job, reporter=at_epochs(prune))
     seen = []
-    train_fold(job, on_epoch=lambda number, row: seen.append((number, row.epoch)))
+    train_fold(job, reporter=at_epochs(lambda number, row: seen.append((number, row.epoch))))
     assert seen == [(0, 3)]
     assert outcome(job) == whole[1]
 

@@ -15,6 +15,7 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError, ImageError, LockedError, StorageError, TrainingError
+from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, at_epochs, log_lines, silent
 from kaggle_kit.files import read_json
 from kaggle_kit.inference import sources as readable
 from kaggle_kit.tables import Classes
@@ -120,7 +121,7 @@ def test_strategies_are_looked_up(tiny, monkeypatch):
 
     monkeypatch.setitem(run_module.STRATEGIES, "probing", probe)
     train(tiny, "strategy=probing", fold="0", restart=True)
-    assert seen == [(0, ["fabric", "on_epoch", "reporter", "stop"])]
+    assert seen == [(0, ["fabric", "reporter", "stop"])]
 
 
 def test_a_failing_fold_leaves_the_others(tiny):
@@ -129,7 +130,7 @@ def test_a_failing_fold_leaves_the_others(tiny):
             raise TrainingError("a test ends it")
 
     with pytest.raises(TrainingError, match=r"1 of 2 folds of run 'run' failed:\n  fold 0: a test ends it"):
-        train(tiny, fold="0-1", on_epoch=fail)
+        train(tiny, fold="0-1", reporter=at_epochs(fail))
     states = [fold.record.get("state") for fold in runs.read_run(tiny.workspace, "run").folds]
     assert states == ["failed", "finished", None]
     assert train(tiny, fold="0-1").trained == (0,)
@@ -155,13 +156,13 @@ def test_signals_end_cleanly(tiny, number):
 
     if number == signal.SIGINT:
         with pytest.raises(KeyboardInterrupt):
-            train(tiny, "epochs=3", on_epoch=send)
+            train(tiny, "epochs=3", reporter=at_epochs(send))
     else:
-        summary = train(tiny, "epochs=3", on_epoch=send)
+        summary = train(tiny, "epochs=3", reporter=at_epochs(send))
         assert "SIGTERM" in summary.stopped
     assert (tiny.workspace.fold_dir("run", 0) / runs.LAST).exists()
     seen = []
-    train(tiny, "epochs=3", fold="0", on_epoch=lambda _, row: seen.append(row.epoch))
+    train(tiny, "epochs=3", fold="0", reporter=at_epochs(lambda _, row: seen.append(row.epoch)))
     assert seen == [2, 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -239,7 +240,7 @@ def test_a_full_disk_is_reported_with_path_and_bytes(tiny, monkeypatch):
         train(tiny, "epochs=3", fold="0")
     monkeypatch.undo()
     seen = []
-    train(tiny, "epochs=3", fold="0", on_epoch=lambda _, row: seen.append(row.epoch))
+    train(tiny, "epochs=3", fold="0", reporter=at_epochs(lambda _, row: seen.append(row.epoch)))
     assert seen == [2, 3]
 
 
@@ -249,17 +250,28 @@ def test_training_needs_no_more_than_its_own_threads(tiny):
     assert torch.get_num_threads() == before
 
 
-def test_reporters_are_told_everything(tmp_path):
+def test_reporters_are_told_everything_in_order(tmp_path):
     told = []
-
-    class Recorder:
-        def __getattr__(self, name):
-            return lambda *arguments, **options: told.append((name, arguments, options))
-
     tiny = make_tiny(tmp_path)
-    train(tiny, "epochs=2", fold="0", reporter=Recorder())
-    names = [name for name, _, _ in told]
-    assert names == ["fold_start", "epoch_end", *(["batch"] * 4 + ["epoch_end"]) * 2, "fold_end"]
-    last = [options for name, _, options in told if name == "batch"][-1]
-    assert last["done"] == last["images"] == 24
-    assert last["rate"] > 0
+    train(tiny, "epochs=2", fold="0", reporter=told.append)
+    epoch = [Progress] * 4 + [Phase, EpochEnded]
+    expected = [RunStarted, FoldStarted, Phase, EpochEnded, *epoch * 2, Phase, FoldEnded]
+    assert [type(event) for event in told] == expected
+    last = [event for event in told if isinstance(event, Progress)][-1]
+    assert last.done == last.images == 24
+    assert last.rate > 0
+    phases = [(event.name, event.done, event.total) for event in told if isinstance(event, Phase)]
+    assert phases == [("validating", 12, 12)] * 3 + [("predicting out of fold", 12, 12)]
+    assert (told[-1].state, told[0]) == ("finished", RunStarted("run", (0,), 2))
+
+
+def test_every_call_is_written_to_the_runs_log(tmp_path):
+    tiny = make_tiny(tmp_path)
+    train(tiny, "epochs=1", fold="0", reporter=silent)
+    train(tiny, "epochs=1", fold="0-1", reporter=log_lines())
+    lines = (tiny.workspace.run_dir("run") / runs.TRAIN_LOG).read_text().splitlines()
+    texts = [line.split("  ", 1)[1] for line in lines]
+    assert sum(text.startswith("fold 0  epoch 1/1") for text in texts) == 1  # the screen's line is not written again
+    assert sum(text.startswith("fold 1  epoch 1/1") for text in texts) == 1
+    assert any(text.startswith("fold 0  finished before") for text in texts)
+    assert len(logging.getLogger("kaggle_kit").handlers) == 0
