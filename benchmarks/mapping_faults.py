@@ -27,8 +27,8 @@ from mapping_fault_list import FAULTS, Fault
 from mapping_real_faults import REAL_FAULTS
 from mapping_scene import SYNTHETIC, Scene, edit_everywhere, make_base, open_scene
 
-from kaggle_kit.blending import BLENDERS
 from kaggle_kit.check.readback import Answers
+from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import KaggleKitError
 
 CAUGHT, MISSED, NO_CHANGE, INCONCLUSIVE = "caught", "NOT CAUGHT", "no change", "inconclusive"

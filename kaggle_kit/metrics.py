@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.registry import lookup
+from kaggle_kit.registry import Entry, Registry
 
 Array = npt.NDArray[Any]
 Needs = Literal["labels", "probs"]
@@ -196,25 +196,40 @@ def _top_k(truth: Array, probs: Array, *, k: int) -> float:
     return float(np.mean(rank <= k))
 
 
-def _table(*metrics: Metric) -> dict[str, Metric]:
-    return {metric.name: metric for metric in metrics}
+def _registry(*metrics: tuple[str, Metric]) -> Registry[Metric]:
+    return Registry("metric", [Entry(metric.name, help, metric) for help, metric in metrics])
 
 
-METRICS: dict[str, Metric] = _table(
-    Metric("accuracy", _accuracy, True, "labels"),
-    Metric("balanced_accuracy", _balanced_accuracy, True, "labels"),
-    Metric("f1_macro", partial(_f1, average="macro"), True, "labels"),
-    Metric("f1_micro", partial(_f1, average="micro"), True, "labels"),
-    Metric("f1_weighted", partial(_f1, average="weighted"), True, "labels"),
-    Metric("f1_samples", partial(_f1, average="samples"), True, "labels", single_label=False),
-    Metric("log_loss", _log_loss, False, "probs"),
-    Metric("roc_auc", _roc_auc_binary, True, "probs", multilabel=False),
-    Metric("roc_auc_macro", _roc_auc_macro, True, "probs"),
-    Metric("roc_auc_columns", _roc_auc_columns, True, "probs"),
-    Metric("average_precision", _average_precision, True, "probs"),
-    Metric("quadratic_kappa", _quadratic_kappa, True, "labels", multilabel=False),
-    Metric("top_3", partial(_top_k, k=3), True, "probs", multilabel=False),
-    Metric("top_5", partial(_top_k, k=5), True, "probs", multilabel=False),
+METRICS: Registry[Metric] = _registry(
+    ("share of rows whose class is right", Metric("accuracy", _accuracy, True, "labels")),
+    ("mean share of right rows over the classes", Metric("balanced_accuracy", _balanced_accuracy, True, "labels")),
+    ("F1, the mean over classes", Metric("f1_macro", partial(_f1, average="macro"), True, "labels")),
+    ("F1 of all labels together", Metric("f1_micro", partial(_f1, average="micro"), True, "labels")),
+    ("F1, the mean over classes by their size", Metric("f1_weighted", partial(_f1, average="weighted"), True, "labels")),
+    (
+        "F1 of each row's labels, the mean over rows",
+        Metric("f1_samples", partial(_f1, average="samples"), True, "labels", single_label=False),
+    ),
+    ("mean negative log likelihood, clipped and rescaled as Kaggle does", Metric("log_loss", _log_loss, False, "probs")),
+    (
+        "area under the ROC curve of the second of two classes",
+        Metric("roc_auc", _roc_auc_binary, True, "probs", multilabel=False),
+    ),
+    ("area under the ROC curve, the mean over pairs of classes", Metric("roc_auc_macro", _roc_auc_macro, True, "probs")),
+    ("area under the ROC curve, the mean over columns", Metric("roc_auc_columns", _roc_auc_columns, True, "probs")),
+    ("average precision, the mean over columns", Metric("average_precision", _average_precision, True, "probs")),
+    (
+        "Cohen's kappa with quadratic weights, for classes in the order of grades",
+        Metric("quadratic_kappa", _quadratic_kappa, True, "labels", multilabel=False),
+    ),
+    (
+        "share of rows whose class is among the 3 most probable",
+        Metric("top_3", partial(_top_k, k=3), True, "probs", multilabel=False),
+    ),
+    (
+        "share of rows whose class is among the 5 most probable",
+        Metric("top_5", partial(_top_k, k=5), True, "probs", multilabel=False),
+    ),
 )
 
 
@@ -228,7 +243,7 @@ def get_metric(name: str) -> Metric:
         ConfigError: no such metric, module or function.
     """
     if ":" not in name:
-        return lookup(METRICS, name, "metric")
+        return METRICS.lookup(name)
     module_name, _, function_name = name.partition(":")
     try:
         with _current_folder_importable():

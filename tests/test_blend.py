@@ -13,8 +13,9 @@ import pytest
 from factories import FORMS, make_workspace, write_run
 
 from kaggle_kit import files, runs
-from kaggle_kit.blending import BLENDERS, fitted_from_dict
+from kaggle_kit.blending import fitted_from_dict
 from kaggle_kit.blending.blend import blend
+from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, MissingFileError, SubmissionError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import Classes, Predictions, read_folds, read_predictions

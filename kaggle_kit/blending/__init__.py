@@ -2,11 +2,10 @@
 
 from kaggle_kit.blending.alignment import Aligned, align_runs
 from kaggle_kit.blending.base import Blender, Fitted, Stack
-from kaggle_kit.blending.blenders import BLENDERS, fitted_from_dict, get_blender
+from kaggle_kit.blending.blenders import fitted_from_dict, get_blender
 from kaggle_kit.blending.crossfit import CrossFit, cross_fit, cross_fit_thresholds, parts_of, tune_thresholds
 
 __all__ = [
-    "BLENDERS",
     "Aligned",
     "Blender",
     "CrossFit",

@@ -110,7 +110,6 @@ class Blender:
 
     Attributes:
         name: its key in BLENDERS.
-        summary: one line for help texts.
         combine: ``(stack, parameters, multilabel) -> (N, C)``; rows need not sum to 1 yet.
         learn: ``problem -> parameters``; by default there is nothing to learn.
         max_cells: a fit uses at most so many probabilities; of a larger problem a random part of the rows.
@@ -118,7 +117,6 @@ class Blender:
     """
 
     name: str
-    summary: str
     combine: Callable[[Stack, Parameters, bool], Array]
     learn: Callable[[Problem], Parameters] = _nothing
     max_cells: int = 20_000_000

@@ -19,20 +19,24 @@ from kaggle_kit.check.report import FAILED, INCONCLUSIVE, Check, CheckReport, di
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import KaggleKitError, MissingFileError, StorageError
+from kaggle_kit.registry import Entry, Registry
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-CHECKS: dict[str, Callable[[Case], Iterable[Check]]] = {
-    "form": check_form,
-    "contract": check_contract,
-    "permutation": check_permutation,
-    "control": check_control,
-    "cells": check_cells,
-    "distribution": check_distribution,
-    "grader": check_grader,
-}
-"""What is checked, in order: name -> function of a case that yields one or more lines of the table."""
+CHECKS: Registry[Callable[[Case], Iterable[Check]]] = Registry(
+    "check",
+    [
+        Entry("form", "the file has the rows, columns and kinds of cells that the sample has", check_form),
+        Entry("contract", "classes, fingerprints and records agree along the whole chain", check_contract),
+        Entry("permutation", "each class scores best in its own column, out of fold and in the blend", check_permutation),
+        Entry("control", "training images hidden among the test images are recognised", check_control),
+        Entry("cells", "each cell is what the runs' predictions give", check_cells),
+        Entry("distribution", "the classes are about as frequent as in training", check_distribution),
+        Entry("grader", "a grader that reads the file as Kaggle does accepts and scores it", check_grader),
+    ],
+)
+"""What is checked, in order: functions of a case that yield one or more lines of the table."""
 
 
 def check_submission(

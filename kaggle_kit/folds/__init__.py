@@ -2,11 +2,9 @@
 
 from kaggle_kit.folds.duplicates import Duplicates, Key
 from kaggle_kit.folds.make import check_settings, create_folds, folds_for, make_folds
-from kaggle_kit.folds.schemes import SCHEMES
 from kaggle_kit.folds.summary import balance_table, summary
 
 __all__ = [
-    "SCHEMES",
     "Duplicates",
     "Key",
     "balance_table",

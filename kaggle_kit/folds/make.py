@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
+from kaggle_kit.choices import SCHEME_CHOICES, SCHEMES
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import FoldsConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.folds.duplicates import Duplicates, connected
-from kaggle_kit.folds.schemes import SCHEMES, Material, given_fold
+from kaggle_kit.folds.schemes import Material, given_fold
 from kaggle_kit.folds.spread import Counts, Units
-from kaggle_kit.registry import lookup
 from kaggle_kit.tables import Classes, FoldTable, read_folds, shown
 from kaggle_kit.workspace import Workspace
 
@@ -59,8 +59,7 @@ def check_settings(config: FoldsConfig) -> None:
         ConfigError: there is no such scheme.
         FoldError: too few folds.
     """
-    if config.scheme != _AUTO:
-        lookup(SCHEMES, config.scheme, "fold scheme")
+    SCHEME_CHOICES.require(config.scheme)
     if config.n_folds < 2 and config.scheme not in ("holdout", "column"):
         raise FoldError(f"n_folds must be >= 2, got {config.n_folds}; pass --n-folds 5, or --scheme holdout for one fold.")
 
@@ -89,7 +88,7 @@ def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Dup
         raise FoldError(f"{competition.name}: there are no training rows to validate on, found {len(rows)} train-only rows.")
     material, unit_of = _material(rows, groups, kept, competition.classes, grouped=duplicates is not None)
     scheme = _resolve(config.scheme, competition, groups, kept)
-    divide = lookup(SCHEMES, scheme, "fold scheme")
+    divide = SCHEMES.lookup(scheme)
     assignments = np.full((config.repeats, len(rows)), -1, dtype=np.int64)
     for repeat in range(config.repeats):
         assignments[repeat, kept] = divide(material, config, np.random.default_rng([config.seed, repeat]))[unit_of]

@@ -1,9 +1,11 @@
-"""The ways to divide units over folds: :data:`SCHEMES`. None of them ever divides a unit."""
+"""The ways to divide units over folds, ``SCHEMES`` of :mod:`kaggle_kit.choices`. None of them ever divides a unit.
+
+A scheme is a function of (material, settings, generator) that returns an assignment.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,30 +34,27 @@ class Material:
     given: tuple[tuple[int, ...], ...]
 
 
-Scheme = Callable[[Material, FoldsConfig, np.random.Generator], Assignment]
-
-
-def _stratified(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
+def stratified(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """Each fold gets its share of every class."""
     return spread(material.units, _equal_shares(material.units, config), rng)
 
 
-def _stratified_group(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
+def stratified_group(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """As stratified, but refuses data without groups."""
-    return _stratified(_require_groups(material, "stratified-group"), config, rng)
+    return stratified(_require_groups(material, "stratified-group"), config, rng)
 
 
-def _group(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
+def group(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """Folds of equal size whatever the labels; refuses data without groups."""
-    return _kfold(_require_groups(material, "group"), config, rng)
+    return kfold(_require_groups(material, "group"), config, rng)
 
 
-def _kfold(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
+def kfold(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """Folds of equal size whatever the labels."""
     return spread(material.units.without_labels(), _equal_shares(material.units, config), rng)
 
 
-def _holdout(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
+def holdout(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """One fold, stratified, that validates on the share ``holdout`` of all rows; the others are only trained on."""
     part = spread(material.units, (config.holdout, 1 - config.holdout), rng)
     if not 0 < np.count_nonzero(part == 0) < len(part):
@@ -65,7 +64,7 @@ def _holdout(material: Material, config: FoldsConfig, rng: np.random.Generator) 
     return np.where(part == 0, np.int64(0), np.int64(-1))
 
 
-def _column(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:  # noqa: ARG001
+def column(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:  # noqa: ARG001
     """The folds that the data gives, numbered from 0 in their order; a unit goes where most of its rows are."""
     if config.repeats != 1:
         raise FoldError(f"scheme column takes the one division that the data gives: repeats must be 1, got {config.repeats}.")
@@ -77,18 +76,6 @@ def _column(material: Material, config: FoldsConfig, rng: np.random.Generator) -
         raise FoldError("scheme column: the data puts all rows into one fold, which leaves nothing to train on.")
     number = {value: position for position, value in enumerate(values)} | {-1: -1}
     return np.array([number[fold] for fold in chosen], dtype=np.int64)
-
-
-SCHEMES: dict[str, Scheme] = {
-    "stratified": _stratified,
-    "group": _group,
-    "stratified-group": _stratified_group,
-    "multilabel": _stratified,
-    "kfold": _kfold,
-    "holdout": _holdout,
-    "column": _column,
-}
-"""Name -> function. Groups of rows, declared or found as duplicates, stay whole in all of them."""
 
 
 def _equal_shares(units: Units, config: FoldsConfig) -> list[float]:

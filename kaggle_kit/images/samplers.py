@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_kit.choices import SAMPLERS
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.registry import lookup
 from kaggle_kit.seeds import generator
 
 Rows = npt.NDArray[np.int64]
@@ -18,19 +18,16 @@ Draw = Callable[[npt.NDArray[Any], int, np.random.Generator], Rows]
 """(targets (N,) or (N, C), how many rows, generator) → rows."""
 
 
-def _shuffle(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
+def shuffle(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
     """Every row once before any comes twice."""
     rounds = -(-size // len(targets))
     return np.concatenate([rng.permutation(len(targets)) for _ in range(rounds)])[:size].astype(np.int64)
 
 
-def _weighted(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
+def weighted(targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
     """With replacement, every class equally often; of several labels the rarest counts."""
     weights = row_weights(targets)
     return rng.choice(len(targets), size=size, replace=True, p=weights / weights.sum()).astype(np.int64)
-
-
-SAMPLERS: dict[str, Draw] = {"shuffle": _shuffle, "weighted": _weighted}
 
 
 def row_weights(targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -76,7 +73,7 @@ def make_sampler(name: str, targets: npt.NDArray[Any], *, seed: int, samples_per
         ConfigError: an unknown name.
         DataError: there are no rows.
     """
-    draw = lookup(SAMPLERS, name, "sampler")
+    draw = SAMPLERS.lookup(name)
     if len(targets) == 0:
         raise DataError("there are no training rows to sample from; check the fold table and `bad_images`.")
     if samples_per_epoch is not None and samples_per_epoch < 1:

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
+from kaggle_kit.choices import AUGMENTATIONS
 from kaggle_kit.config import AugmentConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.images.decode import Pixels
@@ -193,11 +194,11 @@ def _random_crop(alb: Any, spec: ImageSpec, smallest: float) -> Any:
     )
 
 
-def _none(alb: Any, spec: ImageSpec) -> list[Any]:  # noqa: ARG001
+def none_preset(alb: Any, spec: ImageSpec) -> list[Any]:  # noqa: ARG001
     return []
 
 
-def _shift(alb: Any, spec: ImageSpec) -> list[Any]:  # noqa: ARG001
+def shift_preset(alb: Any, spec: ImageSpec) -> list[Any]:  # noqa: ARG001
     """For characters and the like, where a mirrored image means something else."""
     small = {"x": (-0.1, 0.1), "y": (-0.1, 0.1)}
     return [
@@ -205,11 +206,11 @@ def _shift(alb: Any, spec: ImageSpec) -> list[Any]:  # noqa: ARG001
     ]
 
 
-def _light(alb: Any, spec: ImageSpec) -> list[Any]:
+def light_preset(alb: Any, spec: ImageSpec) -> list[Any]:
     return [_random_crop(alb, spec, 0.5), alb.HorizontalFlip(p=0.5)]
 
 
-def _medium(alb: Any, spec: ImageSpec) -> list[Any]:
+def medium_preset(alb: Any, spec: ImageSpec) -> list[Any]:
     return [
         _random_crop(alb, spec, 0.35),
         alb.HorizontalFlip(p=0.5),
@@ -219,7 +220,7 @@ def _medium(alb: Any, spec: ImageSpec) -> list[Any]:
     ]
 
 
-def _heavy(alb: Any, spec: ImageSpec) -> list[Any]:
+def heavy_preset(alb: Any, spec: ImageSpec) -> list[Any]:
     moved = {"x": (-0.2, 0.2), "y": (-0.2, 0.2)}
     return [
         alb.RandomRotate90(p=0.5),  # before the crop: it swaps height and width
@@ -236,13 +237,6 @@ def _heavy(alb: Any, spec: ImageSpec) -> list[Any]:
     ]
 
 
-AUGMENTATIONS: dict[str, Preset] = {
-    "none": _none,
-    "shift": _shift,
-    "light": _light,
-    "medium": _medium,
-    "heavy": _heavy,
-}
 _CROPPING = ("light", "medium", "heavy")
 """Presets that choose their own part of the image, so that with ``fit: crop`` they see it uncropped."""
 
@@ -330,10 +324,10 @@ def _albumentations() -> Any:
 
 
 def _build_steps(spec: ImageSpec, augment: AugmentConfig) -> list[Any]:
-    preset = lookup(AUGMENTATIONS, augment.preset, "augmentation preset")
-    if preset is _none and not augment.transforms:
+    preset = AUGMENTATIONS.lookup(augment.preset)
+    if preset is none_preset and not augment.transforms:
         return []
-    steps = preset(_albumentations(), spec)
+    steps: list[Any] = preset(_albumentations(), spec)
     for entry in augment.transforms:
         steps.append(_build_step(entry))
         _try_step(entry, spec)

@@ -1,17 +1,12 @@
 """From image files to probabilities: views, engines, and the one prediction path."""
 
-from kaggle_kit.inference.engines import ENGINES
 from kaggle_kit.inference.folder import find_images, find_models, predict_folder, predict_to_csv
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.predict import Compute, predict_model, predict_rows
 from kaggle_kit.inference.run import RunPrediction, compute_of, predict_run, predict_runs
-from kaggle_kit.inference.tta import MERGES, VIEWS
 from kaggle_kit.machine.device import choose_device
 
 __all__ = [
-    "ENGINES",
-    "MERGES",
-    "VIEWS",
     "Compute",
     "RunPrediction",
     "choose_device",

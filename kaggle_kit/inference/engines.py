@@ -12,7 +12,7 @@ import logging
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from kaggle_kit.choices import ENGINE_CHOICES, ENGINES
 from kaggle_kit.errors import ConfigError, DependencyError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.machine.device import half_dtype, memory_errors
-from kaggle_kit.registry import lookup
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,11 +104,11 @@ class OpenVinoEngine:
         return torch.cat([result for result in results if result is not None])
 
 
-def _torch_engine(model: nn.Module, _spec: ImageSpec, _fingerprint: str, options: EngineOptions) -> Engine:
+def torch_engine(model: nn.Module, _spec: ImageSpec, _fingerprint: str, options: EngineOptions) -> Engine:
     return TorchEngine(model, options)
 
 
-def _openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
+def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
     openvino = _import_openvino()
     if options.device.type != "cpu":
         raise ConfigError(f"engine openvino computes on the CPU, the device is {options.device}; use engine=torch.")
@@ -143,13 +143,6 @@ def _import_openvino() -> Any:
     return openvino
 
 
-ENGINES: dict[str, Callable[[nn.Module, ImageSpec, str, EngineOptions], Engine]] = {
-    "torch": _torch_engine,
-    "openvino": _openvino_engine,
-}
-"""Name -> (model, image spec, fingerprint of the model's file or "", options) -> engine."""
-
-
 def choose_engine(name: str, device: torch.device, pixels: int) -> str:
     """Resolve "auto": OpenVINO on a CPU where it is installed and the work pays for the export, else PyTorch.
 
@@ -160,8 +153,7 @@ def choose_engine(name: str, device: torch.device, pixels: int) -> str:
         ConfigError: there is no such engine.
     """
     if name != "auto":
-        lookup({**ENGINES, "auto": None}, name, "engine")
-        return name
+        return ENGINE_CHOICES.require(name)
     installed = importlib.util.find_spec("openvino") is not None
     return "openvino" if device.type == "cpu" and installed and pixels >= EXPORT_PAYS_FROM else "torch"
 
@@ -178,7 +170,9 @@ def make_engine(
         ConfigError: there is no such engine, or it cannot use the device.
         DependencyError: its package is not installed.
     """
-    return lookup(ENGINES, name, "engine")(model, spec, fingerprint, options or EngineOptions())
+    make = ENGINES.lookup(name)
+    engine: Engine = make(model, spec, fingerprint, options or EngineOptions())
+    return engine
 
 
 def _export(model: nn.Module, spec: ImageSpec) -> Any:

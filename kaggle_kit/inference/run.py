@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kaggle_kit import files, runs
+from kaggle_kit.choices import MERGES, VIEWS
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import CacheConfig, build_run_config
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
@@ -18,9 +19,7 @@ from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, Progress, predict_rows
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
-from kaggle_kit.inference.tta import MERGES, VIEWS
 from kaggle_kit.models import LoadedModel, load_model
-from kaggle_kit.registry import lookup
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
 from kaggle_kit.workspace import Workspace
@@ -188,8 +187,8 @@ def predict_run(
         FoldError: the fold table is not the run's.
         ImageError: images cannot be read; lists all of them.
     """
-    lookup(VIEWS, views, "views")
-    lookup(MERGES, merge, "merge")
+    VIEWS.require(views)
+    MERGES.require(merge)
     _require_same_origin(competition, run, folds)
     finished = run.finished_folds()
     left_out = {row_id for fold in finished for row_id in fold.record.get("left_out", ())}

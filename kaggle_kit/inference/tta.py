@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from kaggle_kit.choices import MERGES, VIEWS
 from kaggle_kit.errors import DependencyError
-from kaggle_kit.registry import lookup
 
 if TYPE_CHECKING:
     import ttach
@@ -80,19 +80,15 @@ def _crops(height: int, width: int) -> ttach.FiveCrops:
     return _ttach().FiveCrops(max(1, round(height * _CROP)), max(1, round(width * _CROP)))
 
 
-VIEWS: dict[str, ViewSet] = {
-    "none": ViewSet(lambda _h, _w: _ttach().Compose([]), _keep),
-    "hflip": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().HorizontalFlip()]), _keep),
-    "vflip": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().VerticalFlip()]), _keep),
-    "flips": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().HorizontalFlip(), _ttach().VerticalFlip()]), _keep),
-    "rot90": ViewSet(lambda h, w: _ttach().Compose([_rotations(h, w)]), _keep),
-    "d4": ViewSet(lambda h, w: _ttach().Compose([_ttach().HorizontalFlip(), _rotations(h, w)]), _keep),
-    "five-crop": ViewSet(lambda h, w: _ttach().Compose([_crops(h, w)]), _resize),
-    "ten-crop": ViewSet(lambda h, w: _ttach().Compose([_ttach().HorizontalFlip(), _crops(h, w)]), _resize),
-    "multiscale": ViewSet(lambda _h, _w: _ttach().Compose([_ttach().Scale(_ZOOMS, "bilinear", False)]), _centre),
-}
-"""none, flips and turns (d4: all 8 symmetries of a square); crops: corners and centre of 7/8 of the side, resized back;
-multiscale: 0.9, 1 and 1.1, cut or mirrored at the borders to the same size, so that models of a fixed size take them."""
+NONE = ViewSet(lambda _h, _w: _ttach().Compose([]), _keep)
+HFLIP = ViewSet(lambda _h, _w: _ttach().Compose([_ttach().HorizontalFlip()]), _keep)
+VFLIP = ViewSet(lambda _h, _w: _ttach().Compose([_ttach().VerticalFlip()]), _keep)
+FLIPS = ViewSet(lambda _h, _w: _ttach().Compose([_ttach().HorizontalFlip(), _ttach().VerticalFlip()]), _keep)
+ROT90 = ViewSet(lambda h, w: _ttach().Compose([_rotations(h, w)]), _keep)
+D4 = ViewSet(lambda h, w: _ttach().Compose([_ttach().HorizontalFlip(), _rotations(h, w)]), _keep)
+FIVE_CROP = ViewSet(lambda h, w: _ttach().Compose([_crops(h, w)]), _resize)
+TEN_CROP = ViewSet(lambda h, w: _ttach().Compose([_ttach().HorizontalFlip(), _crops(h, w)]), _resize)
+MULTISCALE = ViewSet(lambda _h, _w: _ttach().Compose([_ttach().Scale(_ZOOMS, "bilinear", False)]), _centre)
 
 
 def make_views(name: str, height: int, width: int) -> list[View]:
@@ -102,7 +98,7 @@ def make_views(name: str, height: int, width: int) -> list[View]:
         ConfigError: there are no such views.
         DependencyError: ttach is not installed.
     """
-    view_set = lookup(VIEWS, name, "views")
+    view_set: ViewSet = VIEWS.lookup(name)
     if name == "none":
         return [lambda images: images]
 
@@ -124,20 +120,16 @@ def to_probs(logits: torch.Tensor, task: str) -> torch.Tensor:
     return logits.sigmoid() if task == "multilabel" else logits.softmax(dim=1)
 
 
-def _mean(probs: torch.Tensor) -> torch.Tensor:
+def mean(probs: torch.Tensor) -> torch.Tensor:
     return probs.mean(dim=0)
 
 
-def _geometric_mean(probs: torch.Tensor) -> torch.Tensor:
+def geometric_mean(probs: torch.Tensor) -> torch.Tensor:
     return probs.clamp_min(torch.finfo(torch.float32).tiny).log().mean(dim=0).exp()
 
 
-def _max(probs: torch.Tensor) -> torch.Tensor:
+def maximum(probs: torch.Tensor) -> torch.Tensor:
     return probs.amax(dim=0)
-
-
-MERGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"mean": _mean, "gmean": _geometric_mean, "max": _max}
-"""Name -> function from (V, B, C) float32 probabilities of V views to (B, C)."""
 
 
 def merge_views(probs: torch.Tensor, merge: str, task: str) -> torch.Tensor:
@@ -146,8 +138,8 @@ def merge_views(probs: torch.Tensor, merge: str, task: str) -> torch.Tensor:
     Raises:
         ConfigError: there is no such merge.
     """
-    function = lookup(MERGES, merge, "merge")
+    function = MERGES.lookup(merge)
     if len(probs) == 1:
         return probs[0]
-    merged = function(probs.float())
+    merged: torch.Tensor = function(probs.float())
     return merged if task == "multilabel" else merged / merged.sum(dim=1, keepdim=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kaggle_kit import files
 from kaggle_kit import runs as run_files
-from kaggle_kit.blending import BLENDERS, Fitted, fitted_from_dict
+from kaggle_kit.blending import Fitted, fitted_from_dict, get_blender
 from kaggle_kit.blending.sources import usable_runs
 from kaggle_kit.check import require_passed
 from kaggle_kit.competition import Competition
@@ -55,7 +55,7 @@ def choose_recipe(
     """
     if runs:
         chosen, notes = usable_runs(workspace, runs)
-        mean = Fitted(BLENDERS["mean"], len(chosen), len(competition.classes), competition.multilabel, {})
+        mean = Fitted(get_blender("mean"), len(chosen), len(competition.classes), competition.multilabel, {})
         return Recipe("", tuple(chosen), mean, None), notes
     path = workspace.submission_path(blend)
     require_passed(path, force=force, root=workspace.root)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from kaggle_kit.choices import LAUNCHERS
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.events import Relay, Reporter, log_lines
-from kaggle_kit.launch.local import launch_local
-from kaggle_kit.launch.process import Ending, gather
-from kaggle_kit.launch.ray import launch_ray
-from kaggle_kit.registry import lookup
+from kaggle_kit.launch.process import gather
 from kaggle_kit.training import FoldJob, Outcome, RunSummary, Stop, train_run
 from kaggle_kit.training.run import part_finished
 from kaggle_kit.workspace import Workspace
-
-LAUNCHERS: dict[str, Callable[..., dict[int, Ending]]] = {"local": launch_local, "ray": launch_ray}
-"""Name -> a function with the arguments of :func:`~kaggle_kit.launch.local.launch_local` that waits for all folds."""
 
 
 def launch_run(
@@ -51,7 +46,7 @@ def launch_run(
         LockedError, ConfigError, TrainingError, KeyboardInterrupt: as train_run; a failed fold is named with its log.
         DependencyError: launcher ray, and Ray is not installed.
     """
-    start = lookup(LAUNCHERS, launcher, "launcher")
+    start = LAUNCHERS.lookup(launcher)
     wanted = config.run.hardware.devices
     if wanted > 1:
         raise ConfigError(

@@ -8,10 +8,9 @@ from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.prepare import default_run_name, parse_folds, prepare_run
-from kaggle_kit.training.run import STRATEGIES, Outcome, Trainer, train_jobs, train_run
+from kaggle_kit.training.run import Outcome, Trainer, train_jobs, train_run
 
 __all__ = [
-    "STRATEGIES",
     "EpochRow",
     "FoldJob",
     "FoldResult",

@@ -6,7 +6,6 @@ A loss takes ``logits`` (N, C) and ``targets``: class positions (N,) int64, or (
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kaggle_kit.choices import LOSSES
 from kaggle_kit.config import LossConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.registry import lookup, suggest
+from kaggle_kit.registry import suggest
 from kaggle_kit.tables import Classes, shown
 
 
@@ -99,7 +99,7 @@ def _weighted_mean(terms: Tensor, target: Tensor, weights: Tensor | None) -> Ten
     return (terms * weights).sum() / (target * weights).sum()
 
 
-def _cross_entropy(settings: LossSettings) -> Loss:
+def cross_entropy(settings: LossSettings) -> Loss:
     if settings.multilabel:
         raise ConfigError(
             "loss cross_entropy needs exactly one label a row, but the task is multilabel; choose bce, focal or auto."
@@ -107,16 +107,8 @@ def _cross_entropy(settings: LossSettings) -> Loss:
     return CrossEntropy(settings)
 
 
-def _auto(settings: LossSettings) -> Loss:
+def auto(settings: LossSettings) -> Loss:
     return BinaryCrossEntropy(settings) if settings.multilabel else CrossEntropy(settings)
-
-
-LOSSES: dict[str, Callable[[LossSettings], Loss]] = {
-    "auto": _auto,
-    "cross_entropy": _cross_entropy,
-    "bce": BinaryCrossEntropy,
-    "focal": Focal,
-}
 
 
 def build_loss(config: LossConfig, task: str, classes: Classes, truth: npt.NDArray[Any]) -> Loss:
@@ -128,17 +120,17 @@ def build_loss(config: LossConfig, task: str, classes: Classes, truth: npt.NDArr
     Raises:
         ConfigError: unknown loss, weights for a class that does not exist, or a loss that the task cannot have.
     """
-    factory = lookup(LOSSES, config.name, "loss")
+    factory = LOSSES.lookup(config.name)
     weights = class_weights(config, classes, truth)
-    return factory(
-        LossSettings(
-            multilabel=task == "multilabel",
-            n_classes=len(classes),
-            weights=None if weights is None else torch.from_numpy(weights),
-            smoothing=config.label_smoothing,
-            gamma=config.focal_gamma,
-        )
+    settings = LossSettings(
+        multilabel=task == "multilabel",
+        n_classes=len(classes),
+        weights=None if weights is None else torch.from_numpy(weights),
+        smoothing=config.label_smoothing,
+        gamma=config.focal_gamma,
     )
+    loss: Loss = factory(settings)
+    return loss
 
 
 def class_weights(config: LossConfig, classes: Classes, truth: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -13,33 +13,24 @@ from typing import Any, Protocol
 from lightning_fabric import Fabric
 
 from kaggle_kit import files, runs
+from kaggle_kit.choices import STRATEGIES
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config, RunConfig
 from kaggle_kit.errors import DeviceMemoryError, TrainingError
 from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
 from kaggle_kit.folds import folds_for
 from kaggle_kit.machine.device import agreed, make_fabric
-from kaggle_kit.registry import lookup
 from kaggle_kit.runs.record import FoldResult
 from kaggle_kit.runs.summary import RunSummary, summarize
 from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
 from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
-from kaggle_kit.training.probe import train_probe, train_probe_then_finetune
 from kaggle_kit.training.processes import spread
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-STRATEGIES: dict[str, Callable[..., FoldResult]] = {
-    "finetune": train_fold,
-    "probe": train_probe,
-    "probe-then-finetune": train_probe_then_finetune,
-}
-"""Name of ``run.strategy`` -> a function with the arguments of :func:`train_fold` that leaves the same files."""
 
 
 @dataclass
@@ -167,7 +158,7 @@ def train_jobs(
 
 def _train_in_turn(jobs: Sequence[FoldJob], fabric: Fabric, reporter: Reporter, stop: Stop) -> dict[str, Any]:
     """What each process does; returns an :class:`Outcome` as plain values."""
-    train, outcome = lookup(STRATEGIES, jobs[0].config.strategy, "strategy"), Outcome()
+    train, outcome = STRATEGIES.lookup(jobs[0].config.strategy), Outcome()
     for job in jobs:
         try:
             asked = agreed(fabric, stop.reason)

@@ -16,9 +16,9 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch.optim import Optimizer
 
+from kaggle_kit.choices import SCHEDULES
 from kaggle_kit.config import ScheduleConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.registry import lookup
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,6 @@ class PlateauScheduler(CurveScheduler):
         self.best, self.stale, self.decays = float(state_dict["best"]), int(state_dict["stale"]), int(state_dict["decays"])
 
 
-Factory = Callable[[Optimizer, Plan], Scheduler]
-
-
 def _from_timm(optimizer: Optimizer, plan: Plan, *, name: str, **defaults: Any) -> Scheduler:
     scheduler, _ = create_scheduler_v2(
         optimizer,
@@ -105,12 +102,12 @@ def _from_timm(optimizer: Optimizer, plan: Plan, *, name: str, **defaults: Any) 
     return scheduler
 
 
-def _cosine(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def cosine(optimizer: Optimizer, plan: Plan) -> Scheduler:
     """Half a cosine from ``lr`` to ``min_lr`` (Loshchilov & Hutter 2017)."""
     return _from_timm(optimizer, plan, name="cosine")
 
 
-def _warm_restarts(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def warm_restarts(optimizer: Optimizer, plan: Plan) -> Scheduler:
     """Cosine with restarts (SGDR): ``cycles`` equal parts of the run, ``cycle_decay`` times the rate each."""
     options = dict(plan.options)
     cycles = max(int(options.pop("cycles", 3)), 1)
@@ -119,12 +116,12 @@ def _warm_restarts(optimizer: Optimizer, plan: Plan) -> Scheduler:
     return _from_timm(optimizer, part, name="cosine", cycle_limit=cycles, cycle_decay=1.0)
 
 
-def _step(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def step(optimizer: Optimizer, plan: Plan) -> Scheduler:
     """A tenth after every third of the run, or as ``decay_epochs`` and ``decay_rate`` say."""
     return _from_timm(optimizer, plan, name="step", decay_epochs=max(plan.epochs / 3, 1), decay_rate=0.1)
 
 
-def _multistep(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def multistep(optimizer: Optimizer, plan: Plan) -> Scheduler:
     """A tenth at the epochs of ``decay_milestones`` (by default 60 % and 85 % of the run)."""
     milestones = [plan.epochs * 0.6, plan.epochs * 0.85]
     return _from_timm(optimizer, plan, name="multistep", decay_milestones=milestones, decay_rate=0.1)
@@ -135,15 +132,15 @@ def _curve(optimizer: Optimizer, plan: Plan, *, shape: Callable[..., float]) -> 
     return CurveScheduler(optimizer, plan, partial(shape, **plan.options))
 
 
-def _constant(_: float) -> float:
+def _flat(_: float) -> float:
     return 1.0
 
 
-def _linear(done: float) -> float:
+def _straight(done: float) -> float:
     return 1.0 - done
 
 
-def _onecycle(done: float, *, pct_start: float = 0.3, div: float = 25.0, final_div: float = 1e4) -> float:
+def _one_hump(done: float, *, pct_start: float = 0.3, div: float = 25.0, final_div: float = 1e4) -> float:
     """Up from ``1 / div`` and down to ``1 / (div * final_div)`` along cosines (Smith & Topin 2018)."""
     low, final = 1 / div, 1 / (div * final_div)
     if done < pct_start:
@@ -151,29 +148,22 @@ def _onecycle(done: float, *, pct_start: float = 0.3, div: float = 25.0, final_d
     return final + (1 - final) * (1 + math.cos(math.pi * (done - pct_start) / (1 - pct_start))) / 2
 
 
-def _cyclic(done: float, *, cycles: float = 4, floor: float = 0.1, decay: float = 1.0) -> float:
+def _triangles(done: float, *, cycles: float = 4, floor: float = 0.1, decay: float = 1.0) -> float:
     """Triangles between ``floor`` and 1 (Smith 2017); every cycle's height is ``decay`` times the one before."""
     cycle, place = divmod(min(done, 1 - 1e-12) * cycles, 1.0)
     return float(floor + (1 - floor) * (1 - abs(2 * place - 1)) * decay**cycle)
 
 
-def _plateau(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def plateau(optimizer: Optimizer, plan: Plan) -> Scheduler:
     return PlateauScheduler(optimizer, plan, **plan.options)
 
 
-SCHEDULES: dict[str, Factory] = {
-    "cosine": _cosine,
-    "warm_restarts": _warm_restarts,
-    "step": _step,
-    "multistep": _multistep,
-    "tanh": partial(_from_timm, name="tanh"),
-    "poly": partial(_from_timm, name="poly", decay_rate=0.9),
-    "plateau": _plateau,
-    "constant": partial(_curve, shape=_constant),
-    "linear": partial(_curve, shape=_linear),
-    "onecycle": partial(_curve, shape=_onecycle),
-    "cyclic": partial(_curve, shape=_cyclic),
-}
+tanh = partial(_from_timm, name="tanh")
+poly = partial(_from_timm, name="poly", decay_rate=0.9)
+constant = partial(_curve, shape=_flat)
+linear = partial(_curve, shape=_straight)
+onecycle = partial(_curve, shape=_one_hump)
+cyclic = partial(_curve, shape=_triangles)
 
 
 def build_schedule(
@@ -184,7 +174,7 @@ def build_schedule(
     Raises:
         ConfigError: unknown schedule or option, or a warm-up as long as the run.
     """
-    factory = lookup(SCHEDULES, config.name, "schedule")
+    factory = SCHEDULES.lookup(config.name)
     if config.warmup_epochs and config.warmup_epochs >= config.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs must be below epochs ({config.epochs}), got {config.warmup_epochs}; "
@@ -201,11 +191,12 @@ def build_schedule(
         options=config.options,
     )
     try:
-        return factory(optimizer, plan)
+        schedule: Scheduler = factory(optimizer, plan)
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
             f"schedule {config.name!r} cannot be made with schedule.options={config.options}: {error}."
         ) from error
+    return schedule
 
 
 def schedule_state(scheduler: Scheduler) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ import psutil
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from kaggle_kit.choices import PRUNERS
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.metrics import get_metric
-from kaggle_kit.registry import lookup
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.prepare import flat
 from kaggle_kit.tune.space import Space
@@ -32,13 +32,6 @@ ABOUT = "kaggle_kit"
 """Attribute of a study: what it was begun for."""
 PRESENT, OWNER, RUN, ERROR, STOPPED = "present", "owner", "run", "error", "stopped"
 """Attributes of a trial: whether it is the present configuration, whose process it is, its folder, and how it ended."""
-
-PRUNERS: dict[str, Callable[[int], BasePruner]] = {
-    "hyperband": lambda steps: HyperbandPruner(min_resource=1, max_resource=steps, reduction_factor=3),
-    "median": lambda _steps: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    "none": lambda _steps: NopPruner(),
-}
-"""Name -> a pruner of trials that report up to ``steps`` times: Li et al. 2018, or worse than the median of earlier trials."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +120,25 @@ def make_sampler(seed: int, study: optuna.Study, *, alone: bool) -> optuna.sampl
     return quietly(lambda: optuna.samplers.TPESampler(seed=drawn, multivariate=True, group=True, constant_liar=True))
 
 
+def hyperband(steps: int) -> BasePruner:
+    """Return Hyperband (Li et al. 2018) for trials that report up to ``steps`` times."""
+    return HyperbandPruner(min_resource=1, max_resource=steps, reduction_factor=3)
+
+
+def median(_steps: int) -> BasePruner:
+    """Return a pruner of trials that are worse than the median of earlier ones."""
+    return MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+
+
+def no_pruning(_steps: int) -> BasePruner:
+    """Return a pruner that stops no trial."""
+    return NopPruner()
+
+
 def make_pruner(name: str, plan: Plan) -> BasePruner:
     """The pruner called ``name``; raises ConfigError that lists them."""
-    return lookup(PRUNERS, name, "pruner")(plan.steps * len(plan.first))
+    pruner: BasePruner = PRUNERS.lookup(name)(plan.steps * len(plan.first))
+    return pruner
 
 
 def enqueue_present(study: optuna.Study, values: Mapping[str, Any]) -> None:

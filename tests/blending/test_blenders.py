@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from factories import fake_probabilities
 
-from kaggle_kit.blending import BLENDERS, fitted_from_dict, get_blender
+from kaggle_kit.blending import fitted_from_dict, get_blender
+from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import get_metric
 

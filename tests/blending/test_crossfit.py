@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from factories import fake_probabilities
 
-from kaggle_kit.blending import BLENDERS, cross_fit, cross_fit_thresholds, get_blender, parts_of, tune_thresholds
+from kaggle_kit.blending import cross_fit, cross_fit_thresholds, get_blender, parts_of, tune_thresholds
 from kaggle_kit.blending.base import Blender
+from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import DataError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import Classes, FoldTable
@@ -60,7 +61,7 @@ def test_a_fit_that_remembers_is_found_out():
         found = [parameters["rows"].get(tuple(row), 0) for row in np.asarray(probs[0]).tolist()]
         return np.eye(3)[found]
 
-    cheat, metric = Blender("cheat", "", combine, learn), get_metric("accuracy")
+    cheat, metric = Blender("cheat", combine, learn), get_metric("accuracy")
     assert metric(truth, cheat.fit(stack, truth, metric).apply(stack)) == 1.0
     assert cross_fit(cheat, stack, truth, np.arange(300) % 5, metric).score < 0.45
 

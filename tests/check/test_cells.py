@@ -8,8 +8,8 @@ import pytest
 from blended_case import Blended, with_probs
 
 from kaggle_kit import files, runs
-from kaggle_kit.blending import BLENDERS
 from kaggle_kit.check.cells import LINEAR
+from kaggle_kit.choices import BLENDERS
 
 FORMS = ["label", "index", "labels", "probability", "positive"]
 

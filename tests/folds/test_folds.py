@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_kit.choices import SCHEMES
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import FoldsConfig, SubmissionConfig
 from kaggle_kit.errors import ClassMappingError, ConfigError, FoldError, MissingFileError
-from kaggle_kit.folds import SCHEMES, Duplicates, balance_table, create_folds, folds_for, make_folds, summary
+from kaggle_kit.folds import Duplicates, balance_table, create_folds, folds_for, make_folds, summary
 from kaggle_kit.tables import Classes, read_folds
 from kaggle_kit.workspace import Workspace
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from kaggle_kit.choices import AUGMENTATIONS
 from kaggle_kit.config import AugmentConfig
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.images import transforms
 from kaggle_kit.images.dataset import ImageDataset, source_for
 from kaggle_kit.images.device_augment import DEVICE_STEPS, DeviceTransform, Drawing, device_obstacle
 from kaggle_kit.images.loaders import Batch, TrainLoader
 from kaggle_kit.images.samplers import make_sampler
-from kaggle_kit.images.transforms import AUGMENTATIONS, ImageSpec, TrainTransform, describe, eval_transform, train_transform
+from kaggle_kit.images.transforms import ImageSpec, TrainTransform, describe, eval_transform, train_transform
 
 SPEC = ImageSpec(64, 48)
 PRESETS = list(AUGMENTATIONS)
@@ -165,10 +167,10 @@ def test_greys_stay_grey_and_hues_turn_as_in_hsv() -> None:
 def test_what_the_device_cannot_do_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"without augment.transforms. Set augment.where to workers or auto"):
         DeviceTransform(SPEC, AugmentConfig(transforms=[{"name": "HorizontalFlip"}]))
-    monkeypatch.setitem(AUGMENTATIONS, "misty", lambda alb, spec: [alb.RandomFog(), alb.HorizontalFlip()])
-    assert "RandomFog" in device_obstacle(SPEC, AugmentConfig(preset="misty"))
+    monkeypatch.setattr(transforms, "light_preset", lambda alb, spec: [alb.RandomFog(), alb.HorizontalFlip()])
+    assert "RandomFog" in device_obstacle(SPEC, AugmentConfig(preset="light"))
     with pytest.raises(ConfigError, match=r"cannot do \(RandomFog\); it can .*HorizontalFlip"):
-        DeviceTransform(SPEC, AugmentConfig(preset="misty"))
+        DeviceTransform(SPEC, AugmentConfig(preset="light"))
     assert not device_obstacle(SPEC, AugmentConfig(preset="heavy"))
 
 

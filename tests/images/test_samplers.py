@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_kit.choices import SAMPLERS
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.images.samplers import SAMPLERS, make_sampler, rank_share, row_weights
+from kaggle_kit.images.samplers import make_sampler, rank_share, row_weights
 from kaggle_kit.seeds import generator
 
 

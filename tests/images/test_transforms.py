@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from kaggle_kit.choices import AUGMENTATIONS
 from kaggle_kit.config import AugmentConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.images.transforms import AUGMENTATIONS, ImageSpec, describe, eval_transform, prepare, resize, train_transform
+from kaggle_kit.images.transforms import ImageSpec, describe, eval_transform, prepare, resize, train_transform
 
 SPEC = ImageSpec(24, 32)
 

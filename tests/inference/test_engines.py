@@ -10,8 +10,8 @@ import torch
 from handmade_run import CLASSES, save_fresh
 from torch import nn
 
+from kaggle_kit.choices import ENGINES
 from kaggle_kit.errors import ConfigError, DependencyError, DeviceMemoryError
-from kaggle_kit.inference import ENGINES
 from kaggle_kit.inference.engines import EXPORT_PAYS_FROM, EngineOptions, TorchEngine, choose_engine, make_engine
 from kaggle_kit.machine.device import half_dtype, memory_errors
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from handmade_run import CLASSES, save_fresh, write_image
 
+from kaggle_kit.choices import VIEWS
 from kaggle_kit.errors import ClassMappingError, DataError, ImageError
 from kaggle_kit.images.loaders import eval_batches
-from kaggle_kit.inference import VIEWS, Compute, predict_model, predict_rows
+from kaggle_kit.inference import Compute, predict_model, predict_rows
 from kaggle_kit.inference import predict as module
 from kaggle_kit.tables import Classes
 

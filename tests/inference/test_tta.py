@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kaggle_kit.choices import MERGES, VIEWS
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.inference.tta import MERGES, VIEWS, make_views, merge_views, to_probs
+from kaggle_kit.inference.tta import make_views, merge_views, to_probs
 
 SHAPES = [(32, 32), (32, 48), (17, 31)]
 UNDONE = ["none", "hflip", "vflip", "flips", "rot90", "d4"]

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from kaggle_kit import runs
+from kaggle_kit.choices import AUGMENTATIONS
 from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.files import read_json
 from kaggle_kit.images.device_augment import DeviceTransform
-from kaggle_kit.images.transforms import AUGMENTATIONS, ImageSpec
+from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.stop import StopRequested
 from kaggle_kit.training import augmenting, data, loop, train_run
 from kaggle_kit.training.augmenting import LOADERS_WANTED, augmenting_place

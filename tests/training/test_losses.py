@@ -3,10 +3,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kaggle_kit.choices import LOSSES
 from kaggle_kit.config import LossConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.tables import Classes
-from kaggle_kit.training.losses import LOSSES, build_loss, class_weights
+from kaggle_kit.training.losses import build_loss, class_weights
 
 CLASSES = Classes(("b", "a", "c"))
 TRUTH = np.array([0, 0, 0, 1, 2, 2])

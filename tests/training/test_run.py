@@ -14,16 +14,17 @@ import torch
 from tiny_competition import make_tiny
 
 from kaggle_kit import runs
+from kaggle_kit.choices import STRATEGIES
 from kaggle_kit.errors import ConfigError, ImageError, LockedError, StorageError, TrainingError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, at_epochs, log_lines, silent
 from kaggle_kit.files import read_json
 from kaggle_kit.inference import sources as readable
 from kaggle_kit.tables import Classes
 from kaggle_kit.training import checkpoint
-from kaggle_kit.training import run as run_module
+from kaggle_kit.training import probe as probe_module
 from kaggle_kit.training.locking import LOCK, OWNER, run_lock
 from kaggle_kit.training.prepare import default_run_name, parse_folds
-from kaggle_kit.training.run import STRATEGIES, train_run
+from kaggle_kit.training.run import train_run
 
 
 def train(tiny, *overrides, run="run", **options):
@@ -119,8 +120,8 @@ def test_strategies_are_looked_up(tiny, monkeypatch):
         seen.append((job.fold, sorted(options)))
         return STRATEGIES["finetune"](job, **options)
 
-    monkeypatch.setitem(run_module.STRATEGIES, "probing", probe)
-    train(tiny, "strategy=probing", fold="0", restart=True)
+    monkeypatch.setattr(probe_module, "train_probe", probe)
+    train(tiny, "strategy=probe", fold="0", restart=True)
     assert seen == [(0, ["fabric", "reporter", "stop"])]
 
 

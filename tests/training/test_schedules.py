@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from kaggle_kit.choices import SCHEDULES
 from kaggle_kit.config import ScheduleConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.training.schedules import SCHEDULES, build_schedule, restore_schedule, schedule_state
+from kaggle_kit.training.schedules import build_schedule, restore_schedule, schedule_state
 
 EPOCHS, PER_EPOCH = 6, 5
 

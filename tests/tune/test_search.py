@@ -8,12 +8,12 @@ import pytest
 import yaml
 from tiny_search import RUN, Silent
 
+from kaggle_kit.choices import PRUNERS
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ConfigError, DataError, DeviceMemoryError, TrainingError
 from kaggle_kit.runs import list_runs
 from kaggle_kit.tune import TuneOptions, objective
 from kaggle_kit.tune.storage import default_storage
-from kaggle_kit.tune.study import PRUNERS
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,144 @@
+"""What can be chosen by name in kk.yaml and on the command line.
+
+Here are the names with their helps; the functions lie where each entry points and are imported when they are used, since most
+of them need PyTorch. To add a loss, a view, a blender … write the function there and its entry here; the conformance tests run
+over these registries. Metrics have theirs in :mod:`kaggle_kit.metrics`, checks in :mod:`kaggle_kit.check.verdict`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kaggle_kit.registry import Lazy, Registry
+
+
+def _registry(kind: str, module: str, *entries: tuple[str, str, str]) -> Registry[Any]:
+    """A registry of (name, what ``kaggle_kit.<module>`` calls it, help); of a package the attribute is ``module:attribute``."""
+    sources = {name: f"{module}.{found}" if ":" in found else f"{module}:{found}" for name, found, _ in entries}
+    return Registry(kind, [Lazy(name, help, f"kaggle_kit.{sources[name]}") for name, _, help in entries])
+
+
+STRATEGIES = _registry(
+    "strategy",
+    "training",
+    ("finetune", "fold:train_fold", "train the whole model"),
+    ("probe", "probe:train_probe", "fit a linear head to features of the frozen backbone"),
+    ("probe-then-finetune", "probe:train_probe_then_finetune", "fit the head first, then train the whole model from there"),
+)
+"""Functions with the arguments of ``train_fold`` that leave the same files."""
+
+LOSSES = _registry(
+    "loss",
+    "training.losses",
+    ("auto", "auto", "cross entropy, or for multi-label binary cross entropy"),
+    ("cross_entropy", "cross_entropy", "softmax cross entropy, for exactly one label a row"),
+    ("bce", "BinaryCrossEntropy", "binary cross entropy, one sigmoid a class"),
+    ("focal", "Focal", "cross entropy that counts rows less the surer the model is of them"),
+)
+
+SCHEDULES = _registry(
+    "schedule",
+    "training.schedules",
+    ("cosine", "cosine", "half a cosine from lr to min_lr"),
+    ("warm_restarts", "warm_restarts", "a cosine that begins anew, `cycles` times in equal parts"),
+    ("step", "step", "a tenth after every third of the run, or as `decay_epochs` and `decay_rate` say"),
+    ("multistep", "multistep", "a tenth at 60 % and 85 % of the run, or at `decay_milestones`"),
+    ("tanh", "tanh", "along a hyperbolic tangent"),
+    ("poly", "poly", "along a power of what is left of the run"),
+    ("plateau", "plateau", "a tenth when the score has not improved for `patience` epochs"),
+    ("constant", "constant", "the same rate to the end"),
+    ("linear", "linear", "down to min_lr in a straight line"),
+    ("onecycle", "onecycle", "up for the first 30 % of the run and down again, along cosines"),
+    ("cyclic", "cyclic", "up and down in `cycles` triangles"),
+)
+
+SAMPLERS = _registry(
+    "sampler",
+    "images.samplers",
+    ("shuffle", "shuffle", "every image once before any comes twice"),
+    ("weighted", "weighted", "every class equally often, with replacement"),
+)
+
+AUGMENTATIONS = _registry(
+    "augmentation preset",
+    "images.transforms",
+    ("none", "none_preset", "the image as it is"),
+    ("shift", "shift_preset", "small shifts, turns and zooms but no mirroring, for characters and the like"),
+    ("light", "light_preset", "random crops and mirroring"),
+    ("medium", "medium_preset", "smaller crops, mirroring, and sometimes turns, brightness and a hole"),
+    ("heavy", "heavy_preset", "small crops, all turns and mirrorings, colours, blur and holes"),
+)
+
+ENGINES = _registry(
+    "engine",
+    "inference.engines",
+    ("torch", "torch_engine", "PyTorch on the device"),
+    ("openvino", "openvino_engine", "OpenVINO on the CPU"),
+)
+"""Functions of (model, image spec, fingerprint of the model's file or "", options) that return an engine."""
+ENGINE_CHOICES = ENGINES.with_auto("OpenVINO on a CPU where it is installed and pays, else PyTorch")
+
+VIEWS = _registry(
+    "views",
+    "inference.tta",
+    ("none", "NONE", "the image as it is"),
+    ("hflip", "HFLIP", "and mirrored left to right"),
+    ("vflip", "VFLIP", "and mirrored top to bottom"),
+    ("flips", "FLIPS", "and mirrored both ways, 4 views"),
+    ("rot90", "ROT90", "all quarter turns of a square, half a turn of other shapes"),
+    ("d4", "D4", "all 8 symmetries of a square"),
+    ("five-crop", "FIVE_CROP", "corners and centre of 7/8 of the side, resized back"),
+    ("ten-crop", "TEN_CROP", "the five crops and their mirror images"),
+    ("multiscale", "MULTISCALE", "at 0.9, 1 and 1.1 of the size, cut or mirrored at the borders"),
+)
+
+MERGES = _registry(
+    "merge",
+    "inference.tta",
+    ("mean", "mean", "mean of the views' probabilities"),
+    ("gmean", "geometric_mean", "geometric mean of the views' probabilities"),
+    ("max", "maximum", "the largest of the views' probabilities"),
+)
+
+SCHEMES = _registry(
+    "fold scheme",
+    "folds.schemes",
+    ("stratified", "stratified", "each fold gets its share of every class"),
+    ("group", "group", "folds of equal size that part no group, whatever the labels"),
+    ("stratified-group", "stratified_group", "each fold gets its share of every class, and no group is parted"),
+    ("multilabel", "stratified", "each fold gets its share of every label"),
+    ("kfold", "kfold", "folds of equal size, whatever the labels"),
+    ("holdout", "holdout", "one fold that validates on the share `holdout` of all rows"),
+    ("column", "column", "the folds that the data gives, by a column or by folders"),
+)
+"""Groups of rows, declared or found as duplicates, stay whole in all of them."""
+SCHEME_CHOICES = SCHEMES.with_auto("multilabel, stratified-group or stratified, as the data asks for")
+
+BLENDERS = _registry(
+    "blending method",
+    "blending.blenders",
+    ("mean", "MEAN", "mean of probabilities"),
+    ("gmean", "GMEAN", "geometric mean; for multi-label the mean of logits"),
+    ("power", "POWER", "power mean, the exponent found out of fold"),
+    ("rank", "RANK", "rank average within each class column"),
+    ("weights", "WEIGHTS", "weighted mean of least log loss"),
+    ("coordinate", "COORDINATE", "weighted mean, searched by the metric"),
+    ("hill-climb", "HILL_CLIMB", "greedy selection of runs by the metric"),
+    ("pool", "POOL", "weighted log probabilities with class biases"),
+    ("stack", "STACK", "logistic regression on log probabilities"),
+)
+
+LAUNCHERS = _registry(
+    "launcher",
+    "launch",
+    ("local", "local:launch_local", "a fold per device of this machine"),
+    ("ray", "ray:launch_ray", "the folds over a Ray cluster"),
+)
+
+PRUNERS = _registry(
+    "pruner",
+    "tune.study",
+    ("hyperband", "hyperband", "stop trials early by Hyperband's rule"),
+    ("median", "median", "stop trials that are worse than the median of earlier ones"),
+    ("none", "no_pruning", "train every trial to its end"),
+)
