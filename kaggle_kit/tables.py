@@ -27,6 +27,8 @@ Labels = tuple[str, ...]
 
 _METADATA_KEY = b"kaggle_kit"
 _SHOWN = 8
+_ROUNDING = 1e-5
+"""How far rounding in float32 may carry a probability outside 0..1."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,13 @@ class Predictions:
         if not np.isfinite(self.probs).all():
             bad = [self.ids[row] for row in np.flatnonzero(~np.isfinite(self.probs).all(axis=1))]
             raise DataError(f"predictions hold NaN or infinite values for {len(bad)} ids: {shown(bad)}.")
+        outside = (self.probs < -_ROUNDING) | (self.probs > 1 + _ROUNDING)
+        if outside.any():
+            bad = [self.ids[row] for row in np.flatnonzero(outside.any(axis=1))]
+            raise DataError(
+                f"predictions are probabilities, 0 to 1, and run from {self.probs.min():g} to {self.probs.max():g}; "
+                f"{len(bad)} ids lie outside: {shown(bad)}. Make the file again."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -98,6 +98,14 @@ def make_predictions(classes: tuple[str, ...] = ODD_NAMES, ids: tuple[str, ...] 
 
 
 class TestPredictions:
+    @pytest.mark.parametrize("value", [-1.0, -0.01, 1.5, 100.0, np.nan, np.inf])
+    def test_what_is_no_probability_is_refused_by_id(self, value: float) -> None:
+        with pytest.raises(DataError, match="b"):
+            Predictions(("a", "b"), np.array([[0.5, 0.5], [value, 0.0]]), Classes(("x", "y")))
+
+    def test_float32_may_round_a_probability(self) -> None:
+        Predictions(("a",), np.array([[1 + 1e-6, -1e-6]]), Classes(("x", "y")))
+
     @given(names)
     @settings(max_examples=20, deadline=None)
     def test_file_round_trip(self, tmp_path_factory: pytest.TempPathFactory, given_names: tuple[str, ...]) -> None:

@@ -215,6 +215,7 @@ def _about(
     return {
         "competition": competition.name,
         "competition_fingerprint": competition.fingerprint,
+        "test_fingerprint": competition.test_fingerprint,
         "task": competition.task,
         "form": competition.submission.model_dump(mode="json"),
         "folds": chosen[0].record["folds"],
@@ -284,9 +285,11 @@ def _write(
     made_from = {key: about[key] for key in ("name", "competition", "competition_fingerprint", "folds_fingerprint", "views")}
     test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **made_from})
     oof = Predictions(evidence.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
-    test.write(path.with_suffix(".probs.parquet"))
-    oof.write(path.with_suffix(".oof.parquet"))
+    tables = {}
+    for suffix, rows in ((".probs.parquet", test), (".oof.parquet", oof)):
+        rows.write(path.with_suffix(suffix))
+        tables[suffix] = files.file_fingerprint(path.with_suffix(suffix))
     classes = {"classes": list(competition.classes), "classes_fingerprint": competition.classes.fingerprint}
-    record = {**about, **classes, "n_test": len(blended), "sha256": sha256, "control": control_entry}
+    record = {**about, **classes, "n_test": len(blended), "sha256": sha256, "control": control_entry, "tables": tables}
     files.write_json(path.with_suffix(".json"), record)
     return record

@@ -75,8 +75,9 @@ def align_test(
     def means() -> Iterator[tuple[str, Predictions]]:
         for run in chosen:
             parts = run_files.read_test(run, file_name)
-            stated = {part.meta.get("competition_fingerprint", competition.fingerprint) for part in parts}
-            if stated != {competition.fingerprint}:
+            same_data = all(competition.is_state(part.meta.get("competition_fingerprint")) for part in parts)
+            tests = {part.meta.get("test_fingerprint", competition.test_fingerprint) for part in parts}
+            if not same_data or tests != {competition.test_fingerprint}:
                 raise DataError(
                     f"the {file_name} files of run {run.name} were made for another state of the competition's data or of "
                     f"kk.yaml. Run `kk predict --run {run.name}` again."

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kaggle_kit import files, runs
 from kaggle_kit.check.readback import Answers, Cells, read_answers, read_cells
-from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.competition import IMAGE_SUFFIXES, Competition, load_competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.metrics import Metric, get_metric
@@ -26,7 +26,6 @@ from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_
 from kaggle_kit.workspace import Workspace
 
 Array = npt.NDArray[Any]
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm")
 
 
 class Unavailable(KaggleKitError):

@@ -18,7 +18,7 @@ from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import Classes, Predictions, read_predictions, shown
 
-COMPARED = ("competition", "competition_fingerprint", "folds_fingerprint", "run", "fold", "model_fingerprint")
+COMPARED = ("competition", "folds_fingerprint", "run", "fold", "model_fingerprint")
 PREDICT_AGAIN = "Run `kk predict` and `kk blend` again."
 
 
@@ -72,11 +72,19 @@ def _record(case: Case, name: str) -> Check:
     if record.get("sha256") not in (None, files.file_fingerprint(case.path)):
         text = f"{case.path.name} is not the file that {where} describes: it was changed or replaced"
         return Check(name, FAILED, text, "Run `kk blend` again.")
+    for suffix, sha256 in (record.get("tables") or {}).items():
+        table = case.path.with_suffix(suffix)
+        if table.is_file() and files.file_fingerprint(case.note(table)) != sha256:
+            text = f"{table.name} is not the file that {where} describes: it was changed or replaced"
+            return Check(name, FAILED, text, "Run `kk blend` again.")
     if "classes" in record:
         case.classes.require_same(Classes(tuple(record["classes"])), here="kk.yaml", there=where)
     broken = _other_competition(case, record)
     if broken:
         return Check(name, FAILED, broken, "The submission was made for other data. " + PREDICT_AGAIN)
+    changed = _other_form(case, record)
+    if changed:
+        return Check(name, FAILED, changed, "Nothing needs to be trained or predicted again: run `kk blend`.")
     for run in case.runs:
         stale = _stale_run(entry_of(record, run.name), run)
         if stale:
@@ -92,12 +100,22 @@ def _other_competition(case: Case, record: Mapping[str, Any]) -> str:
     if record.get("classes_fingerprint", case.classes.fingerprint) != case.classes.fingerprint:
         return "the fingerprint of its classes is not that of kk.yaml's"
     try:
-        today = case.competition.fingerprint
+        competition = case.competition
     except Unavailable:
         return ""
-    if record.get("competition_fingerprint", today) != today:
-        return "it was made for another state of the competition: classes, labels, form or test ids differ from today's"
+    if not competition.is_state(record.get("competition_fingerprint")):
+        return "it was made for another state of the competition: classes, labels or training ids differ from today's"
+    if record.get("test_fingerprint", competition.test_fingerprint) != competition.test_fingerprint:
+        return "it was made for another test set: its test ids differ from today's"
     return ""
+
+
+def _other_form(case: Case, record: Mapping[str, Any]) -> str:
+    """Name the entries of the submission's form that were changed in kk.yaml since it was written; empty when none were."""
+    now = case.config.competition.submission.model_dump(mode="json", exclude={"sample"})
+    then = record.get("form") or {}
+    changed = [key for key, value in now.items() if key in then and then[key] != value]
+    return f"it was written before kk.yaml's submission.{shown(changed)} was changed" if changed else ""
 
 
 def _stale_run(entry: Mapping[str, Any], run: Run) -> str:
@@ -159,6 +177,9 @@ def _checkpoint(case: Case, run: Run, fold: FoldRun) -> str:
     if "classes" not in header:
         return f"{where} holds no class list"
     case.classes.require_same(Classes(tuple(header["classes"])), here="kk.yaml", there=where)
+    broken = _other_competition(case, header)
+    if broken:
+        return f"{where}: {broken}"
     expected = {**{key: run.record.get(key) for key in COMPARED}, "run": run.name, "fold": fold.fold}
     return _differing(header, expected, where)
 
@@ -212,7 +233,8 @@ def _wrong_origin(case: Case, run: Run, fold: FoldRun, tables: Mapping[str, Pred
     for file_name, table in tables.items():
         where = case.relative(fold.path / file_name)
         case.classes.require_same(table.classes, here="kk.yaml", there=where)
-        problem = _differing(table.meta, expected, where)
+        broken = _other_competition(case, table.meta)
+        problem = f"{where}: {broken}" if broken else _differing(table.meta, expected, where)
         if problem:
             return problem
     return ""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from kaggle_kit.check.case import IMAGE_SUFFIXES, Case, Unavailable
+from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.readback import Cells, numbers, target_columns
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
+from kaggle_kit.competition import IMAGE_SUFFIXES
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.tables import shown
 

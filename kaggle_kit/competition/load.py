@@ -44,7 +44,6 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
     train = _read_train(data_dir, config, classes, own)
     sample_path = data_dir / inside(data_dir, config.submission.sample, key="sample") if config.submission.sample else None
     test = _read_test(data_dir, config, sample_path, {row.path for row in train}, own)
-    submission = config.submission.model_dump(mode="json")
     return Competition(
         name=config.name,
         task=config.task,
@@ -59,11 +58,7 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
                 "name": config.name,
                 "task": config.task,
                 "classes": list(classes),
-                "submission": submission,
-                # A list, since the order of a mapping's keys is lost in a fingerprint, and here it is that of the columns.
-                "columns": list(submission["columns"].items()),
                 "train": [[row.id, *row.labels] for row in train],
-                "test": [row.id for row in test],
             }
         ),
     )

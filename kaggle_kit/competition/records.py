@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from kaggle_kit import files
 from kaggle_kit.config import SubmissionConfig, TrainDataConfig
 from kaggle_kit.tables import Classes, Labels
 
@@ -40,7 +42,7 @@ class Competition:
         test: in the order of the sample submission, else of the test CSV, else sorted by id. Ids are the very cells of the
             sample submission where there is one.
         sample_path: the sample submission.
-        fingerprint: of name, task, classes, form of the submission, training ids with labels, and test ids.
+        fingerprint: of what models learn from: name, task, classes, and training ids with labels.
     """
 
     name: str
@@ -56,6 +58,34 @@ class Competition:
     @property
     def multilabel(self) -> bool:
         return self.task == "multilabel"
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """sha256 of the test ids, in any order: of what is predicted."""
+        return files.fingerprint(sorted(row.id for row in self.test))
+
+    def is_state(self, fingerprint: str | None) -> bool:
+        """Return whether ``fingerprint`` is that of these classes and labels; true where none is stated.
+
+        The fingerprint of version 0.1.0 counts, too. It also covered test ids and the form of the submission, on which
+        nothing that was learnt depends.
+        """
+        return fingerprint in (None, self.fingerprint) or fingerprint == self._fingerprint_of_0_1_0
+
+    @cached_property
+    def _fingerprint_of_0_1_0(self) -> str:
+        submission = self.submission.model_dump(mode="json")
+        return files.fingerprint(
+            {
+                "name": self.name,
+                "task": self.task,
+                "classes": list(self.classes),
+                "submission": submission,
+                "columns": list(submission["columns"].items()),
+                "train": [[row.id, *row.labels] for row in self.train],
+                "test": [row.id for row in self.test],
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class _Job:
             "kind": kind,
             "competition": self.competition.name,
             "competition_fingerprint": self.competition.fingerprint,
+            "test_fingerprint": self.competition.test_fingerprint,
             "run": self.run.name,
             "fold": fold.fold,
             "views": self.views,

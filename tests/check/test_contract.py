@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import yaml
-from blended_case import Blended, with_meta
+from blended_case import Blended, with_meta, with_probs
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import load_competition
@@ -181,3 +181,31 @@ def test_runs_that_are_not_here_are_no_verdict(blended: Callable[..., Blended]) 
     assert report.passed
     assert "the runs run0, run1 are not in" in case.line("contract: runs").evidence
     assert case.line("cells: file").status == "passed"
+
+
+def test_out_of_fold_rows_changed_after_the_blend_are_not_believed(blended: Callable[..., Blended]) -> None:
+    case = blended()
+    case.edit(case.path.with_suffix(".oof.parquet"), lambda table: with_probs(table, table.probs[::-1]))
+    line = case.line("contract: record")
+    assert line.status == "failed"
+    assert "blend.oof.parquet is not the file that blend.json describes" in line.evidence
+
+
+def test_correcting_how_the_submission_is_written_asks_for_a_blend_and_no_training(blended: Callable[..., Blended]) -> None:
+    case = blended(form="index", n_train=300, n_test=60)
+    edit_yaml(case, submission={"indices": {name: number + 7 for number, name in enumerate(case.competition.classes)}})
+    lines = {check.name: check for check in case.check().failed}
+    assert {"contract: runs", "contract: predictions", "contract: fold table"}.isdisjoint(lines)
+    assert "submission.indices was changed" in lines["contract: record"].evidence
+    case.reblend()
+    assert not case.check().failed
+
+
+def test_a_run_of_version_0_1_0_is_taken_for_what_it_is(blended: Callable[..., Blended]) -> None:
+    """Its fingerprint covered the form of the submission and the test ids as well."""
+    case = blended()
+    earlier = case.competition._fingerprint_of_0_1_0
+    path = case.workspace.run_dir("run0") / runs.RUN_RECORD
+    files.write_json(path, {**json.loads(path.read_text()), "competition_fingerprint": earlier})
+    assert case.line("contract: runs").status == "passed"
+    assert not case.competition.is_state("0" * 64)

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from blended_case import Blended
 
+from kaggle_kit.competition import IMAGE_SUFFIXES
+
 
 def status(case: Blended, name: str) -> tuple[str, str]:
     line = case.line(name)
@@ -143,3 +145,11 @@ def test_a_constant_column_is_named(blended: Callable[..., Blended]) -> None:
     case = blended(form="probability", n_classes=4, task="multilabel", metric="roc_auc_columns")
     case.write(case.frame().assign(**{"class 2": "0.1"}))
     assert status(case, "form: spread") == ("warning", "constant columns: class 2")
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_suffix_of_an_image_counts(blended: Callable[..., Blended], suffix: str) -> None:
+    case = blended(n_test=8)
+    for image in (case.workspace.root / "data" / "test_images").iterdir():
+        image.rename(image.with_suffix(suffix))
+    assert status(case, "form: test images")[0] == "passed"

@@ -72,6 +72,15 @@ def test_fingerprint_follows_what_is_to_be_learnt(work):
     assert work.load().fingerprint != first
 
 
+def test_neither_the_form_nor_the_test_set_is_learnt_from(work):
+    first = work.load()
+    edit(work, "form: label", "form: labels")
+    work.add({"images/u.jpg": None, "test.csv": "image\nt\nu\n", "sample_submission.csv": "image,label\nt,cat\nu,cat\n"})
+    second = work.load()
+    assert second.fingerprint == first.fingerprint
+    assert second.test_fingerprint != first.test_fingerprint
+
+
 @pytest.mark.parametrize(
     ("files", "kind", "message"),
     [
