@@ -103,7 +103,8 @@ def _other_competition(case: Case, record: Mapping[str, Any]) -> str:
         competition = case.competition
     except Unavailable:
         return ""
-    if not competition.is_state(record.get("competition_fingerprint")):
+    # A kernel predicts without the labelled images, so it cannot know what was learnt from.
+    if competition.train and not competition.is_state(record.get("competition_fingerprint")):
         return "it was made for another state of the competition: classes, labels or training ids differ from today's"
     if record.get("test_fingerprint", competition.test_fingerprint) != competition.test_fingerprint:
         return "it was made for another test set: its test ids differ from today's"
