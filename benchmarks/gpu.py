@@ -33,7 +33,6 @@ from torch import nn
 from kaggle_kit.competition import Competition, init_workspace, load_competition
 from kaggle_kit.config import CacheConfig, FoldsConfig, load_config
 from kaggle_kit.folds import create_folds
-from kaggle_kit.images.device_augment import Moves
 from kaggle_kit.images.loaders import Batch
 from kaggle_kit.images.store import open_store
 from kaggle_kit.inference.engines import EngineOptions, TorchEngine
@@ -67,14 +66,13 @@ class Settings:
     rounds: int
     compile: bool
     workers: int
-    augment: str
 
     def overrides(self, model: str) -> list[str]:
         """For a run configuration."""
         return [
             *(f"model={model}", "pretrained=false", f"image_size={self.size}", f"batch_size={self.batch}", "epochs=1000"),
             *(f"model.compile={str(self.compile).lower()}", f"workers={self.workers}", f"hardware.accelerator={self.device}"),
-            *(f"data.samples_per_epoch={self.images}", "nan=stop", f"augment.where={self.augment}"),
+            *(f"data.samples_per_epoch={self.images}", "nan=stop"),
         ]
 
 
@@ -129,7 +127,6 @@ def resident(batches: Iterator[Batch], device: torch.device, count: int) -> Iter
         batch._replace(
             images=batch.images.to(device),
             targets=None if batch.targets is None else batch.targets.to(device),
-            moves=None if batch.moves is None else Moves(*(part.to(device) for part in batch.moves)),
         )
         for batch in itertools.islice(batches, RESIDENT)
     ]
@@ -349,7 +346,6 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=max(1, available_cpus() - 1))
-    parser.add_argument("--augment", default="auto", choices=("auto", "workers", "device"), help="who augments")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out, for both")
     parser.add_argument("--competition", type=Path, help="a competition's folder, to be fine-tuned to a submission")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
@@ -361,7 +357,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if arguments.device == "cuda" else "none: a trial on the CPU, no measurement"
     facts = hardware(gpu=device)
     sizes = (arguments.device, arguments.size, arguments.batch, arguments.images, arguments.rounds)
-    settings = Settings(*sizes, compile=not arguments.no_compile, workers=arguments.workers, augment=arguments.augment)
+    settings = Settings(*sizes, compile=not arguments.no_compile, workers=arguments.workers)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         workspace, competition = make_competition(arguments.folder, Path(temporary) / "workspace", arguments.images)

@@ -228,3 +228,17 @@ class TestFingerprint:
 def test_config_survives_a_dump() -> None:
     config = Config(competition=COMPETITION)
     assert cfg.build_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))), source="x") == config
+
+
+def test_a_retired_entry_is_ignored_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = {"competition": COMPETITION, "run": {"augment": {"where": "device", "preset": "none"}}}
+    path = write(tmp_path / "kk.yaml", content)
+    with caplog.at_level("INFO"):
+        config = load_config(path)
+        config = load_config(path)
+    assert config.run.augment.preset == "none"
+    assert [record.getMessage().count("augment.where") for record in caplog.records] == [1]
+    record = {**RunConfig().model_dump(mode="json"), "augment": {"where": "auto"}}
+    assert build_run_config(record, source="run old").fingerprint == RunConfig().fingerprint
+    with pytest.raises(ConfigError, match="wher"):
+        derive(RunConfig(), ["augment.wher=auto"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ from kaggle_kit.config.sections import Config, RunConfig, Section
 from kaggle_kit.errors import ConfigError, MissingFileError
 
 S = TypeVar("S", bound=Section)
+logger = logging.getLogger(__name__)
 
 ALIASES: dict[str, str] = {
     "model": "model.name",
@@ -38,6 +41,8 @@ ALIASES: dict[str, str] = {
     "devices": "hardware.devices",
 }
 """Short names of ``key=value`` for the entries set most often."""
+RETIRED: dict[tuple[str, str], str] = {("augment", "where"): "images are augmented by the loader processes"}
+"""Entries of the run section that earlier versions wrote and this one ignores, and what holds instead."""
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | None = None) -> Config:
@@ -130,11 +135,31 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _build(model: type[S], content: Mapping[str, Any], source: str) -> S:
+    content = _without_retired(model, content, source)
     try:
         return model.model_validate(content)
     except ValidationError as error:
         lines = dict.fromkeys(explain(model, problem, {RunConfig: ALIASES}) for problem in error.errors())
         raise ConfigError(f"{source}: " + "\n  ".join(lines)) from error
+
+
+def _without_retired(model: type[S], content: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Return ``content`` without the entries of ``RETIRED``; the log says once a source what is ignored."""
+    if model is Config and isinstance(content.get("run"), Mapping):
+        return {**content, "run": _without_retired(RunConfig, content["run"], source)}
+    if model is not RunConfig:
+        return content
+    for (section, key), instead in RETIRED.items():
+        entries = content.get(section)
+        if isinstance(entries, Mapping) and key in entries:
+            _say_retired(source, f"{section}.{key}", instead)
+            content = {**content, section: {name: value for name, value in entries.items() if name != key}}
+    return content
+
+
+@lru_cache(maxsize=1024)
+def _say_retired(source: str, key: str, instead: str) -> None:
+    logger.info("%s: %s is of an earlier version and ignored: %s", source, key, instead)
 
 
 def _line(error: Exception) -> str:

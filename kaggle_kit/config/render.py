@@ -142,7 +142,6 @@ run:
     bad_images: {run.data.bad_images}  # unreadable training images: stop or skip
   augment:
     preset: {quote(run.augment.preset)}
-    where: {run.augment.where}  # who augments: workers, device, or auto
     mixup: {run.augment.mixup}  # alpha; 0: off
     cutmix: {run.augment.cutmix}  # alpha; 0: off
   optimizer:

@@ -157,9 +157,6 @@ class AugmentConfig(Section):
     """Augmentation of training images, and mixing of training batches."""
 
     preset: str = "light"
-    where: Literal["auto", "workers", "device"] = Field(
-        "auto", description="who augments: loader processes, or the device batch by batch; auto: a GPU with few CPUs itself"
-    )
     transforms: list[dict[str, Any]] = Field([], description="albumentations after the preset, e.g. [{name: CLAHE, p: 0.3}]")
     mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of the beta distribution; 0: off")
     cutmix: Annotated[float, Field(ge=0)] = 0.0
@@ -257,15 +254,11 @@ class RunConfig(Section):
         return files.fingerprint(self.shaping())
 
     def shaping(self) -> dict[str, Any]:
-        """Plain values of all that may change the result; hardware, loader processes and eval batch size are left out.
-
-        So is who augments: both ways draw the same, and a fold stays with the way that it was begun with.
-        """
+        """Plain values of all that may change the result; hardware, loader processes and eval batch size are left out."""
         left_out: Any = {
             "hardware": True,
             "checkpoint_minutes": True,
             "data": {"workers", "eval_batch_size"},
-            "augment": {"where"},
         }
         return self.model_dump(mode="json", exclude=left_out)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.images.decode import Pixels, decode_image
-from kaggle_kit.images.device_augment import DeviceTransform, Drawing
 from kaggle_kit.images.transforms import ImageSpec, prepare
 
 Transform = Callable[[Pixels, int], Pixels]
-"""(image, seed) → uint8 (h, w, 3): an ``EvalTransform``, a ``TrainTransform`` or a ``DeviceTransform``."""
+"""(image, seed) → uint8 (h, w, 3): an ``EvalTransform`` or a ``TrainTransform``."""
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 """(N,) int64 class indices, or (N, C) float32 for several labels and for soft targets."""
 
@@ -40,16 +39,8 @@ class FileSource:
         return prepare(decode_image(path, min_size=self.size), self.size)
 
 
-class Sample(NamedTuple):
-    """One image: (3, H, W) uint8, a view of (H, W, 3) memory; its target, if any; its row."""
-
-    image: Tensor
-    target: Tensor | None
-    row: int
-
-
 class ImageDataset:
-    """Samples by row number, or by (row, seed) where the transform is random. Picklable, for loader processes."""
+    """Pixels and targets by row number, with a seed where the transform is random. Picklable, for loader processes."""
 
     def __init__(
         self,
@@ -69,21 +60,9 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        row, seed = key if isinstance(key, tuple) else (key, 0)
-        target = None if self.targets is None else self.targets[row]
-        return Sample(torch.from_numpy(self.pixels(row, seed)).permute(2, 0, 1), target, row)
-
     def pixels(self, row: int, seed: int = 0) -> Pixels:
-        """(h, w, 3) uint8 after the transform. Raises ImageError."""
-        return self.read(row, seed)[0]
-
-    def read(self, row: int, seed: int = 0) -> tuple[Pixels, Drawing | None]:
-        """Those pixels, and what the device is to do to them, if it is. Raises ImageError."""
-        image = self.source(self.paths[row])
-        transform = self.transform
-        drawing = transform.draw(image.shape[:2], seed) if isinstance(transform, DeviceTransform) else None
-        return transform(image, seed), drawing
+        """Return (h, w, 3) uint8 after the transform. Raises ImageError."""
+        return self.transform(self.source(self.paths[row]), seed)
 
 
 def as_targets(targets: Targets) -> Tensor:

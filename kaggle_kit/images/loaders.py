@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kaggle_kit.errors import ConfigError, KaggleKitError
 from kaggle_kit.images.dataset import ImageDataset, PixelSource, Transform, source_for
-from kaggle_kit.images.device_augment import DeviceTransform, Moves
 from kaggle_kit.images.samplers import EpochSampler, rank_share
 from kaggle_kit.images.transforms import ImageSpec, eval_transform
 from kaggle_kit.machine.host import available_cpus
@@ -47,14 +46,12 @@ _PRELOAD = ["kaggle_kit.images.forkserver", "kaggle_kit.images.loaders", "albume
 class Batch(NamedTuple):
     """Some samples.
 
-    images: (B, 3, H, W) uint8 in channels_last memory. targets: (B,) int64, (B, C) float32 or None. rows: (B,) int64. moves:
-    how the device is to augment the images, or None where there is nothing left to do.
+    images: (B, 3, H, W) uint8 in channels_last memory. targets: (B,) int64, (B, C) float32 or None. rows: (B,) int64.
     """
 
     images: Tensor
     targets: Tensor | None
     rows: Tensor
-    moves: Moves | None = None
 
 
 class TrainLoader:
@@ -257,17 +254,12 @@ class _Reader(Dataset[Batch | _Failure]):
 
     def __getitem__(self, keys: Keys) -> Batch | _Failure:
         try:
-            samples = [self._dataset.read(row, seed) for row, seed in keys]
+            images = np.stack([self._dataset.pixels(row, seed) for row, seed in keys])  # (B, H, W, 3)
         except KaggleKitError as error:
             return _Failure(error)
-        images = np.stack([pixels for pixels, _ in samples])  # (B, H, W, 3)
-        transform = self._dataset.transform
-        moves = None
-        if isinstance(transform, DeviceTransform):
-            moves = transform.stack([drawing for _, drawing in samples if drawing is not None])
         rows = torch.tensor([row for row, _ in keys], dtype=torch.int64)
         targets = None if self._dataset.targets is None else self._dataset.targets[rows]
-        return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, rows, moves)
+        return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, rows)
 
 
 def _as_is(batch: Any) -> Any:
@@ -299,8 +291,7 @@ def _fitting_shared_memory(workers: int, dataset: ImageDataset, batch_size: int)
     spec = getattr(dataset.transform, "spec", None)
     if spec is None or not folder.is_dir():
         return workers
-    height, width = getattr(dataset.transform, "canvas", spec.size)
-    batch_bytes = 3 * height * width * batch_size
+    batch_bytes = 3 * spec.height * spec.width * batch_size
     fitting = int(0.8 * shutil.disk_usage(folder).free / (batch_bytes * (_PREFETCH + 1)))
     if fitting < workers:
         logger.warning("using %d instead of %d loader processes: /dev/shm is too small for more", fitting, workers)

@@ -24,7 +24,6 @@ from kaggle_kit.tables import shown
 _LOG = logging.getLogger(__name__)
 _RECORD = "_kaggle_kit_record"
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\):)? \[?'(\w+)'")
-_INNER = ("_orig_mod", "module", "_forward_module")
 _OPTIONAL = ("drop_path_rate", "drop_rate")
 
 

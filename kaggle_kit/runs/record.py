@@ -15,9 +15,6 @@ from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.stop import StopRequested
 
-AUGMENTED = "augmented_by"
-"""The entry that says who augments, which an attempt that goes on takes over."""
-
 
 class FoldRecord:
     """What ``fold.json`` says: running, stopped, failed or finished, from what, how far and how well.
@@ -36,8 +33,6 @@ class FoldRecord:
         goes_on = before.get("inputs_fingerprint") == inputs
         self._before = float(before.get("seconds", 0.0)) if goes_on else 0.0
         self.values: dict[str, Any] = {"fold": fold, "state": "running", "inputs_fingerprint": inputs}
-        if goes_on and AUGMENTED in before:
-            self.values[AUGMENTED] = before[AUGMENTED]
 
     def update(self, **values: Any) -> None:
         """Change entries and write the file."""

@@ -15,16 +15,14 @@ from torch import nn
 
 from kaggle_kit.events import Reporter, phase, silent
 from kaggle_kit.images.dataset import ImageDataset, source_for
-from kaggle_kit.images.device_augment import DeviceTransform
-from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
+from kaggle_kit.images.loaders import EvalLoader, TrainLoader
 from kaggle_kit.images.samplers import make_sampler
-from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.machine.device import precision_of
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.seeds import derive_seed
 from kaggle_kit.stop import Stop
-from kaggle_kit.training.augmenting import Place, augmenting_place, training_transform
 from kaggle_kit.training.job import FoldJob
 
 Probs = npt.NDArray[np.float32]
@@ -38,19 +36,17 @@ def make_data(
     fabric: Fabric,
     stop: Stop,
     *,
-    place: Place | None = None,
     reporter: Reporter = silent,
 ) -> Iterator[FoldData]:
     """Loaders of the fold; their processes end with the context.
 
     Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
-    share of the validation rows. ``place``: where to augment; none: as :func:`augmenting_place` chooses.
+    share of the validation rows.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
     rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
     source = job.source or source_for(spec)
-    transform = training_transform(job.config, spec, place or augmenting_place(job.config, spec, fabric.device))
-    dataset = ImageDataset([path for _, path in rows], transform, source=source, targets=truth)
+    dataset = ImageDataset([path for _, path in rows], train_transform(spec, job.config.augment), source=source, targets=truth)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
         dataset,
@@ -70,7 +66,6 @@ def make_data(
             ids=[row_id for row_id, _ in rows],
             spec=spec,
             n_classes=len(job.folds.classes),
-            augment=transform if isinstance(transform, DeviceTransform) else None,
             predict=_validator(job, spec, valid, fabric, stop, reporter),
             truth=job.folds.truth(job.valid_rows),
             metric=get_metric(job.competition.metric),
@@ -121,7 +116,6 @@ class FoldData:
         ids: id of each training row, to name a batch by.
         predict: the evaluated model to probabilities (N, C) of the validation rows.
         truth: (N,) class positions or (N, C) 0/1 of the validation rows.
-        augment: what augments the loader's batches on the device; None: they come augmented.
     """
 
     fold: int
@@ -132,10 +126,3 @@ class FoldData:
     predict: Callable[[nn.Module], npt.NDArray[np.float32]]
     truth: npt.NDArray[Any]
     metric: Metric
-    augment: DeviceTransform | None = None
-
-    def pixels(self, batch: Batch, device: torch.device) -> torch.Tensor:
-        """The augmented images of a training batch, (B, 3, H, W) in 0..255, uint8 or float."""
-        if self.augment is None or batch.moves is None:
-            return batch.images
-        return self.augment.apply(batch.images, batch.moves, device)

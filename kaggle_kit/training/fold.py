@@ -21,10 +21,9 @@ from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.models import load_model, model_name, save_model
-from kaggle_kit.runs.record import AUGMENTED, FoldRecord, FoldResult
+from kaggle_kit.runs.record import FoldRecord, FoldResult
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import Predictions
-from kaggle_kit.training.augmenting import augmenting_place
 from kaggle_kit.training.checkpoint import LoopState, load_best, new_state, remove_checkpoints, restore_state
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.job import FoldJob
@@ -61,9 +60,7 @@ def train_fold(
     record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
     with random_state_kept(fabric), record.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
-        place = augmenting_place(job.config, spec, fabric.device, before=record.values.get(AUGMENTED))
-        record.update(**{AUGMENTED: place})
-        with make_data(job, spec, fabric, stop, place=place, reporter=reporter) as data:
+        with make_data(job, spec, fabric, stop, reporter=reporter) as data:
             learner = make_learner(job, model, data, fabric, reporter)
             state = begin(job, learner, reporter)
             with tensorboard(job.folder, epochs=len(state.history), writes=record.writes) as tracker:

@@ -93,8 +93,7 @@ def train_step(learner: Learner, batch: Batch, data: FoldData, config: RunConfig
     complete = state.batch + 1 == first + group
     seed = derive_seed(config.seed, data.fold, state.epoch, state.batch, fabric.global_rank)
     torch.manual_seed(seed)  # dropout and drop path know no other generator; train_fold gives the caller's state back
-    pixels = data.pixels(batch, fabric.device)
-    images = to_input(pixels, data.spec, fabric.device, channels_last=config.model.channels_last)  # (B, 3, H, W)
+    images = to_input(batch.images, data.spec, fabric.device, channels_last=config.model.channels_last)  # (B, 3, H, W)
     targets = learner.targets(batch)  # (B,) or (B, C)
     mixer = make_mixer(config.augment, epoch=state.epoch - 1, epochs=config.schedule.epochs)
     if mixer is not None:

@@ -16,7 +16,6 @@ from kaggle_kit.errors import ConfigError, FoldError
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
 from kaggle_kit.tables import Classes, FoldTable
-from kaggle_kit.training.augmenting import require_possible
 from kaggle_kit.training.job import FoldJob, paths_of
 from kaggle_kit.workspace import Workspace
 
@@ -81,7 +80,7 @@ def prepare_run(
         cache: where the store of decoded images may be filled; none: images are read from their files.
 
     Raises:
-        ConfigError: the run was begun with another configuration; names the entries. Or images cannot be augmented as wanted.
+        ConfigError: the run was begun with another configuration; names the entries.
         WeightsError: the pretrained weights were not found.
         ImageError: training images cannot be read, and ``data.bad_images`` is "stop"; lists them.
         ClassMappingError, FoldError: the fold table is of other data.
@@ -94,7 +93,6 @@ def prepare_run(
             f"batch_size is that of all devices together and must be a multiple of devices ({config.hardware.devices}), "
             f"got {config.data.batch_size}."
         )
-    require_possible(config)
     weights = find_weights(config.model.name, config.model.pretrained)
     logger.info("%s", weights.text)
     if restart:

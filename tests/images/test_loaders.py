@@ -51,7 +51,7 @@ def same(first: Iterable[Batch], second: Iterable[Batch]) -> bool:
 
 def parts(batch: Batch) -> list[torch.Tensor]:
     """All tensors of a batch."""
-    return [part for part in (*batch[:3], *(batch.moves or ())) if part is not None]
+    return [part for part in batch if part is not None]
 
 
 def test_batches_are_complete(paths: list[Path]) -> None:
@@ -59,7 +59,7 @@ def test_batches_are_complete(paths: list[Path]) -> None:
     batches = list(loader.batches(0))
     assert len(batches) == len(loader) == 6
     assert sorted(torch.cat([batch.rows for batch in batches]).tolist()) == list(range(COUNT))
-    for images, targets, rows, _ in batches:
+    for images, targets, rows in batches:
         assert images.dtype == torch.uint8
         assert images.shape == (len(rows), 3, 16, 16)
         assert images.is_contiguous(memory_format=torch.channels_last)

@@ -33,7 +33,7 @@ RICH = (
 )
 """Everything that has a state or draws random numbers; 5 batches and 3 updates an epoch."""
 PLAIN = ("epochs=3", "optimizer=sgd", "schedule=plateau", "schedule.options={patience: 0}", "keep=last")
-ON_DEVICE = ("epochs=3", "augment=heavy", "augment.where=device", "cutmix=1.0")
+HEAVY = ("epochs=3", "augment=heavy", "cutmix=1.0")
 
 
 class Killed(BaseException):
@@ -97,7 +97,7 @@ def test_killed_within_epochs(whole, job, monkeypatch, steps, saving):
     assert outcome(job) == whole[1]
 
 
-@pytest.mark.parametrize("overrides", [PLAIN, ON_DEVICE], ids=["optimizer", "device"])
+@pytest.mark.parametrize("overrides", [PLAIN, HEAVY], ids=["optimizer", "heavy"])
 def test_other_settings(tiny, monkeypatch, overrides):
     job = job_of(tiny, "run", overrides)
     train_fold(job)
