@@ -263,6 +263,22 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(tuple(table.column(0).to_pylist()), probs, classes, meta)
 
 
+def read_prediction_meta(path: Path) -> dict[str, Any]:
+    """Read what a prediction file says about itself, without its rows; raises what :func:`read_predictions` does."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        meta = json.loads((pq.read_schema(Path(path)).metadata or {})[_METADATA_KEY])
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist. Run `kk train` (out-of-fold) or `kk predict` (test) first.") from None
+    except (pa.ArrowException, OSError, KeyError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged ({error}). Make it again.") from error
+    if not isinstance(meta, dict):
+        raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged. Make it again.")
+    return meta
+
+
 @dataclass(frozen=True, eq=False)
 class FoldTable:
     """Which rows are validated on in which fold.

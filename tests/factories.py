@@ -20,6 +20,7 @@ import yaml
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.competition.contents import contents_of, keep_contents, training_contents
 from kaggle_kit.config import Config, RunConfig, load_config
 from kaggle_kit.tables import Classes, FoldTable, Predictions
 from kaggle_kit.workspace import Workspace
@@ -230,12 +231,20 @@ def _write_fold(made: Made, run: str, fold: int, control: Array, *, finished: bo
     meta = {"run": run, "fold": fold, "competition": competition.name, "seed": seed, "folds_fingerprint": folds.fingerprint}
     meta |= {**_made_from(competition), "model_fingerprint": model, "versions": files.versions()}
     ids = np.array(folds.ids, dtype=object)
+    contents = write_contents(made, run)
 
     test_ids = [row.id for row in competition.test]
     of_pass = {"test_rows": runs.rows_fingerprint(test_ids, test)}
 
     def write(file_name: str, kind: str, row_ids: Sequence[str], probs: Array, views: str) -> None:
-        about = {**meta, "kind": kind, "views": views, "merge": "mean", **({} if kind == "oof" else of_pass)}
+        about = {
+            **meta,
+            "contents": contents["test" if kind == "test" else "train"],
+            "kind": kind,
+            "views": views,
+            "merge": "mean",
+            **({} if kind == "oof" else of_pass),
+        }
         Predictions(tuple(row_ids), probs, competition.classes, about).write(path / file_name)
 
     write(runs.OOF, "oof", ids[valid], everything[valid], "none")
@@ -246,7 +255,17 @@ def _write_fold(made: Made, run: str, fold: int, control: Array, *, finished: bo
         write(runs.CONTROL, "control", ids[control], control_probs, spec.views)
     score = _score(competition, folds.truth(valid), everything[valid])
     record = {"fold": fold, "state": "finished", "epoch": 2, "score": score, "metric": competition.metric, "seconds": 12.5}
+    record["contents"] = contents["train"]
     files.write_json(path / runs.FOLD_RECORD, {**record, "parameters": 1234, "model_fingerprint": model, "n_valid": len(valid)})
+
+
+def write_contents(made: Made, run: str) -> dict[str, str]:
+    """Keep what the images hold beside the run; returns the fingerprint of each part."""
+    cache, folder = made.workspace.cache_dir, made.workspace.run_dir(run)
+    return {
+        "test": keep_contents(folder, contents_of(made.competition.test, cache)),
+        "train": keep_contents(folder, training_contents(made.competition, made.folds, cache)),
+    }
 
 
 def write_model(path: Path, made: Made, run: str, fold: int) -> str:

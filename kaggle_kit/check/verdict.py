@@ -9,6 +9,7 @@ from pathlib import Path
 from kaggle_kit import files
 from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.cells import check_cells
+from kaggle_kit.check.contents import check_contents
 from kaggle_kit.check.contract import check_contract
 from kaggle_kit.check.control import check_control
 from kaggle_kit.check.distribution import check_distribution
@@ -29,6 +30,7 @@ CHECKS: Registry[Callable[[Case], Iterable[Check]]] = Registry(
     [
         Entry("form", "the file has the rows, columns and kinds of cells that the sample has", check_form),
         Entry("contract", "classes, fingerprints and records agree along the whole chain", check_contract),
+        Entry("contents", "the images hold what they held when runs and predictions were made", check_contents),
         Entry("permutation", "each class scores best in its own column, out of fold and in the blend", check_permutation),
         Entry("control", "training images hidden among the test images are recognised", check_control),
         Entry("cells", "each cell is what the runs' predictions give", check_cells),

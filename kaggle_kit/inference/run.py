@@ -12,6 +12,7 @@ import numpy as np
 
 from kaggle_kit import files, runs
 from kaggle_kit.choices import MERGES, VIEWS
+from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import CacheConfig, build_run_config
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
@@ -21,7 +22,7 @@ from kaggle_kit.inference.predict import Compute, Progress, predict_rows
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs import FoldRun, Run
-from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
+from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class _Job:
         control_ids: training rows to hide among the test rows.
         train_paths: training id -> file.
         with_oof: whether out-of-fold rows are predicted again, with the views.
+        contents: part ("test", "train") -> what its images hold.
     """
 
     competition: Competition
@@ -62,6 +64,7 @@ class _Job:
     control_ids: tuple[str, ...]
     train_paths: Mapping[str, Path]
     with_oof: bool
+    contents: Mapping[str, Contents]
 
     @property
     def file_names(self) -> dict[str, str]:
@@ -89,6 +92,7 @@ class _Job:
             "model_fingerprint": _model_fingerprint(fold),
             "folds_fingerprint": self.folds.fingerprint,
             "control_fingerprint": files.fingerprint(list(self.control_ids)),
+            "contents": self.contents["test" if kind == "test" else "train"].fingerprint,
         }
 
     def is_current(self, fold: FoldRun) -> bool:
@@ -101,6 +105,14 @@ class _Job:
             if any(meta.get(key) != value for key, value in self.meta(fold, kind).items()):
                 return False
         return True
+
+    def changed_images(self, fold: FoldRun) -> str:
+        """Say which test images changed since ``fold`` was predicted; empty when none did, or nothing is known of them."""
+        try:
+            before = read_prediction_meta(fold.path / runs.TEST).get("contents")
+        except DataError:
+            return ""
+        return describe_change(self.contents["test"], self.run.path, before, what="test images")
 
     def write(self, fold: FoldRun, kind: str, predictions: Predictions, **about: str) -> None:
         meta = {**self.meta(fold, kind), **about, "versions": files.versions()}
@@ -195,12 +207,20 @@ def predict_run(
     left_out = {row_id for fold in finished for row_id in fold.record.get("left_out", ())}
     control_ids = tuple(sample_control(folds, control, left_out=left_out))
     paths = {row.id: row.path for row in competition.train}
-    job = _Job(competition, run, folds, views, merge, control_ids, paths, oof and views != "none")
+    contents = {
+        "test": contents_of(competition.test, workspace.cache_dir),
+        "train": training_contents(competition, folds, workspace.cache_dir),
+    }
+    job = _Job(competition, run, folds, views, merge, control_ids, paths, oof and views != "none", contents)
     todo = [fold for fold in finished if not job.is_current(fold)]
     current = tuple(fold.fold for fold in finished if fold not in todo)
     if current:
         _LOG.info("run %s, views %s: already predicted: fold %s", run.name, views, shown(map(str, current)))
+    for change in dict.fromkeys(filter(None, map(job.changed_images, todo))):
+        _LOG.warning("run %s is predicted again: %s", run.name, change)
     if todo:
+        for part in contents.values():
+            keep_contents(run.path, part)
         _predict_folds(job, todo, compute or compute_of(workspace, run), progress)
     return RunPrediction(run.name, tuple(fold.fold for fold in todo), current, len(competition.test), len(control_ids))
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit.competition import load_competition
+from kaggle_kit.competition.contents import training_contents
 from kaggle_kit.config import build_config
 from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.events import FoldEnded, Reporter, json_lines
@@ -69,9 +70,12 @@ def job_of(task: FoldTask) -> FoldJob:
     competition = load_competition(workspace, config.competition)
     folds = folds_for(workspace, competition, config.run.folds)
     weights = find_weights(config.run.model.name, config.run.model.pretrained)
+    contents = training_contents(competition, folds, workspace.cache_dir)
     source = None if task.store is None else ImageStore(Path(task.store))
     # What the launcher has found out about the images holds: to decode all of them again would take long.
-    job = FoldJob(workspace, config.run, competition, folds, task.run, task.fold, weights, tuple(task.left_out), source)
+    job = FoldJob(
+        workspace, config.run, competition, folds, task.run, task.fold, weights, tuple(task.left_out), source, contents
+    )
     if job.inputs != task.inputs:
         raise DataError(
             f"fold {task.fold} would not be trained from what the launcher has: pretrained weights or fold table on this "

@@ -20,19 +20,20 @@ class FoldRecord:
     """What ``fold.json`` says: running, stopped, failed or finished, from what, how far and how well.
 
     Args:
+        contents: fingerprint of what the training images hold; None where it was not taken.
         inputs: fingerprint of all that the fold depends on. The time of an earlier, unfinished attempt with the same one is
             counted on.
         writes: False in all processes but the first.
     """
 
-    def __init__(self, folder: Path, fold: int, inputs: str, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, fold: int, inputs: str, *, contents: str | None = None, writes: bool = True) -> None:
         self._path = folder / runs.FOLD_RECORD
         self.writes = writes
         self._started = time.monotonic()
         before = runs.read_fold(folder, fold).record
         goes_on = before.get("inputs_fingerprint") == inputs
         self._before = float(before.get("seconds", 0.0)) if goes_on else 0.0
-        self.values: dict[str, Any] = {"fold": fold, "state": "running", "inputs_fingerprint": inputs}
+        self.values: dict[str, Any] = {"fold": fold, "state": "running", "inputs_fingerprint": inputs, "contents": contents}
 
     def update(self, **values: Any) -> None:
         """Change entries and write the file."""

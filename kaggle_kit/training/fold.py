@@ -57,7 +57,7 @@ def train_fold(
     """
     fabric = fabric or make_fabric(job.config.hardware)
     reporter, stop = reporter or log_lines(), stop or Stop()
-    record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
+    record = FoldRecord(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
     with random_state_kept(fabric), record.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, stop, reporter=reporter) as data:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kaggle_kit import files
 from kaggle_kit.competition import Competition
+from kaggle_kit.competition.contents import Contents, keep_contents
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
@@ -29,6 +30,7 @@ class FoldJob:
         weights: the pretrained weights to start from, found once for the run.
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
+        contents: what the images of the fold table hold; None where nobody asked.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
@@ -41,6 +43,7 @@ class FoldJob:
     weights: Weights
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
+    contents: Contents | None = None
     initial: Mapping[str, Any] | None = None
 
     @property
@@ -77,6 +80,10 @@ class FoldJob:
     def eval_batch_size(self) -> int:
         """Images of a batch that is only predicted, which takes less than half the memory of a step."""
         return self.config.data.eval_batch_size or 2 * self.config.data.batch_size
+
+    def keep_contents(self) -> str | None:
+        """Keep the list of what the training images hold beside the run; return its fingerprint, None without such a list."""
+        return None if self.contents is None else keep_contents(self.folder.parent, self.contents)
 
     def files_of(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, Path]]:
         """Id and path of each of ``rows``.

@@ -11,8 +11,9 @@ from typing import Any
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
+from kaggle_kit.competition.contents import Contents, describe_change, training_contents
 from kaggle_kit.config import CacheConfig, RunConfig, build_run_config
-from kaggle_kit.errors import ConfigError, FoldError
+from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
 from kaggle_kit.tables import Classes, FoldTable
@@ -84,6 +85,7 @@ def prepare_run(
         WeightsError: the pretrained weights were not found.
         ImageError: training images cannot be read, and ``data.bad_images`` is "stop"; lists them.
         ClassMappingError, FoldError: the fold table is of other data.
+        DataError: the run was begun with other images under the same names; names them.
     """
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
     if folds.multilabel != competition.multilabel:
@@ -97,12 +99,33 @@ def prepare_run(
     logger.info("%s", weights.text)
     if restart:
         _throw_away(workspace, run)
+    contents = training_contents(competition, folds, workspace.cache_dir)
+    _require_same_contents(workspace, run, contents)
     write_record(workspace, config, competition, folds, run)
     rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
     source, left_out = training_pixels(
         workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=cache
     )
-    return [FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source) for fold in fold_list]
+    return [
+        FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents) for fold in fold_list
+    ]
+
+
+def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:
+    """Refuse to go on with a run of which a fold was trained from other images.
+
+    Raises:
+        DataError: names the images, and what to do.
+    """
+    folder = workspace.run_dir(run)
+    for path in sorted(folder.glob("fold*/")):
+        before = runs.read_fold(path, -1).record.get("contents")
+        change = describe_change(contents, folder, before, what="training images")
+        if change:
+            raise DataError(
+                f"since {path.name} of run {run!r} was begun, {change}. Put the old images back, train under another name with "
+                f"--run NAME, or throw away what run {run!r} has with --restart."
+            )
 
 
 def write_record(workspace: Workspace, config: RunConfig, competition: Competition, folds: FoldTable, run: str) -> None:

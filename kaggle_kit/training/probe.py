@@ -84,7 +84,7 @@ def train_probe(
         ConfigError: the model does not end with a linear layer on pooled features.
     """
     fabric = fabric or make_fabric(job.config.hardware)
-    record = FoldRecord(job.folder, job.fold, job.inputs, writes=fabric.is_global_zero)
+    record = FoldRecord(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
     with random_state_kept(fabric), record.follow():
         if fabric.is_global_zero:
             _run_probe(job, fabric, reporter or log_lines(), stop or Stop(), record)

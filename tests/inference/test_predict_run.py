@@ -193,3 +193,17 @@ def test_all_runs_with_their_own_configuration(world):
     assert summary.run == "r"
     compute = compute_of(world.workspace, world.run, engine="torch", workers=None)
     assert (compute.batch_size, compute.workers, compute.engine) == (8, 0, "torch")
+
+
+def test_exchanged_test_images_are_predicted_again_and_named(world, caplog):
+    predict(world)
+    before = read(world, 0, runs.TEST)
+    one, other = (world.competition.test[row].path for row in (2, 5))
+    pixels = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(pixels)
+    assert predict(world).predicted == (0, 1)
+    assert "contents of 2 of 14 test images have changed: 0002, 0005" in caplog.text
+    after = read(world, 0, runs.TEST)
+    np.testing.assert_allclose(after.take(["0002", "0005"]).probs, before.take(["0005", "0002"]).probs, atol=1e-5)
+    assert predict(world).predicted == ()

@@ -15,7 +15,7 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.choices import STRATEGIES
-from kaggle_kit.errors import ConfigError, ImageError, LockedError, StorageError, TrainingError
+from kaggle_kit.errors import ConfigError, DataError, ImageError, LockedError, StorageError, TrainingError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, at_epochs, log_lines, silent
 from kaggle_kit.files import read_json
 from kaggle_kit.inference import sources as readable
@@ -276,3 +276,27 @@ def test_every_call_is_written_to_the_runs_log(tmp_path):
     assert sum(text.startswith("fold 1  epoch 1/1") for text in texts) == 1
     assert any(text.startswith("fold 0  finished before") for text in texts)
     assert len(logging.getLogger("kaggle_kit").handlers) == 0
+
+
+def test_a_run_is_not_continued_on_other_images_and_they_are_named(tiny):
+    """Names, sizes and labels all stay as they were; only the pixels of two images are exchanged."""
+    train(tiny, fold="0")
+    one, other = (tiny.workspace.root / "data" / name for name in ("004.png", "007.png"))
+    pixels = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(pixels)
+    before = (tiny.workspace.fold_dir("run", 0) / runs.MODEL).read_bytes()
+    for fold in ("0", "1"):
+        with pytest.raises(DataError, match=r"contents of 2 of 36 .* have changed: 004.png, 007.png\. .*--restart"):
+            train(tiny, fold=fold)
+    assert (tiny.workspace.fold_dir("run", 0) / runs.MODEL).read_bytes() == before
+    assert train(tiny, fold="0", restart=True).trained == (0,)
+
+
+def test_a_run_of_a_version_that_recorded_no_contents_goes_on(tiny):
+    train(tiny, fold="0")
+    path = tiny.workspace.fold_dir("run", 0) / runs.FOLD_RECORD
+    record = read_json(path, made_by="kk train")
+    assert record.pop("contents")
+    path.write_text(json.dumps(record))
+    assert train(tiny, fold="0").trained == ()
