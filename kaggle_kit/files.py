@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from kaggle_kit.errors import DataError, MissingFileError, StorageError
+from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError, StorageError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free space or choose another folder, then run the same command again",
@@ -34,6 +34,12 @@ _REASONS = {
     errno.ENOTDIR: "a folder on the way there is a file; remove or rename that file",
     errno.EEXIST: "a folder on the way there is a file; remove or rename that file",
     errno.EISDIR: "it is a folder; remove or rename that folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "a link on the way there leads back to itself; remove it",
+    errno.EFBIG: "the file is larger than is allowed here (see `ulimit -f`)",
+    errno.EIO: "the disk reports an error; look after it before anything else",
+    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`) or use fewer loader workers",
+    errno.ENOENT: "a folder on the way there does not exist or was just deleted",
 }
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp(\..*)?")
 _TRACKED = (
@@ -49,6 +55,23 @@ _TRACKED = (
 )
 
 
+def storage_error(error: OSError, path: Path | str, *, detail: str = "") -> StorageError:
+    """Return ``error`` as a StorageError that names the path, the reason and what to do."""
+    reason = _REASONS.get(error.errno or 0) or f"{error.strerror or type(error).__name__} (error {error.errno})"
+    return StorageError(f"cannot write {path}{detail}: {reason}.")
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says when ``path`` cannot be written into a StorageError; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, KaggleKitError):
+            raise
+        raise storage_error(error, error.filename or path) from error
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``, else removed.
@@ -58,7 +81,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     # Hidden, unique and with the final suffix last, since writers such as numpy and pyarrow look at the suffix.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
+    temporary, written = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp{path.suffix}"), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -67,10 +90,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno not in _REASONS:
+        if error.errno is None or isinstance(error, KaggleKitError):
             raise
-        written = temporary.stat().st_size if temporary.exists() else 0
-        raise StorageError(f"cannot write {path} ({written:,} bytes so far): {_REASONS[error.errno]}.") from error
+        with contextlib.suppress(OSError):
+            written = temporary.stat().st_size
+        raise storage_error(error, path, detail=f" ({written:,} bytes so far)") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -79,7 +79,7 @@ def push(
     """Upload dataset and notebook by Kaggle's official client, and watch the run; nothing is uploaded twice."""
     from kaggle_kit.kaggle_api import push as push_both
 
-    show.pushed(push_both(folder, force=force, wait=wait, on_status=show.status, progress=show.bar("uploading")))
+    show.pushed(push_both(folder, force=force, wait=wait, on_status=show.status))
 
 
 @app.command()
@@ -106,5 +106,5 @@ def download(
     """Fetch and unpack a competition's data; goes on where it was cut off."""
     from kaggle_kit.kaggle_api import download as fetch
 
-    path = fetch(competition, folder or Path(competition), progress=show.bar("downloading"))
+    path = fetch(competition, folder or Path(competition), show_bar=True)
     show.line(f"the data is in {path}. Next: mkdir work && cd work && kk init ../{path}")

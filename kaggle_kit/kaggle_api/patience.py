@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+from kaggle_kit.errors import RemoteError
+
+log = logging.getLogger(__name__)
+
+LOOKS = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
 
     def pause(self, failures: int) -> float:
-        """Seconds to wait after the given number of failures (1 or more)."""
+        """Return the seconds to wait after the given number of failures (1 or more)."""
         return min(self.first * self.factor ** (failures - 1), self.longest)
 
     def rounds(self, limit: float, *, first: float = 2.0, longest: float = 30.0) -> Iterator[float]:
@@ -46,3 +55,31 @@ class Patience:
                 return
             self.sleep(min(pause, max(limit - gone, 0.0)))
             pause = min(pause * 1.5, longest)
+
+    def look(self, find: Callable[[], T | None]) -> T | None:
+        """Look a few times, since Kaggle's lists lag behind; None when it stays absent."""
+        for failures in range(1, LOOKS + 1):
+            if (found := find()) is not None:
+                return found
+            if failures < LOOKS:
+                self.sleep(self.pause(failures))
+        return None
+
+    def once(self, create: Callable[[], T], find: Callable[[], T | None], *, what: str) -> T:
+        """Create something exactly once: after a lost answer it is looked for, and made again only if it stays absent.
+
+        Raises:
+            RemoteError: refused, or the answer got lost each time.
+        """
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return create()
+            except RemoteError as error:
+                if not error.maybe_done:
+                    raise
+                log.info("the answer about %s got lost (%s); looking whether it arrived", what, error)
+                if (found := self.look(find)) is not None:
+                    return found
+                if attempt == self.attempts:
+                    raise
+        raise AssertionError("attempts is at least 1")

@@ -17,12 +17,11 @@ from kaggle_kit.kaggle_api.session import connect
 from kaggle_kit.tables import shown
 
 if TYPE_CHECKING:
-    from kaggle_kit.kaggle_api.official import Kaggle
+    from kaggle_kit.kaggle_api.client import Kaggle
 
 log = logging.getLogger(__name__)
 
 RECORD = ".kk-push.json"
-_LOOKS = 4
 _RUN_ENDED = ("complete", "error", "cancel_acknowledged", "cancelled")
 _READY, _DATASET_FAILED = "ready", ("failed", "deleted")
 
@@ -49,7 +48,6 @@ class PushResult:
 
 
 OnStatus = Callable[[PushResult], None]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,6 @@ def push(
     wait: bool = True,
     timeout: float = 10 * 3600.0,
     on_status: OnStatus | None = None,
-    progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> tuple[PushResult, PushResult]:
     """Push what ``kk kernel build`` wrote: ``folder/dataset``, and once that is ready ``folder/kernel``.
@@ -86,7 +83,7 @@ def push(
     folder = Path(folder)
     dataset, _ = read_dataset(folder / "dataset"), read_kernel(folder / "kernel")  # both, before anything is uploaded
     options: dict[str, Any] = {"force": force, "timeout": timeout, "on_status": on_status, "patience": patience}
-    first = push_dataset(folder / "dataset", wait=True, progress=progress, **options)
+    first = push_dataset(folder / "dataset", wait=True, **options)
     second = push_kernel(folder / "kernel", wait=wait, inputs=(dataset.fingerprint(),), **options)
     return first, second
 
@@ -99,7 +96,6 @@ def push_dataset(
     wait: bool = True,
     timeout: float = 3600.0,
     on_status: OnStatus | None = None,
-    progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> PushResult:
     """Make a private dataset of a folder with ``dataset-metadata.json``, or a new version of it.
@@ -110,7 +106,6 @@ def push_dataset(
     Args:
         force: upload whatever is there.
         timeout: seconds to wait until Kaggle has processed the files.
-        progress: called with the bytes sent and the size of the file being sent.
 
     Raises:
         MissingFileError, ConfigError, DependencyError: the folder, the credentials or the client.
@@ -128,8 +123,8 @@ def push_dataset(
 
     def create(exists: bool) -> tuple[str, int]:
         if exists:
-            return kaggle.create_dataset_version(metadata.folder, f"{notes} {tag}".strip(), progress), 0
-        return kaggle.create_dataset(metadata.folder, progress), 0
+            return kaggle.create_dataset_version(metadata.folder, f"{notes} {tag}".strip()), 0
+        return kaggle.create_dataset(metadata.folder), 0
 
     job = _Job("dataset", metadata, metadata.fingerprint(), address, lambda: _dataset_mark(kaggle, metadata.ref), create)
     return _await_dataset(kaggle, _carry_out(job, patience, force=force), watch)
@@ -208,7 +203,9 @@ def _carry_out(job: _Job, patience: Patience, *, force: bool) -> PushResult:
     if now <= before:
         _write_record(job, job.result(before + 1, uploaded=True), state="pushing")
         try:
-            url, version = _once(job, before, patience)
+            url, version = patience.once(
+                lambda: job.create(before > 0), lambda: ("", 0) if job.mark() > before else None, what=job.metadata.ref
+            )
         except RemoteError as error:
             if not error.maybe_done:  # refused: the next call begins anew
                 (job.metadata.folder / RECORD).unlink(missing_ok=True)
@@ -235,25 +232,6 @@ def _dataset_mark(kaggle: Kaggle, ref: str) -> int:
     if status is None:
         return 0
     return max(kaggle.dataset_versions(ref)[0], 1) + (status not in (_READY, *_DATASET_FAILED))
-
-
-def _once(job: _Job, before: int, patience: Patience) -> tuple[str, int]:
-    """Create; after a lost answer create again only if Kaggle keeps having nothing new."""
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return job.create(before > 0)
-        except RemoteError as error:
-            if not error.maybe_done:
-                raise
-            log.info("the answer about %s got lost (%s); looking whether it arrived", job.metadata.ref, error)
-            for look in range(1, _LOOKS + 1):
-                if job.mark() > before:
-                    return "", 0
-                patience.sleep(patience.pause(look))
-            if attempt >= patience.attempts:
-                raise
 
 
 def _await_dataset(kaggle: Kaggle, result: PushResult, watch: _Watch) -> PushResult:

@@ -18,14 +18,12 @@ from kaggle_kit.kaggle_api.session import connect
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kaggle_kit.kaggle_api.official import Kaggle, RemoteSubmission
+    from kaggle_kit.kaggle_api.client import Kaggle, RemoteSubmission
 
 log = logging.getLogger(__name__)
 
 LARGEST = 2 * 1024**3
 """Bytes. Kaggle publishes no limit; image classification stays far below, so that more means a wrong file."""
-
-_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -133,14 +131,14 @@ def _order(slug: str, path: Path, message: str) -> _Order:
 
 
 def _known(order: _Order) -> dict[str, Any]:
-    """The record's entry, if it is about these bytes and this competition."""
+    """Return the record's entry, if it is about these bytes and this competition."""
     entry = read_entry(order.path)
     same = entry.get("sha256") == order.sha256 and entry.get("competition") == order.slug
     return entry if same else {}
 
 
 def _earlier(kaggle: Kaggle, order: _Order, entry: dict[str, Any]) -> SubmissionStatus | None:
-    """The submission of the same bytes that Kaggle has already.
+    """Return the submission of the same bytes that Kaggle has already.
 
     Raises:
         SubmissionError: it is scored, and this record does not wait for it.
@@ -177,23 +175,16 @@ def _hand_in(kaggle: Kaggle, order: _Order, patience: Patience) -> SubmissionSta
     started = {"competition": order.slug, "sha256": order.sha256, "message": order.message, "ref": None, "status": "uploading"}
     write_entry(order.path, {**started, "date": datetime.now(UTC).isoformat(timespec="seconds")})
     token = kaggle.upload_submission(order.slug, order.path)
-    for attempt in range(1, patience.attempts + 1):
-        try:
-            ref = kaggle.create_submission(order.slug, token, order.description)
-        except RemoteError as error:
-            if not error.maybe_done:
-                raise
-            log.info("the answer to the submission got lost (%s); looking whether it arrived", error)
-            found = _look(kaggle, order, patience, not_in=before)
-            if found is None and attempt == patience.attempts:
-                raise
-        else:
-            found = _look(kaggle, order, patience, not_in=before, ref=ref)
-            if found is None:
-                return _unlisted(order, ref)
-        if found is not None:
-            return _status(found)
-    raise RemoteError(f"{order.path.name} could not be handed in.", maybe_done=True)
+
+    def listed(ref: int | None = None) -> SubmissionStatus | None:
+        found = _find_after_sending(kaggle, order, ref=ref, not_in=before)
+        return None if found is None else _status(found)
+
+    def create() -> SubmissionStatus:
+        ref = kaggle.create_submission(order.slug, token, order.description)
+        return patience.look(lambda: listed(ref)) or _unlisted(order, ref)
+
+    return patience.once(create, listed, what=order.path.name)
 
 
 def _unlisted(order: _Order, ref: int | None) -> SubmissionStatus:
@@ -203,23 +194,15 @@ def _unlisted(order: _Order, ref: int | None) -> SubmissionStatus:
     return SubmissionStatus(ref, "pending", message=order.message)
 
 
-def _look(
-    kaggle: Kaggle, order: _Order, patience: Patience, *, not_in: set[int], ref: int | None = None
-) -> RemoteSubmission | None:
-    """Look for the new submission a few times, since the list may lag behind."""
-    for look in range(1, _LOOKS + 1):
-        try:
-            found = _find(kaggle, order, ref=ref, not_in=not_in)
-        except RemoteError as error:
-            raise RemoteError(
-                f"{order.path.name} may have reached Kaggle, and its list of submissions cannot be read: {error} "
-                "Run the same command again: it looks first and uploads nothing twice.",
-                maybe_done=True,
-            ) from None
-        if found is not None or look == _LOOKS:
-            return found
-        patience.sleep(patience.pause(look))
-    return None
+def _find_after_sending(kaggle: Kaggle, order: _Order, *, ref: int | None, not_in: set[int]) -> RemoteSubmission | None:
+    """Look for the new submission, saying what a failure to look means."""
+    try:
+        return _find(kaggle, order, ref=ref, not_in=not_in)
+    except RemoteError as error:
+        raise RemoteError(
+            f"{order.path.name} may have reached Kaggle, and its list of submissions cannot be read: {error} "
+            "Run the same command again: it looks first and uploads nothing twice."
+        ) from None
 
 
 def _find(

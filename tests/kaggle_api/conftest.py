@@ -4,14 +4,16 @@ import importlib.util
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_kaggle import SECRET, USER, FakeKaggle, FakeTime, Timed
 
 from kaggle_kit.kaggle_api import Patience
-from kaggle_kit.kaggle_api.session import _import_client
+from kaggle_kit.kaggle_api.session import import_client
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def unimported() -> Iterator[None]:
 
 
 def _is_client(module: str) -> bool:
-    return module.partition(".")[0] in ("kaggle", "kagglesdk") or module == "kaggle_kit.kaggle_api.official"
+    return module.partition(".")[0] in ("kaggle", "kagglesdk") or module == "kaggle_kit.kaggle_api.client"
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def kaggle(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
     lacking = [name for name in ("kaggle", "kagglesdk", "six") if importlib.util.find_spec(name) is None]
     if lacking:
         pytest.skip(f"the official client is an extra, and {lacking} is not installed: pip install 'kaggle-kit[kaggle]'")
-    _import_client()
+    import_client()
     from kagglesdk import kaggle_env
     from kagglesdk.kaggle_env import KaggleEnv
 
@@ -65,7 +67,11 @@ def kaggle(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
 
 
 @pytest.fixture
-def timed() -> Timed:
-    """Patience that takes no time; only a hanging server is waited for, a third of a second."""
+def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
+    """Patience that takes no time, urllib3's and the client's too; a hanging server is waited for, a third of a second."""
     clock = FakeTime()
+    stand_in = SimpleNamespace(**{**vars(time), "sleep": clock.sleep})
+    for name in ("urllib3.util.retry", "kaggle.api.kaggle_api_extended"):
+        if name in sys.modules:
+            monkeypatch.setattr(sys.modules[name], "time", stand_in)
     return Timed(clock, Patience(attempts=4, connect=2.0, read=0.3, sleep=clock.sleep, clock=clock.clock))

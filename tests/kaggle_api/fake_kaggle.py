@@ -19,6 +19,7 @@ from typing import Any
 
 from kaggle_kit.kaggle_api import Patience
 
+_WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")  # of February 2021
 USER, SECRET = "ada", "s3cr3t-0123456789abcdef"
 
 
@@ -237,7 +238,9 @@ def _handler(kaggle: FakeKaggle) -> type[BaseHTTPRequestHandler]:
             if span.startswith("bytes */"):
                 self._answer_upload(token)
                 return
-            if (int(span.split()[1].split("-")[0]) if span else 0) != len(blob):
+            if not span:
+                del blob[:]  # all of it is sent
+            elif int(span.split()[1].split("-")[0]) != len(blob):
                 kaggle.violations.append(f"{span!r} sent when {len(blob)} bytes were here")
             blob += self.rfile.read(length)
             kaggle.received += length
@@ -257,7 +260,13 @@ def _handler(kaggle: FakeKaggle) -> type[BaseHTTPRequestHandler]:
             kaggle.calls.append("GET")
             data = kaggle.archive
             etag = f'"{hashlib.md5(data).hexdigest()}"'
-            headers = {"ETag": etag, "Accept-Ranges": "bytes"} if kaggle.validators else {}
+            day = 1 + int(etag[1:9], 16) % 28  # a date that changes with the content
+            dated = {
+                "ETag": etag,
+                "Accept-Ranges": "bytes",
+                "Last-Modified": f"{_WEEKDAYS[day % 7]}, {day:02} Feb 2021 00:00:00 GMT",
+            }
+            headers = dated if kaggle.validators else {}
             fault = kaggle.faults["GET"].pop(0) if kaggle.faults["GET"] else None
             if fault and fault.kind != "half" and self._fail(fault):
                 return

@@ -14,8 +14,8 @@ import pytest
 from fake_kaggle import SECRET, USER, FakeKaggle, Fault, Timed
 
 from kaggle_kit.errors import ConfigError, DependencyError, KaggleKitError
-from kaggle_kit.kaggle_api import Credentials, credentials
 from kaggle_kit.kaggle_api import session as kaggle_session
+from kaggle_kit.kaggle_api.account import find_credentials
 
 
 def secret_file(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -30,42 +30,42 @@ KEY_JSON = json.dumps({"username": USER, "key": SECRET})
 
 def test_none_says_how_to_make_them(home: Path) -> None:
     with pytest.raises(ConfigError, match=r"Generate New Token.*KAGGLE_API_TOKEN.*chmod 600"):
-        credentials()
+        find_credentials()
 
 
 @pytest.mark.parametrize(
     ("variables", "files", "expected"),
     [
-        ({"KAGGLE_API_TOKEN": SECRET}, {}, Credentials("token", "KAGGLE_API_TOKEN")),
-        ({"KAGGLE_USERNAME": USER, "KAGGLE_KEY": SECRET}, {}, Credentials("key", "KAGGLE_USERNAME and KAGGLE_KEY", USER)),
-        ({}, {".kaggle/access_token": SECRET}, Credentials("token", "{home}/.kaggle/access_token")),
-        ({}, {".kaggle/kaggle.json": KEY_JSON}, Credentials("key", "{home}/.kaggle/kaggle.json", USER)),
+        ({"KAGGLE_API_TOKEN": SECRET}, {}, "KAGGLE_API_TOKEN"),
+        ({"KAGGLE_USERNAME": USER, "KAGGLE_KEY": SECRET}, {}, "KAGGLE_USERNAME and KAGGLE_KEY"),
+        ({}, {".kaggle/access_token": SECRET}, "{home}/.kaggle/access_token"),
+        ({}, {".kaggle/kaggle.json": KEY_JSON}, "{home}/.kaggle/kaggle.json"),
         (
             {},
             {".kaggle/credentials.json": json.dumps({"refresh_token": SECRET, "username": USER})},
-            Credentials("oauth", "{home}/.kaggle/credentials.json", USER),
+            "{home}/.kaggle/credentials.json",
         ),
         (  # the client prefers tokens
             {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": SECRET},
             {".kaggle/access_token": SECRET, ".kaggle/kaggle.json": KEY_JSON},
-            Credentials("token", "{home}/.kaggle/access_token"),
+            "{home}/.kaggle/access_token",
         ),
         (
             {"KAGGLE_CONFIG_DIR": "{home}/own"},
             {"own/kaggle.json": KEY_JSON},
-            Credentials("key", "{home}/own/kaggle.json", USER),
+            "{home}/own/kaggle.json",
         ),
     ],
 )
 def test_places(
-    home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], files: dict[str, str], expected: Credentials
+    home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], files: dict[str, str], expected: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(home=home))
     for name, text in files.items():
         secret_file(home / name, text)
-    found = credentials()
-    assert found == Credentials(expected.kind, expected.source.format(home=home), expected.username)
+    found = find_credentials()
+    assert found == expected.format(home=home)
     assert SECRET not in repr(found)
 
 
@@ -74,15 +74,20 @@ def test_places(
 def test_readable_by_others_is_refused(home: Path, mode: int, name: str, text: str) -> None:
     path = secret_file(home / ".kaggle" / name, text, mode)
     with pytest.raises(ConfigError, match=f"chmod 600 {path}") as caught:
-        credentials()
+        find_credentials()
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [f'{{"username": "ada", "key": "{SECRET}"', '{"username": "ada"}', f'["{SECRET}"]'])
-def test_damaged_file_is_named_and_not_quoted(home: Path, text: str) -> None:
+def test_damaged_file_is_named_and_not_quoted(
+    kaggle: FakeKaggle, home: Path, timed: Timed, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.delenv("KAGGLE_USERNAME")
+    monkeypatch.delenv("KAGGLE_KEY")
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(home / ".kaggle"))
     path = secret_file(home / ".kaggle" / "kaggle.json", text)
     with pytest.raises(ConfigError, match=str(path)) as caught:
-        credentials()
+        kaggle_session.connect(timed.patience)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__suppress_context__ or caught.value.__context__ is None  # the decoder's error holds the text
 
@@ -90,13 +95,13 @@ def test_damaged_file_is_named_and_not_quoted(home: Path, text: str) -> None:
 def test_key_without_user_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_KEY", SECRET)
     with pytest.raises(ConfigError, match="KAGGLE_USERNAME is not"):
-        credentials()
+        find_credentials()
 
 
 def test_missing_client_says_how_to_install(home: Path, unimported: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", SECRET)
     monkeypatch.setitem(sys.modules, "kagglesdk", None)
-    with pytest.raises(DependencyError, match=r"pip install 'kaggle-kit\[kaggle\]'"):
+    with pytest.raises(DependencyError, match=r"pip install -U 'kaggle-kit\[kaggle\]'"):
         kaggle_session.connect()
 
 

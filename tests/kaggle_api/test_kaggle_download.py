@@ -17,7 +17,7 @@ from kaggle_kit.errors import ConfigError, DataError, RemoteError, StorageError
 from kaggle_kit.kaggle_api import download
 from kaggle_kit.kaggle_api.archive import unpack
 
-CONTENT = {"train.csv": b"id,label\n1,cat\n", "train/cat/1.png": b"\x89PNG" * 40_000, "test/2.png": bytes(range(256)) * 400}
+CONTENT = {"train.csv": b"id,label\n1,cat\n", "train/cat/1.png": b"\x89PNG" * 1_200_000, "test/2.png": bytes(range(256)) * 400}
 
 
 def zipped(content: dict[str, bytes]) -> bytes:
@@ -29,7 +29,7 @@ def zipped(content: dict[str, bytes]) -> bytes:
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in folder.rglob("*") if path.is_file() and ".kk" not in str(path.relative_to(folder))]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -39,23 +39,23 @@ def server(kaggle: FakeKaggle) -> FakeKaggle:
     return kaggle
 
 
-def test_fetches_and_unpacks(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    folder = download(
-        "digits", tmp_path / "data", progress=lambda done, total: seen.append((done, total)), patience=timed.patience
-    )
+def test_fetches_and_unpacks(server: FakeKaggle, timed: Timed, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = download("digits", tmp_path / "data", show_bar=True, patience=timed.patience)
     assert written(folder) == CONTENT
-    assert seen[-1] == (len(server.archive), len(server.archive))
     assert {path.name for path in folder.iterdir()} == {"train.csv", "train", "test", ".kk-download.json"}
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "100%" in err
 
 
 def test_nothing_is_fetched_twice(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
     folder = download("digits", tmp_path, patience=timed.patience)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     (folder / "train.csv").write_text("edited")
-    seen: list[int] = []
-    download("digits", tmp_path, progress=lambda done, _: seen.append(done), patience=timed.patience)
-    assert seen == []
+    download("digits", tmp_path, patience=timed.patience)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} == before
     assert (folder / "train.csv").read_text() == "edited"
+    (folder / "train.csv").unlink()
     download("digits", tmp_path, resume=False, patience=timed.patience)
     assert written(tmp_path / "train") == {"cat/1.png": CONTENT["train/cat/1.png"]}
     assert (folder / "train.csv").read_bytes() == CONTENT["train.csv"]
@@ -72,12 +72,13 @@ def test_goes_on_in_the_next_call(server: FakeKaggle, timed: Timed, tmp_path: Pa
     server.faults["GET"] = [Fault("half"), *[Fault("drop")] * 20]
     with pytest.raises(RemoteError, match="connection broke"):
         download("digits", tmp_path / "data", patience=timed.patience)
-    here = (tmp_path / "data" / ".digits.kk-part").stat().st_size
+    here = (tmp_path / "data" / ".kk-download" / "digits.zip").stat().st_size
     assert 0 < here <= len(server.archive) // 2
-    server.faults["GET"], seen = [], []
-    download("digits", tmp_path / "data", progress=lambda done, _: seen.append(done), patience=timed.patience)
+    server.faults["GET"] = []
+    server.calls.clear()
+    download("digits", tmp_path / "data", patience=timed.patience)
     assert written(tmp_path / "data") == CONTENT
-    assert min(seen) > here
+    assert "GET 206" in server.calls
 
 
 @pytest.mark.parametrize("validators", [True, False])
@@ -101,10 +102,19 @@ def test_killed_between_fetching_and_unpacking(
         patch.setattr("kaggle_kit.kaggle_api.downloading.unpack", killed)
         with pytest.raises(KeyboardInterrupt):
             download("digits", tmp_path / "data", patience=timed.patience)
-    seen: list[int] = []
-    download("digits", tmp_path / "data", progress=lambda done, _: seen.append(done), patience=timed.patience)
-    assert seen == []
+    path = tmp_path / "data" / ".kk-download" / "digits.zip"
+    before = path.stat().st_ino, path.stat().st_ctime_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "is_zipfile", lambda archive: zip_found(archive, before))
+        download("digits", tmp_path / "data", patience=timed.patience)
     assert written(tmp_path / "data") == CONTENT
+
+
+def zip_found(archive: Path, before: tuple[int, int]) -> bool:
+    """Stand in for zipfile.is_zipfile: the archive has not been written again."""
+    if archive.name == "digits.zip":
+        assert (archive.stat().st_ino, archive.stat().st_ctime_ns) == before
+    return archive.suffix == ".zip"
 
 
 def test_a_changed_competition_is_fetched_anew(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
@@ -228,9 +238,9 @@ def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
 
 def test_archives_inside(tmp_path: Path) -> None:
     inner, own_top = zipped({"1.png": b"one"}), zipped({"test/2.png": b"two"})
-    count = unpack(archive_of(tmp_path, ("train.zip", inner), ("test.zip", own_top), ("a.csv", b"")), tmp_path / "data")
+    found = unpack(archive_of(tmp_path, ("train.zip", inner), ("test.zip", own_top), ("a.csv", b"")), tmp_path / "data")
     assert written(tmp_path / "data") == {"train/1.png": b"one", "test/2.png": b"two", "a.csv": b""}
-    assert count == 3
+    assert sorted(found) == ["a.csv", "test/2.png", "train/1.png"]
 
 
 def test_an_archive_inside_must_not_leave_either(tmp_path: Path) -> None:
@@ -250,5 +260,82 @@ def test_encrypted(tmp_path: Path) -> None:
 
 def test_record_holds_no_link(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
     record = json.loads((download("digits", tmp_path / "data", patience=timed.patience) / ".kk-download.json").read_text())
-    assert record["state"] == "unpacked"
+    assert set(record["files"]) == set(CONTENT)
     assert "signature" not in str(record)
+
+
+# Nothing that an earlier download did not write is replaced.
+
+
+def test_what_lies_there_is_not_replaced(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat" / "1.png").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"1\.png.*Nothing was replaced.*Move these away"):
+        download("digits", tmp_path, patience=timed.patience)
+    assert written(tmp_path) == {"train/cat/1.png": b"mine"}
+    (tmp_path / "train" / "cat" / "1.png").write_bytes(CONTENT["train/cat/1.png"])  # the very same bytes are no loss
+    assert written(download("digits", tmp_path, patience=timed.patience)) == CONTENT
+
+
+def test_a_new_version_replaces_what_the_old_one_brought_but_no_edits(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    download("digits", tmp_path, patience=timed.patience)
+    server.archive = zipped({**CONTENT, "train.csv": b"id,label\n1,dog\n"})
+    assert written(download("digits", tmp_path, patience=timed.patience))["train.csv"] == b"id,label\n1,dog\n"
+    (tmp_path / "train.csv").write_text("my corrections")
+    server.archive = zipped({**CONTENT, "train.csv": b"id,label\n1,cow\n"})
+    with pytest.raises(DataError, match=r"train\.csv"):
+        download("digits", tmp_path, patience=timed.patience)
+    assert (tmp_path / "train.csv").read_text() == "my corrections"
+
+
+def test_a_single_file_replaces_nothing_either(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    server.archive, server.archive_name = b"id,label\n", "train.csv"
+    (tmp_path / "train.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"train\.csv is in the way"):
+        download("digits", tmp_path, patience=timed.patience)
+    assert (tmp_path / "train.csv").read_text() == "mine"
+
+
+def test_a_workspace_is_no_place_for_data(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:
+    (tmp_path / "kk.yaml").write_text("seed: 0\n")
+    server.archive = zipped({"kk.yaml": b"seed: 1\n", "runs/base/run.json": b"{}"})
+    with pytest.raises(ConfigError, match="folder of its own"):
+        download("digits", tmp_path, patience=timed.patience)
+    assert written(tmp_path) == {"kk.yaml": b"seed: 0\n"}
+
+
+def test_archives_inside_replace_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "train").mkdir(parents=True)
+    (data / "train" / "1.png").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"1\.png"):
+        unpack(archive_of(tmp_path, ("train.zip", zipped({"1.png": b"one"}))), data)
+    assert (data / "train" / "1.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("x" * 300, "name too long"), ("é" * 200, "name too long"), ("a/" * 2100 + "b", "path too long"), (".", "no name"),
+     (".kk-download.json", "keeps for itself")],
+)  # fmt: skip
+def test_names_that_cannot_be_written(tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        unpack(archive_of(tmp_path, ("good.txt", b"x"), (name, b"x")), tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_empty_name(tmp_path: Path) -> None:
+    path = archive_of(tmp_path, ("q", b"x"))
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"PK\x01\x02") + 28
+    raw[at : at + 4] = bytes([0, 0, 1, 0])  # the name's only byte belongs to the extra field now
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="no name"):
+        unpack(path, tmp_path / "data")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").write_text("mine")
+    with pytest.raises(DataError, match="a file where a folder should be"):
+        unpack(archive_of(tmp_path, ("train/1.png", b"x")), tmp_path / "data")

@@ -6,10 +6,14 @@ Only :func:`kaggle_kit.kaggle_api.session.connect` imports this module, for impo
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import requests
 from kaggle.api.kaggle_api_extended import KaggleApi
@@ -18,49 +22,73 @@ from kagglesdk.competitions.types import competition_api_service as competitions
 from kagglesdk.datasets.types import dataset_api_service as datasets
 from kagglesdk.kernels.types import kernels_api_service as kernels
 
-from kaggle_kit.errors import RemoteError
+from kaggle_kit.errors import RemoteError, StorageError
+from kaggle_kit.kaggle_api.archive import RESERVE
 from kaggle_kit.kaggle_api.patience import Patience
-from kaggle_kit.kaggle_api.transport import mount, translate
-from kaggle_kit.kaggle_api.upload import Progress, UploadExpired, upload
+from kaggle_kit.kaggle_api.transport import mount, time_limits, translate
+
+log = logging.getLogger(__name__)
 
 PUSH_RECORD = ".kk-push.json"
 _SECRETS = ("key", "token")
 
 
+@dataclass(frozen=True)
+class RemoteArchive:
+    """All files of a competition as Kaggle offers them.
+
+    Attributes:
+        name: the file's name at Kaggle.
+        validator: its ETag, or else its date; empty when Kaggle gave neither.
+        path: where it is downloaded to.
+    """
+
+    name: str
+    size: int
+    validator: str
+    path: Path
+
+
 class PatientApi(KaggleApi):
-    """The client with time limits and careful retries, silent, and unable to print headers."""
+    """The client with time limits and careful retries, and unable to print headers."""
 
     def __init__(self, patience: Patience) -> None:
         super().__init__()
         self.config_values: dict[str, str] = {}  # else all instances share one dictionary
         self.args = [argument for argument in KaggleApi.args if argument != "--verbose"]  # that prints the Authorization header
         self.patience = patience
-        self.progress: Progress | None = None
+        self.archive: RemoteArchive | None = None
+        self.is_current: Callable[[RemoteArchive], bool] = lambda _: False
 
     def build_kaggle_client(self) -> Any:
         client = super().build_kaggle_client()
-        client.http_client().__enter__()
-        mount(client.http_client()._session, self.patience)
+        http = client.http_client().__enter__()
+        mount(http._session, http._endpoint, self.patience)
         return client
 
     def get_response_processor(self) -> None:
-        """No hint to upgrade on standard output."""
+        """Show no hint to upgrade."""
 
     def with_retry(self, func: Callable[..., Any], *_arguments: Any, **_options: Any) -> Callable[..., Any]:
-        """The client would repeat calls that create something when the connection breaks; the adapter knows better."""
+        """Return ``func`` as it is: the client would repeat calls that create something when the connection breaks."""
         return func
 
-    def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:  # noqa: ARG002
-        """Send a file, raising where the client would print and go on without it."""
-        upload(Path(path), url, patience=self.patience, resume=resume, progress=self.progress)
-        return ResumableUploadResult.COMPLETE
-
-    def _upload_blob(self, path: str, quiet: bool, blob_type: Any, upload_context: Any, *rest: Any) -> Any:
-        try:
-            return super()._upload_blob(path, quiet, blob_type, upload_context, *rest)
-        except UploadExpired:  # a link kept from an earlier try; forget it and begin anew
-            Path(upload_context.get_upload_info_file_path(path)).unlink(missing_ok=True)
-            return super()._upload_blob(path, quiet, blob_type, upload_context, *rest)
+    def download_needed(self, response: requests.Response, outfile: str, quiet: bool = True) -> bool:
+        """Note what is offered, and return whether it has to be fetched; the client asks before each download."""
+        headers = response.headers
+        name = Path(unquote(urlsplit(response.url).path)).name.lstrip(".")
+        validator, size = headers.get("ETag") or headers.get("Last-Modified") or "", int(headers.get("Content-Length") or 0)
+        self.archive = RemoteArchive(name or Path(outfile).name, size, validator, Path(outfile))
+        if self.is_current(self.archive):
+            return False
+        here = self.archive.path.stat().st_size if self.archive.path.exists() else 0
+        free = shutil.disk_usage(Path(outfile).parent).free
+        if size - here + RESERVE > free:
+            raise StorageError(
+                f"{self.archive.path.stem} has {size:,} bytes packed ({here:,} are here), and the disk has {free:,} free. "
+                "Free space or choose another folder, then run the same command again."
+            )
+        return bool(super().download_needed(response, outfile, quiet))
 
     def _upload_file_or_folder(self, parent_path: str, file_or_folder_name: str, *rest: Any, **options: Any) -> Any:
         if file_or_folder_name == PUSH_RECORD:
@@ -122,8 +150,14 @@ class Kaggle:
         with self._doing(f"uploading {path.name} to {slug}", forbidden=_join(slug)):
             with self.api.build_kaggle_client() as client:
                 begun = client.competitions.competition_api_client.start_submission_upload(request)
-            self.api.upload_complete(str(path), begun.create_url, True)
-        return str(begun.token)
+            for attempt in range(self.patience.attempts):
+                result = self.api.upload_complete(str(path), begun.create_url, True, resume=attempt > 0)
+                if result == ResumableUploadResult.COMPLETE:
+                    return str(begun.token)
+                self.patience.sleep(self.patience.pause(attempt + 1))
+        raise RemoteError(
+            f"uploading {path.name}: the transfer broke off each time. Nothing was handed in; run the command again."
+        )
 
     def create_submission(self, slug: str, token: str, description: str) -> int | None:
         """Hand an uploaded file in; returns its reference, or None when the answer does not hold one."""
@@ -133,14 +167,20 @@ class Kaggle:
             response = client.competitions.competition_api_client.create_submission(request)
         return int(getattr(response, "ref", 0) or 0) or None
 
-    def open_archive(self, slug: str) -> requests.Response:
-        """The streamed answer that holds all files of a competition as one archive."""
-        request = competitions.ApiDownloadDataFilesRequest()
-        request.competition_name = slug
+    def download(
+        self, slug: str, folder: Path, *, is_current: Callable[[RemoteArchive], bool], show_bar: bool
+    ) -> RemoteArchive | None:
+        """Bring all files of a competition into ``folder`` as one archive; the client goes on where it was cut off.
+
+        Args:
+            is_current: whether what Kaggle offers is here already, so that None is returned.
+            show_bar: show the client's own bar on standard error.
+        """
+        self.api.archive, self.api.is_current = None, is_current
         with self._doing(f"downloading {slug}", forbidden=_join(slug)):
-            client = self.api.build_kaggle_client()  # stays open: the body is still to be read
-            answer: requests.Response = client.competitions.competition_api_client.download_data_files(request)
-        return answer
+            self.api.competition_download_files(slug, path=str(folder), quiet=not show_bar)
+        archive = self.api.archive
+        return None if archive is None or is_current(archive) else archive
 
     def dataset_status(self, ref: str) -> str | None:
         """ "ready", "failed" or a stage in between; None when there is no such dataset."""
@@ -159,15 +199,15 @@ class Kaggle:
         notes = {int(version.version_number or 0): version.version_notes or "" for version in found.versions or []}
         return int(found.current_version_number or 0), notes
 
-    def create_dataset(self, folder: Path, progress: Progress | None = None) -> str:
+    def create_dataset(self, folder: Path) -> str:
         """Upload a folder as a new private dataset, sub-folders as archives that Kaggle unpacks; returns its address."""
-        with self._doing(f"creating the dataset in {folder}"), self._progress(progress):
+        with self._doing(f"creating the dataset in {folder}"):
             answer = self.api.dataset_create_new(str(folder.resolve()), public=False, quiet=True, dir_mode="zip")
         return _dataset_answer(answer)
 
-    def create_dataset_version(self, folder: Path, notes: str, progress: Progress | None = None) -> str:
+    def create_dataset_version(self, folder: Path, notes: str) -> str:
         """Upload a folder as a new version of its dataset; returns its address."""
-        with self._doing(f"updating the dataset in {folder}"), self._progress(progress):
+        with self._doing(f"updating the dataset in {folder}"):
             answer = self.api.dataset_create_version(str(folder.resolve()), notes, quiet=True, dir_mode="zip")
         return _dataset_answer(answer)
 
@@ -197,28 +237,21 @@ class Kaggle:
 
     @contextlib.contextmanager
     def _doing(self, what: str, *, forbidden: str = "") -> Iterator[None]:
-        """Turn whatever the client raises into a RemoteError without secrets in it."""
+        """Turn whatever the client raises into a RemoteError without secrets in it, and what it prints into a log."""
+        printed = io.StringIO()
         try:
-            yield
+            with time_limits(self.patience), contextlib.redirect_stdout(printed):
+                yield
         except RemoteError as error:
             raise RemoteError(self.scrub(str(error)), status=error.status, maybe_done=error.maybe_done) from None
         except requests.exceptions.RequestException as error:
-            failure = translate(error, what, attempts=self.patience.attempts, forbidden=forbidden)
+            failure = translate(error, what, forbidden=forbidden)
             raise RemoteError(self.scrub(str(failure)), status=failure.status, maybe_done=failure.maybe_done) from None
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-        ) as error:  # what the client raises for answers and metadata that it does not like
+        except (ValueError, KeyError, TypeError) as error:  # the client's words for answers and metadata that it does not like
             raise RemoteError(f"{what}: {self.scrub(str(error))}") from None
-
-    @contextlib.contextmanager
-    def _progress(self, progress: Progress | None) -> Iterator[None]:
-        self.api.progress = progress
-        try:
-            yield
         finally:
-            self.api.progress = None
+            for line in printed.getvalue().splitlines():
+                log.debug("kaggle: %s", self.scrub(line))
 
     def scrub(self, text: str) -> str:
         """``text`` with the credentials blotted out, should a server or proxy have echoed them."""
