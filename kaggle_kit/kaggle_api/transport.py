@@ -38,11 +38,12 @@ class _Retries(Retry):
 
     longest = Patience.longest_retry_after
 
-    def increment(self, *arguments: Any, response: Any = None, **options: Any) -> Retry:  # type: ignore[override]
-        """Count a failure; urllib3 then hands out the response, or raises, when MaxRetryError comes from here."""
+    def increment(self, method: Any = None, url: Any = None, *rest: Any, **options: Any) -> Retry:  # type: ignore[override]
+        """Count a failure; where MaxRetryError comes from here, urllib3 hands out the response that asked for the pause."""
+        response = options.get("response")
         if response is not None and (self.get_retry_after(response) or 0.0) > self.longest:
-            raise MaxRetryError(options["_pool"], "", None)
-        return super().increment(*arguments, response=response, **options)
+            raise MaxRetryError(options["_pool"], url, None)
+        return super().increment(method, url, *rest, **options)
 
 
 def mount(session: requests.Session, endpoint: str, patience: Patience) -> None:
