@@ -12,7 +12,7 @@ demo: install
 	$(BIN)/kk demo .demo --force
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 notebooks: install
 	$(BIN)/python notebooks/execute.py
