@@ -1,3 +1,27 @@
-"""kaggle_kit: from a folder of images to a checked submission.csv."""
+"""kaggle_kit: from a folder of images to a checked submission.csv.
+
+from kaggle_kit import Project
+
+project = Project.init("../my-competition")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kaggle_kit.errors import KaggleKitError
+    from kaggle_kit.project import Project
 
 __version__ = "0.1.0"
+__all__ = ["KaggleKitError", "Project", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: ``import kaggle_kit`` must answer at once."""
+    from importlib import import_module
+
+    homes = {"KaggleKitError": "kaggle_kit.errors", "Project": "kaggle_kit.project"}
+    if name not in homes:
+        raise AttributeError(f"module 'kaggle_kit' has no attribute {name!r}")
+    return getattr(import_module(homes[name]), name)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.results import Result
 from kaggle_kit.workspace import Workspace
 
 N_TEST = 360
@@ -38,8 +39,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
 """What is typed in the demo's workspace, without the leading ``kk``."""
 
 
-@dataclass(frozen=True)
-class DemoResult:
+@dataclass(frozen=True, repr=False)
+class DemoResult(Result):
     """What the demo ended with.
 
     Attributes:
@@ -51,6 +52,11 @@ class DemoResult:
     submission: Path
     score: float
     seconds: dict[str, float]
+
+    def describe(self) -> str:
+        """Return the score and the time of each step."""
+        steps = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in self.seconds.items())
+        return f"\nThe submission scores {self.score:.4f} on the private answers: {self.submission}\ntime: {steps}"
 
 
 def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], None]) -> DemoResult:

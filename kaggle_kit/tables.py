@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,19 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"Predictions: {len(self):,} rows, {len(self.classes)} classes"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row an id: id, predicted (the most probable class), probability (of it), and a column a class."""
+        frame = pd.DataFrame(self.probs, columns=[f"p_{name}" for name in self.classes])
+        first = {"id": list(self.ids), "predicted": self.classes.top(self.probs), "probability": self.probs.max(axis=1)}
+        return pd.concat([pd.DataFrame(first), frame], axis=1)
+
+    def _repr_html_(self) -> str:
+        table = self.to_frame().head(_SHOWN).round(4).to_html(index=False, border=0, max_cols=_SHOWN)
+        return f"<p>{escape(repr(self))}</p>{table}"
+
     def take(self, ids: Sequence[str], *, what: str = "predictions") -> Predictions:
         """The rows of ``ids``, in that order.
 
@@ -323,6 +337,16 @@ class FoldTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        repeats = f" x {self.n_repeats} repeats" if self.n_repeats > 1 else ""
+        scheme = f", scheme {self.meta['scheme']}" if "scheme" in self.meta else ""
+        return f"FoldTable: {len(self):,} rows in {self.n_folds} folds{repeats}{scheme}"
+
+    def _repr_html_(self) -> str:
+        rows = [(split, *map(len, self.split(split))) for split in range(self.n_splits)]
+        table = pd.DataFrame(rows, columns=["fold", "trained on", "validated on"])
+        return f"<p>{escape(repr(self))}</p>{table.to_html(index=False, border=0)}"
 
     @property
     def n_repeats(self) -> int:

@@ -30,6 +30,15 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def as_seconds(duration: str | float | None) -> float | None:
+    """Return seconds of a duration as people write it, or of one in seconds; None stays None: no limit.
+
+    Raises:
+        ConfigError: see :func:`parse_duration`.
+    """
+    return None if duration is None else parse_duration(duration) if isinstance(duration, str) else float(duration)
+
+
 def format_duration(seconds: float) -> str:
     """Seconds as ``h:mm:ss`` or ``m:ss``."""
     minutes, rest = divmod(round(seconds), 60)

@@ -18,6 +18,7 @@ from kaggle_kit.blending.blend import blend
 from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, MissingFileError, SubmissionError
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.runs import comparison
 from kaggle_kit.tables import Classes, Predictions, read_folds, read_predictions
 
 
@@ -325,7 +326,7 @@ class TestRefusals:
 
 def test_runs_table_says_what_there_is(tmp_path):
     made = make_workspace(tmp_path, n_runs=3, unfinished={"run1": [1], "run2": [0, 1, 2]})
-    table = runs.runs_table(made.workspace).set_index("run")
+    table = comparison.runs_table(made.workspace).set_index("run").loc[["run0", "run1", "run2"]]
     assert list(table["folds"]) == ["3/3", "2/3", "0/3"]
     assert list(table["state"]) == ["finished", "partial", "begun"]
     scores = [fold.record["score"] for fold in runs.read_run(made.workspace, "run0").folds]
@@ -337,14 +338,14 @@ def test_runs_table_says_what_there_is(tmp_path):
 
 def test_runs_table_of_no_runs_is_empty(tmp_path):
     made = make_workspace(tmp_path, n_runs=0)
-    assert runs.runs_table(made.workspace).empty
+    assert comparison.runs_table(made.workspace).empty
 
 
 def test_runs_table_shows_the_image_size(tmp_path):
     made = make_workspace(tmp_path, n_runs=1)
     size = made.config.run.data.model_copy(update={"image_size": (96, 128)})
     write_run(made, "wide", seed=1, config=made.config.run.model_copy(update={"data": size}))
-    table = runs.runs_table(made.workspace).set_index("run")
+    table = comparison.runs_table(made.workspace).set_index("run")
     assert table.loc["wide", "image_size"] == "96x128"
     assert table.loc["run0", "image_size"] == "model's own"
 

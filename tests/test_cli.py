@@ -85,7 +85,7 @@ def test_a_defect_is_one_message_unless_it_is_asked_for(kk, monkeypatch, tmp_pat
     def broken(*_args, **_options):
         raise RuntimeError("something unforeseen")
 
-    monkeypatch.setattr("kaggle_kit.runs.runs_table", broken)
+    monkeypatch.setattr("kaggle_kit.runs.comparison.runs_table", broken)
     made = make_workspace(tmp_path / "work")
     code, _, err = kk("runs", folder=made.workspace.root)
     assert code == 1
@@ -98,7 +98,7 @@ def test_ctrl_c_says_that_work_is_kept(kk, monkeypatch, tmp_path):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kaggle_kit.runs.runs_table", interrupted)
+    monkeypatch.setattr("kaggle_kit.runs.comparison.runs_table", interrupted)
     made = make_workspace(tmp_path / "work")
     code, _, err = kk("runs", folder=made.workspace.root)
     assert code == 130

@@ -11,6 +11,7 @@ from factories import Made, make_workspace
 
 from kaggle_kit import files, runs
 from kaggle_kit.errors import ClassMappingError, DataError, MissingFileError
+from kaggle_kit.runs import comparison
 from kaggle_kit.tables import Classes, Predictions, read_predictions
 from kaggle_kit.workspace import Workspace
 
@@ -39,7 +40,7 @@ class TestListing:
     def test_none(self, tmp_path: Path) -> None:
         workspace = Workspace(tmp_path)
         assert runs.list_runs(workspace) == []
-        assert runs.runs_table(workspace).empty
+        assert comparison.runs_table(workspace).empty
         with pytest.raises(MissingFileError, match="Run `kk train` first"):
             runs.choose_runs(workspace)
 
@@ -60,7 +61,7 @@ class TestFolds:
         run = runs.read_run(made.workspace, "run0")
         assert [fold.finished for fold in run.folds] == [True, False, True]
         assert [fold.fold for fold in run.finished_folds()] == [0, 2]
-        assert runs.runs_table(made.workspace).loc[0, ["folds", "state"]].tolist() == ["2/3", "partial"]
+        assert comparison.runs_table(made.workspace).loc[0, ["folds", "state"]].tolist() == ["2/3", "partial"]
 
     def test_not_begun(self, made: Made) -> None:
         (made.workspace.fold_dir("run0", 2) / runs.FOLD_RECORD).unlink()
@@ -70,7 +71,7 @@ class TestFolds:
         made = make_workspace(tmp_path, n_train=30, n_test=5, n_runs=1, unfinished={"run0": [0, 1, 2]}, control=0)
         with pytest.raises(DataError, match=r"run 'run0' has no finished fold. Run `kk train --run run0` first"):
             runs.read_oof(runs.read_run(made.workspace, "run0"))
-        assert runs.runs_table(made.workspace).loc[0, "state"] == "begun"
+        assert comparison.runs_table(made.workspace).loc[0, "state"] == "begun"
 
 
 class TestOof:
@@ -142,7 +143,7 @@ class TestTest:
 
 
 def test_table_of_runs(made: Made) -> None:
-    table = runs.runs_table(made.workspace).set_index("run")
+    table = comparison.runs_table(made.workspace).set_index("run")
     scores = [fold.record["score"] for fold in runs.read_run(made.workspace, "run0").folds]
     assert table.loc["run0", "score"] == pytest.approx(np.mean(scores))
     assert table.loc["run0", "spread"] == pytest.approx(np.std(scores, ddof=1))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit import runs as run_files
@@ -33,6 +34,7 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.results import Result, plain
 from kaggle_kit.runs import Run
 from kaggle_kit.submission import sample_header, write_submission
 from kaggle_kit.tables import FoldTable, Predictions, shown
@@ -72,8 +74,8 @@ class BlendScores:
     n: int
 
 
-@dataclass(frozen=True)
-class BlendResult:
+@dataclass(frozen=True, repr=False)
+class BlendResult(Result):
     """What :func:`blend` made.
 
     Attributes:
@@ -96,6 +98,53 @@ class BlendResult:
     @property
     def passed(self) -> bool:
         return self.report.passed
+
+    @property
+    def exit_code(self) -> int:
+        """What ``kk blend`` ends with: as ``kk check`` would."""
+        return self.report.exit_code
+
+    @property
+    def parts(self) -> tuple[Result, ...]:
+        return (self.report,)
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a run: its folds, its views, its out-of-fold score and its weight."""
+        rows = [
+            {
+                "run": run.name,
+                "folds": f"{len(run.folds)}/{run.n_splits}",
+                "views": run.views,
+                f"oof {self.scores.metric}": run.score,
+                "weight": "" if run.weight is None else f"{run.weight:.3f}",
+            }
+            for run in self.runs
+        ]
+        return pd.DataFrame(rows)
+
+    def describe(self) -> str:
+        """Return the method, the score where it was fitted and the honest one, and what a reader should know."""
+        scores = self.scores
+        lines = [
+            self.description,
+            f"out-of-fold {scores.metric} of the blend on {scores.n} rows: "
+            f"{scores.in_sample:.5f} where its weights were fitted,",
+            f"  {scores.cross_fitted:.5f} cross-fitted (each row blended by weights found without its fold)",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the blend's scores, its runs and its check."""
+        return {
+            "path": self.path.as_posix(),
+            "method": self.method,
+            "description": self.description,
+            **plain(self.scores),
+            "runs": plain(self.runs),
+            "thresholds": plain(self.thresholds),
+            "notes": list(self.notes),
+            "check": self.report.to_dict(),
+        }
 
 
 @dataclass(frozen=True)

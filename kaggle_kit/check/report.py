@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, MissingFileError, SubmissionError
+from kaggle_kit.results import Result
 from kaggle_kit.tables import shown
 
 Status = Literal["passed", "failed", "warning", "inconclusive"]
@@ -37,8 +40,8 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """All checks of one submission.
 
     Attributes:
@@ -59,6 +62,20 @@ class CheckReport:
     def passed(self) -> bool:
         """Whether nothing failed. Warnings and inconclusive checks do not stop a submission."""
         return not self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """What ``kk check`` ends with."""
+        return 0 if self.passed else 1
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a check: check, verdict, evidence with what to do."""
+        rows = [(one.name, one.status, f"{one.evidence} → {one.remedy}" if one.remedy else one.evidence) for one in self.checks]
+        return pd.DataFrame(rows, columns=["check", "verdict", "evidence"])
+
+    def describe(self) -> str:
+        """Return the verdict."""
+        return f"{self.path}: {'PASSED' if self.passed else 'FAILED'}"
 
     @property
     def failed(self) -> tuple[Check, ...]:

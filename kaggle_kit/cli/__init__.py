@@ -1,4 +1,4 @@
-"""The command ``kk``. Each command is one call into the package; whatever it can do, Python can do, too.
+"""The command ``kk``: arguments become a call of :class:`~kaggle_kit.project.Project`, whose result is shown.
 
 Nothing heavy is imported before a command needs it: ``kk --help`` must answer at once.
 """
@@ -19,7 +19,8 @@ from kaggle_kit.errors import KaggleKitError
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
+"""Exit code after Ctrl-C. 0: fine; 1: work that failed, or a submission that did; 2: a wrong call or wrong data."""
 # Where it lives depends on the version: in click, or in typer itself.
 UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -39,7 +40,7 @@ def _run(arguments: list[str]) -> int:
     """Run one command and return the exit code."""
     try:
         code = int(app(arguments, prog_name="kk", standalone_mode=False) or 0)
-        if code == _INTERRUPTED:  # what newer versions of typer make of Ctrl-C
+        if code == INTERRUPTED:  # what newer versions of typer make of Ctrl-C
             raise KeyboardInterrupt
         return code
     except UsageError as error:
@@ -50,7 +51,7 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         show.error("stopped by Ctrl-C. Finished work and the last checkpoint are kept; the same command goes on from there.")
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         return 1
     except Exception as error:

@@ -6,44 +6,27 @@ from typing import Annotated
 
 import typer
 
-from kaggle_kit import show
-from kaggle_kit.cli.common import app
+from kaggle_kit.cli.common import command, group
+from kaggle_kit.project import Project
 
-group = typer.Typer(help="List, verify and drop the stores of decoded images.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(group, name="cache")
+cache = group("cache", "List, verify and drop the stores of decoded images.")
 
 Name = Annotated[str, typer.Argument(help="a store, as `kk cache list` names it; all: every one")]
 
 
-@group.command("list")
-def list_() -> None:
+@command(cache, "list")
+def list_() -> object:
     """List the stores with image size, number of images and bytes on disk."""
-    from kaggle_kit.images.store import list_stores
-    from kaggle_kit.workspace import open_workspace
-
-    show.stores(list_stores(open_workspace().cache_dir))
+    return Project.open().cache.list()
 
 
-@group.command()
-def verify(name: Name = "all") -> None:
+@command(cache)
+def verify(name: Name = "all") -> object:
     """Compare each stored image with its checksum, and its file with the one that was stored."""
-    from kaggle_kit.images.store import chosen_stores, verify_store
-    from kaggle_kit.workspace import open_workspace
-
-    wrong = [
-        f"{store.name}: {line}"
-        for store in chosen_stores(open_workspace().cache_dir, name)
-        for line in verify_store(store, progress=show.bar("verifying"))
-    ]
-    show.lines(wrong or ["all is well"])
-    raise typer.Exit(1 if wrong else 0)
+    return Project.open().cache.verify(name)
 
 
-@group.command()
-def drop(name: Name) -> None:
+@command(cache)
+def drop(name: Name) -> object:
     """Delete a store; the next `kk train` or `kk predict` builds it again."""
-    from kaggle_kit.images.store import chosen_stores, drop_store
-    from kaggle_kit.workspace import open_workspace
-
-    freed = sum(drop_store(store) for store in chosen_stores(open_workspace().cache_dir, name))
-    show.line(f"freed {freed / 1e6:,.1f} MB")
+    return Project.open().cache.drop(name)

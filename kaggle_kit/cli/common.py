@@ -1,61 +1,124 @@
-"""What the commands share: the app, options that several take, and how a workspace is opened."""
+"""What the commands share: the app, how a command is made of a function, and options that several take."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from kaggle_kit.competition import Competition
-    from kaggle_kit.config import Config
-    from kaggle_kit.workspace import Workspace
+from kaggle_kit import show
+from kaggle_kit.choices import LAUNCHERS, STRATEGIES, VIEWS
+from kaggle_kit.show.terminal import NORMAL, QUIET, VERBOSE
+
+Then = Callable[[Any], str | None]
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from kaggle_kit import __version__
+
+        show.line(f"kaggle_kit {__version__}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="kk",
     help="From a folder of images to a checked submission.csv.",
-    epilog="A workspace is the folder you stand in; `kk init DATA_DIR` makes one. `kk COMMAND --help` tells more.",
+    epilog="A workspace is the folder you stand in; `kk init DATA_DIR` makes one. `kk COMMAND -h` tells more. "
+    "Exit codes: 0 fine, 1 failed, 2 wrong call or data, 3 not proven, 130 Ctrl-C, 143 stopped; see docs/cli.md.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Overrides = Annotated[
+
+@app.callback()
+def main_options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    """From a folder of images to a checked submission.csv."""
+
+
+def group(name: str, text: str) -> typer.Typer:
+    """Return a group of commands that is part of the app."""
+    made = typer.Typer(help=text, no_args_is_help=True, context_settings=HELP, rich_markup_mode=None)
+    app.add_typer(made, name=name)
+    return made
+
+
+_COMMON = {
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="results, warnings and errors only")],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="say more, and where each line comes from")],
+    "as_json": Annotated[bool, typer.Option("--json", help="print the result as JSON, with the keys of docs/cli.md")],
+}
+
+
+def command(where: typer.Typer, name: str | None = None, *, then: str | Then = "") -> Callable[[Callable[..., object]], Any]:
+    """Return a decorator that makes a command of a function, which returns what is to be shown.
+
+    The command also takes ``-q``, ``-v`` and ``--json``, and ends with the result's exit code.
+
+    Args:
+        then: the command that usually follows, or a function that makes it of the result.
+    """
+
+    def register(body: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(body)
+        def run(*, quiet: bool = False, verbose: bool = False, as_json: bool = False, **options: Any) -> None:
+            show.set_up_logging(QUIET if quiet else VERBOSE if verbose else NORMAL)
+            found = body(**options)
+            show.result(found, as_json=as_json)
+            code = getattr(found, "exit_code", 0)
+            following = then if isinstance(then, str) else then(found)
+            if following and not (code or quiet or as_json):
+                show.line(f"Next: {following}")
+            raise typer.Exit(code)
+
+        own = list(inspect.signature(body, eval_str=True).parameters.values())
+        added = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+            for key, annotation in _COMMON.items()
+        ]
+        parameters = [*(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *added]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        where.command(name)(run)
+        return body
+
+    return register
+
+
+Entries = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="entries of the run's configuration, e.g. model=resnet50 epochs=5"),
 ]
-RunName = Annotated[str | None, typer.Option("--run", help="the run's name")]
+Run = Annotated[str | None, typer.Option("--run", help="the run's name")]
 Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
+Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3")]
+Config = Annotated[Path | None, typer.Option(help="a file with a run's configuration instead of kk.yaml's")]
+Tta = Annotated[str, typer.Option(help=f"views of each test image: {VIEWS.listed}")]
+Limit = Annotated[str | None, typer.Option("--time-limit", "--time", help="end cleanly before this, e.g. 8h30m")]
+Launcher = Annotated[str | None, typer.Option(help=f"train in other processes: {LAUNCHERS.listed}")]
+Address = Annotated[str | None, typer.Option(help="of the Ray cluster")]
+Strategy = Annotated[str | None, typer.Option(help=STRATEGIES.listed)]
 
 
-def open_all(overrides: Sequence[str] = (), config_file: Path | None = None) -> tuple[Workspace, Config, Competition]:
-    """The workspace one stands in, its configuration and its data."""
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
-    from kaggle_kit.workspace import open_workspace
+def choices_made(given: Sequence[str] | None) -> dict[str, str]:
+    """Return the parts of ``KEY=VALUE`` texts.
 
-    workspace = open_workspace()
-    config = load_config(workspace.config_path, overrides, run_file=config_file)
-    return workspace, config, load_competition(workspace, config.competition)
-
-
-def entries(overrides: list[str] | None, options: dict[str, str | None]) -> list[str]:
-    """key=value entries from the command line, those of options last, so that an option wins."""
-    return [*(overrides or []), *(f"{key}={value}" for key, value in options.items() if value is not None)]
-
-
-def pair(text: str) -> tuple[str, str]:
+    Raises:
+        ConfigError: one of them has no ``=``.
+    """
     from kaggle_kit.errors import ConfigError
 
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"expected KEY=VALUE, got {text!r}.")
-    return key, value
-
-
-def names(text: str) -> list[str]:
-    """The parts of ``a,b,c``."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    pairs = [text.partition("=") for text in given or ()]
+    for key, equals, value in pairs:
+        if not equals:
+            raise ConfigError(f"expected --choose KEY=VALUE, got {key + value!r}.")
+    return {key: value for key, _, value in pairs}

@@ -3,90 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kaggle_kit import show
-from kaggle_kit.cli.common import Overrides, app, entries, names, open_all
-from kaggle_kit.units import parse_duration
-
-if TYPE_CHECKING:
-    from kaggle_kit.competition import Competition
-    from kaggle_kit.config import Config
-    from kaggle_kit.workspace import Workspace
+from kaggle_kit.choices import PRUNERS
+from kaggle_kit.cli.common import Address, Entries, Fold, Launcher, Limit, Strategy, Tta, app, command
+from kaggle_kit.project import Project
 
 
-@app.command()
+@command(app, then=lambda found: found and found.best_path and f"kk train --fold all --config {found.best_path}")
 def tune(
-    overrides: Overrides = None,
+    overrides: Entries = None,
     study: Annotated[str, typer.Option(help="its name; an existing one goes on")] = "tune",
     space: Annotated[Path | None, typer.Option(help="a YAML file of what to search; default: what usually matters")] = None,
     models: Annotated[str, typer.Option(help="models to choose from, separated by commas")] = "",
     trials: Annotated[int | None, typer.Option(help="number of trials of the study")] = None,
-    time_limit: Annotated[str | None, typer.Option("--time", help="end after this, e.g. 2h")] = None,
+    time_limit: Limit = None,
     folds: Annotated[str, typer.Option(help="those that every trial trains: 0, 0,2 or all")] = "0",
     promote: Annotated[float | None, typer.Option(help="share of trials that earn the other folds")] = None,
-    pruner: Annotated[str, typer.Option(help="hyperband, median or none")] = "hyperband",
+    pruner: Annotated[str, typer.Option(help=PRUNERS.listed)] = "hyperband",
     storage: Annotated[str | None, typer.Option(help="database URL or journal file; default: SQLite in the workspace")] = None,
     seed: Annotated[int, typer.Option(help="of the sampler")] = 0,
-    strategy: Annotated[str | None, typer.Option(help="finetune or probe")] = None,
-    blend: Annotated[bool, typer.Option("--blend", help="tune the weights of a blend of all runs instead")] = False,
-    method: Annotated[str, typer.Option(help="with --blend: weights, or power: weights and an exponent")] = "weights",
-    launcher: Annotated[str | None, typer.Option(help="ray: trials side by side on a cluster")] = None,
+    strategy: Strategy = None,
+    launcher: Launcher = None,
     devices: Annotated[int | None, typer.Option(help="with --launcher: trials at a time; default: one a GPU or node")] = None,
-    address: Annotated[str | None, typer.Option(help="of the Ray cluster")] = None,
+    address: Address = None,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="serve optuna-dashboard for the study instead")] = False,
-) -> None:
+) -> object:
     """Search hyperparameters with Optuna; writes tune/STUDY/best.yaml for `kk train --config`, and a page of plots."""
-    from kaggle_kit.tune import TuneOptions, make_tune_reporter, open_dashboard
-    from kaggle_kit.tune import tune as search
-
-    given = open_all(entries(overrides, {"strategy": strategy}))
-    limit = parse_duration(time_limit) if time_limit else None
+    project = Project.open()
     if dashboard:
-        open_dashboard(given[0], study, storage=storage)
-    elif blend:
-        _tune_blend(*given, method=method, trials=trials, time_limit=limit, seed=seed)
-    else:
-        options = TuneOptions(
-            *(study, space, names(models), trials, limit, folds, promote, pruner, storage, seed),
-            launcher=launcher,
-            devices=devices,
-            address=address,
-        )
-        show.tuning(search(*given, options, reporter=make_tune_reporter()))
+        project.dashboard(study, storage=storage)
+        return None
+    where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
+    what: dict[str, Any] = {"space": space, "models": models, "strategy": strategy, "folds": folds}
+    how: dict[str, Any] = {"trials": trials, "time_limit": time_limit, "promote": promote, "pruner": pruner, "seed": seed}
+    return project.tune(*(overrides or ()), study=study, storage=storage, **what, **how, **where)
 
 
-def _tune_blend(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
-    *,
-    method: str,
-    trials: int | None,
-    time_limit: float | None,
-    seed: int,
-) -> None:
-    from kaggle_kit.tune import DEFAULT_BLEND_TRIALS, tune_blend
-
-    trials = trials or DEFAULT_BLEND_TRIALS
-    result = tune_blend(workspace, config, competition, method=method, trials=trials, time_limit=time_limit, seed=seed)
-    show.tuned_blend(result)
-    raise typer.Exit(0 if result.blend.report.passed else 1)
-
-
-@app.command()
+@command(app)
 def plan(
-    overrides: Overrides = None,
-    fold: Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3")] = "all",
-    limit: Annotated[str, typer.Option(help="the time there is, e.g. Kaggle's 9h")] = "9h",
+    overrides: Entries = None,
+    fold: Fold = "all",
+    time_limit: Annotated[str, typer.Option("--time-limit", "--limit", help="the time there is, e.g. Kaggle's 9h")] = "9h",
     seconds: Annotated[float, typer.Option(help="how long to measure")] = 30.0,
     devices: Annotated[int, typer.Option(help="folds trained at a time")] = 1,
-    tta: Annotated[str, typer.Option(help="views of the test images")] = "none",
-) -> None:
+    tta: Tta = "none",
+) -> object:
     """Measure for half a minute and say how long a run will take, and what would fit the limit."""
-    from kaggle_kit.launch import plan_run
-
-    workspace, config, competition = open_all(overrides or ())
-    show.plan(plan_run(workspace, config, competition, fold=fold, limit=limit, seconds=seconds, devices=devices, views=tta))
+    options: dict[str, Any] = {"fold": fold, "time_limit": time_limit, "seconds": seconds, "devices": devices, "tta": tta}
+    return Project.open().plan(*(overrides or ()), **options)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kaggle_kit.config import CompetitionConfig, FoldsConfig
 from kaggle_kit.errors import AmbiguousDataError, ConfigError
 from kaggle_kit.registry import suggest
+from kaggle_kit.results import Result, plain
 
 _PLAIN = re.compile(r"[\w./-]+")
 
@@ -37,8 +39,8 @@ class Question:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Inference:
+@dataclass(frozen=True, repr=False)
+class Inference(Result):
     """What ``kk init`` concluded.
 
     Attributes:
@@ -52,6 +54,19 @@ class Inference:
     findings: list[str]
     questions: list[Question]
     folds: FoldsConfig = field(default_factory=FoldsConfig)
+
+    def describe(self) -> str:
+        """Return the conclusions, and the questions that were settled by a default."""
+        lines = [f"- {finding}" for finding in self.findings]
+        if self.questions:
+            lines += ["", "Open to another reading (a default was taken):", *map(str, self.questions)]
+        return "\n".join([*lines, "", "wrote kk.yaml"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was concluded and asked."""
+        config = self.config
+        known = {"name": config.name, "task": config.task, "metric": config.metric, "classes": list(config.classes)}
+        return {**known, "findings": list(self.findings), "questions": plain(self.questions)}
 
 
 class Asker:

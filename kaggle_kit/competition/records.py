@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.config import SubmissionConfig, TrainDataConfig
+from kaggle_kit.results import Result
 from kaggle_kit.tables import Classes, Labels
 
 
@@ -32,8 +37,8 @@ class ImageRow:
     fold: int | None = None
 
 
-@dataclass(frozen=True)
-class Competition:
+@dataclass(frozen=True, repr=False)
+class Competition(Result):
     """A competition as loaded from its data.
 
     Attributes:
@@ -86,6 +91,21 @@ class Competition:
                 "test": [row.id for row in self.test],
             }
         )
+
+    def describe(self) -> str:
+        """Return name, task and sizes on one line."""
+        sizes = f"{len(self.train):,} training and {len(self.test):,} test images"
+        return f"{self.name}: {self.task}, {len(self.classes)} classes, {sizes}, metric {self.metric}"
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a class: its training images."""
+        counts = Counter(label for row in self.train for label in row.labels)
+        return pd.DataFrame({"class": list(self.classes), "training images": [counts[name] for name in self.classes]})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known of the competition, without its rows."""
+        known = {"name": self.name, "task": self.task, "metric": self.metric, "classes": list(self.classes)}
+        return {**known, "n_train": len(self.train), "n_test": len(self.test), "fingerprint": self.fingerprint}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The configuration: the sections of ``kk.yaml``, how it is read, and how it is written."""
 
-from kaggle_kit.config.load import ALIASES, build_config, build_run_config, changed, derive, load_config, override
+from kaggle_kit.config.load import ALIASES, as_overrides, build_config, build_run_config, changed, derive, load_config, override
 from kaggle_kit.config.sections import (
     AugmentConfig,
     CacheConfig,
@@ -52,6 +52,7 @@ __all__ = [
     "SubmissionConfig",
     "TestDataConfig",
     "TrainDataConfig",
+    "as_overrides",
     "build_config",
     "build_run_config",
     "changed",

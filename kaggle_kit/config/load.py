@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -106,6 +107,15 @@ def override(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
             raise ConfigError(f"the value of {key!r} is not YAML: {value!r} ({_line(error)}).") from error
         result = _with_entry(result, _resolve(key).split("."), parsed, key)
     return result
+
+
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """Return ``key=value`` strings as :func:`override` takes them: the opposite of reading them."""
+    return [f"{key}={_yaml(str(value) if isinstance(value, Path) else value)}" for key, value in values.items()]
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
 
 
 def _resolve(key: str) -> str:

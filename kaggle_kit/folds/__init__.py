@@ -2,10 +2,11 @@
 
 from kaggle_kit.folds.duplicates import Duplicates, Key
 from kaggle_kit.folds.make import check_settings, create_folds, folds_for, make_folds
-from kaggle_kit.folds.summary import balance_table, summary
+from kaggle_kit.folds.summary import FoldsSummary, balance_table, summary
 
 __all__ = [
     "Duplicates",
+    "FoldsSummary",
     "Key",
     "balance_table",
     "check_settings",

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kaggle_kit.results import Result
 from kaggle_kit.tables import FoldTable, shown
+
+
+@dataclass(frozen=True, repr=False)
+class FoldsSummary(Result):
+    """What there is to tell about a fold table that was written to ``path``."""
+
+    folds: FoldTable
+    path: Path
+
+    def table(self) -> pd.DataFrame:
+        """Return :func:`balance_table`."""
+        return balance_table(self.folds).reset_index()
+
+    def describe(self) -> str:
+        """Return the lines of :func:`summary`, and where the table is."""
+        return "\n".join([*summary(self.folds), f"wrote {self.path} and {self.path.with_suffix('.json').name}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return how the folds were made, and the rows of each class that each of them validates on."""
+        folds, meta = self.folds, self.folds.meta
+        balance = balance_table(folds)
+        return {
+            "path": self.path.as_posix(),
+            "n_folds": folds.n_folds,
+            "n_repeats": folds.n_repeats,
+            "n_rows": len(folds),
+            "scheme": meta.get("scheme"),
+            "seed": meta.get("seed"),
+            "duplicates": meta.get("duplicates", {}),
+            "warnings": list(meta.get("warnings", ())),
+            "balance": {name: counts.tolist() for name, counts in zip(folds.classes, balance.to_numpy(), strict=True)},
+        }
 
 
 def balance_table(table: FoldTable) -> pd.DataFrame:

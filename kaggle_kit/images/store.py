@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from kaggle_kit import files
@@ -42,6 +43,7 @@ from kaggle_kit.images.shards import (
 )
 from kaggle_kit.machine.host import free_budget
 from kaggle_kit.registry import lookup
+from kaggle_kit.results import Result
 from kaggle_kit.units import parse_bytes
 
 logger = logging.getLogger(__name__)
@@ -303,6 +305,44 @@ def chosen_stores(cache_dir: Path, name: str = "all") -> list[Path]:
     """
     stores = {store.directory.name: store.directory for store in list_stores(cache_dir)}
     return list(stores.values()) if name == "all" else [lookup(stores, name, "store")]
+
+
+def stores_table(cache_dir: Path) -> pd.DataFrame:
+    """Return a row a store: store, size, kept as, images, MB."""
+    rows = [
+        (store.directory.name, f"{store.size[0]}x{store.size[1]}", store.codec, store.images, round(store.bytes / 1e6, 1))
+        for store in list_stores(cache_dir)
+    ]
+    return pd.DataFrame(rows, columns=["store", "size", "kept as", "images", "MB"])
+
+
+@dataclass(frozen=True, repr=False)
+class Verified(Result):
+    """What is wrong with some stores.
+
+    Attributes:
+        stores: their names.
+        problems: one line each.
+    """
+
+    stores: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """What ``kk cache verify`` ends with."""
+        return 1 if self.problems else 0
+
+    def describe(self) -> str:
+        """Return the problems, or that there are none."""
+        return "\n".join(self.problems) or f"all is well ({len(self.stores)} stores)"
+
+
+def verify_stores(cache_dir: Path, name: str = "all", *, progress: Progress | None = None) -> Verified:
+    """:func:`verify_store` for the store called ``name``, or for all."""
+    chosen = chosen_stores(cache_dir, name)
+    lines = [f"{store.name}: {line}" for store in chosen for line in verify_store(store, progress=progress)]
+    return Verified(tuple(store.name for store in chosen), tuple(lines))
 
 
 def verify_store(directory: Path, *, sources: bool = True, progress: Progress | None = None) -> list[str]:

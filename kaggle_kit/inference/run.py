@@ -21,6 +21,7 @@ from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, Progress, predict_rows
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.models import LoadedModel, load_model
+from kaggle_kit.results import Result
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, read_predictions, shown
 from kaggle_kit.workspace import Workspace
@@ -28,8 +29,8 @@ from kaggle_kit.workspace import Workspace
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RunPrediction:
+@dataclass(frozen=True, repr=False)
+class RunPrediction(Result):
     """What :func:`predict_run` did.
 
     Attributes:
@@ -43,6 +44,15 @@ class RunPrediction:
     current: tuple[int, ...]
     n_test: int
     n_control: int
+
+    def describe(self) -> str:
+        """Return what was written, and what was there already."""
+        predicted, current = (", ".join(map(str, folds)) for folds in (self.predicted, self.current))
+        already = f"; already there: fold {current}" if current else ""
+        return (
+            f"{self.run}: predicted {self.n_test} test images and {self.n_control} control images "
+            f"with the models of fold {predicted or 'none'}{already}"
+        )
 
 
 @dataclass(frozen=True)

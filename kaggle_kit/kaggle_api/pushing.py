@@ -14,6 +14,7 @@ from kaggle_kit.errors import ConfigError, DataError, RemoteError
 from kaggle_kit.kaggle_api.metadata import Metadata, read_dataset, read_kernel
 from kaggle_kit.kaggle_api.patience import Patience
 from kaggle_kit.kaggle_api.session import connect
+from kaggle_kit.results import Result
 from kaggle_kit.tables import shown
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _RUN_ENDED = ("complete", "error", "cancel_acknowledged", "cancelled")
 _READY, _DATASET_FAILED = "ready", ("failed", "deleted")
 
 
-@dataclass(frozen=True)
-class PushResult:
+@dataclass(frozen=True, repr=False)
+class PushResult(Result):
     """What became of a dataset or a notebook.
 
     Attributes:
@@ -45,6 +46,11 @@ class PushResult:
     status: str
     uploaded: bool
     failure: str = ""
+
+    def describe(self) -> str:
+        """Return what became of it and where it is."""
+        how = "uploaded" if self.uploaded else "was there already"
+        return f"{self.kind} {self.ref}: {how}, {self.status} {self.failure}".rstrip() + f"\n  {self.url}"
 
 
 OnStatus = Callable[[PushResult], None]

@@ -15,6 +15,7 @@ from kaggle_kit.errors import MissingFileError, RemoteError, SubmissionError
 from kaggle_kit.kaggle_api.patience import Patience
 from kaggle_kit.kaggle_api.records import read_entry, write_entry
 from kaggle_kit.kaggle_api.session import connect
+from kaggle_kit.results import Result
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ LARGEST = 2 * 1024**3
 """Bytes. Kaggle publishes no limit; image classification stays far below, so that more means a wrong file."""
 
 
-@dataclass(frozen=True)
-class SubmissionStatus:
+@dataclass(frozen=True, repr=False)
+class SubmissionStatus(Result):
     """How a submission stands.
 
     Attributes:
@@ -50,6 +51,12 @@ class SubmissionStatus:
     @property
     def finished(self) -> bool:
         return self.status != "pending"
+
+    def describe(self) -> str:
+        """Return Kaggle's verdict."""
+        how = "submitted" if self.uploaded else "these bytes were submitted before"
+        score = "" if self.public_score is None else f", public score {self.public_score}"
+        return f"{how}: {self.status}{score} {self.error}".rstrip()
 
 
 OnStatus = Callable[[SubmissionStatus], None]

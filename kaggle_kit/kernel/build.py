@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from kaggle_kit import files
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
@@ -26,6 +28,7 @@ from kaggle_kit.kernel.notebook import (
 )
 from kaggle_kit.kernel.runtime import BUDGET
 from kaggle_kit.kernel.wheels import INFERENCE_NEEDS, TRAINING_NEEDS, collect_wheels, missing_from, own_wheel, unlike
+from kaggle_kit.results import Result
 from kaggle_kit.tables import shown
 from kaggle_kit.workspace import Workspace
 
@@ -35,8 +38,8 @@ DATASET, KERNEL = "dataset", "kernel"
 _DATA_SUFFIX = " data"
 
 
-@dataclass(frozen=True)
-class KernelBuild:
+@dataclass(frozen=True, repr=False)
+class KernelBuild(Result):
     """What was built.
 
     Attributes:
@@ -56,6 +59,15 @@ class KernelBuild:
     sizes: dict[str, int]
     wheels: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a file of the dataset with its size."""
+        return pd.DataFrame([{"file": name, "MB": round(size / 1e6, 2)} for name, size in self.sizes.items()])
+
+    def describe(self) -> str:
+        """Return where dataset and notebook are, and what a reader should know."""
+        wrote = f"wrote {self.dataset} (dataset {self.dataset_ref}) and {self.notebook} (kernel {self.kernel_ref})"
+        return "\n".join([wrote, *(f"note: {note}" for note in self.notes)])
 
     @property
     def dataset(self) -> Path:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -25,6 +26,7 @@ from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.inference.tta import make_views
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.models import find_weights, model_name, set_train_mode
+from kaggle_kit.results import Result
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop, parse_folds
 from kaggle_kit.training.checkpoint import LoopState, new_state
@@ -96,8 +98,8 @@ class Option:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Result):
     """What a run will take, measured on this machine.
 
     Attributes:
@@ -150,6 +152,10 @@ class Plan:
         elif not self.fits:
             lines.append("a smaller model is needed: one epoch of one fold is too much already.")
         return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurement, the work, the time it takes and what else would fit."""
+        return {**super().to_dict(), "seconds": self.seconds, "fits": self.fits}
 
 
 def plan_run(

@@ -21,7 +21,6 @@ from kaggle_kit.runs.files import (
     read_run,
     read_test,
     rows_fingerprint,
-    runs_table,
 )
 
 __all__ = [
@@ -45,5 +44,4 @@ __all__ = [
     "read_run",
     "read_test",
     "rows_fingerprint",
-    "runs_table",
 ]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, MissingFileError
@@ -116,36 +115,6 @@ def choose_runs(workspace: Workspace, names: Sequence[str] = ()) -> list[Run]:
     if not chosen:
         raise MissingFileError(f"no runs in {workspace.runs_dir}. Run `kk train` first.")
     return [read_run(workspace, name) for name in chosen]
-
-
-def runs_table(workspace: Workspace) -> pd.DataFrame:
-    """All runs of a workspace, oldest first: what they are, what they scored, how long they took, and their state.
-
-    Columns: run, model, image_size, folds ("3/5"), metric, score (mean of the finished folds), spread (their standard
-    deviation; NaN for one fold), seconds, state ("finished", "partial": some folds are done, "begun" or "empty").
-    """
-    rows = [_run_row(read_run(workspace, name)) for name in list_runs(workspace)]
-    return pd.DataFrame(rows, columns=["run", "model", "image_size", "folds", "metric", "score", "spread", "seconds", "state"])
-
-
-def _run_row(run: Run) -> dict[str, Any]:
-    folds = run.folds
-    done = [fold for fold in folds if fold.finished]
-    scores = np.array([fold.record.get("score", np.nan) for fold in done], dtype=np.float64)
-    config = run.record["config"]
-    size = next((fold.record["image_size"] for fold in done if "image_size" in fold.record), config["data"]["image_size"])
-    begun = "begun" if any(fold.record for fold in folds) else "empty"
-    return {
-        "run": run.name,
-        "model": config["model"]["name"],
-        "image_size": "model's own" if size is None else "x".join(map(str, np.atleast_1d(size).tolist())),
-        "folds": f"{len(done)}/{len(folds)}",
-        "metric": run.record["metric"],
-        "score": float(scores.mean()) if len(scores) else np.nan,
-        "spread": float(scores.std(ddof=1)) if len(scores) > 1 else np.nan,
-        "seconds": float(sum(fold.record.get("seconds", 0.0) for fold in folds)),
-        "state": "finished" if len(done) == len(folds) else "partial" if done else begun,
-    }
 
 
 def read_oof(run: Run, *, views: str = "none") -> Predictions:

@@ -6,20 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kaggle_kit import runs
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.results import Result, plain
 from kaggle_kit.runs.record import FoldResult
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.workspace import Workspace
 
+TERMINATED = 143
+"""Exit code of training that was stopped from outside, as shells report SIGTERM; a script should not go on to predict."""
 
-@dataclass(frozen=True)
-class RunSummary:
+
+@dataclass(frozen=True, repr=False)
+class RunSummary(Result):
     """What training a run ended with.
 
     Attributes:
@@ -45,6 +50,11 @@ class RunSummary:
     def cut_short(self) -> bool:
         """Whether somebody stopped the run; its own time limit is no such surprise."""
         return self.stopped not in (None, TIME_LIMIT)
+
+    @property
+    def exit_code(self) -> int:
+        """What ``kk train`` ends with."""
+        return TERMINATED if self.cut_short else 0
 
     @property
     def scores(self) -> list[float]:
@@ -76,7 +86,19 @@ class RunSummary:
         return pd.DataFrame(rows, columns=["fold", self.metric, *facts, "img/s"])
 
     def describe(self) -> str:
-        """One line: mean, spread, and the score over all out-of-fold rows."""
+        """Return mean, spread, and the score over all out-of-fold rows; and why training stopped, if it was stopped."""
+        stopped = f"stopped early: {self.stopped}. The checkpoint is kept; the same command goes on from there."
+        return self._scores_text() + (f"\n{stopped}" if self.stopped else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run's scores and a row for each fold."""
+        folds = plain(self.table().rename(columns={self.metric: "score", "img/s": "images_per_second"}))
+        scores = {"metric": self.metric, "mean": self.mean, "spread": self.spread}
+        oof = {"oof_score": self.oof_score, "n_oof": self.n_oof}
+        ended = {"trained": self.trained, "failed": self.failed, "stopped": self.stopped}
+        return {"run": self.run, "path": self.path.as_posix(), **plain({**scores, **oof, **ended}), "folds": folds}
+
+    def _scores_text(self) -> str:
         if not self.results:
             return f"run {self.run}: no fold is finished"
         spread = "" if math.isnan(self.spread) else f" ± {self.spread:.4f}"

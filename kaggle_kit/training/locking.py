@@ -17,10 +17,11 @@ from filelock import FileLock, Timeout
 
 from kaggle_kit import files
 from kaggle_kit.errors import LockedError
+from kaggle_kit.runs.comparison import LOCK
 
 logger = logging.getLogger(__name__)
 
-LOCK, OWNER = ".lock", ".lock.json"
+OWNER = ".lock.json"
 PATIENCE = 30.0
 """Seconds that the loader processes of a killed run are given to notice and to let go of the lock they inherited."""
 

@@ -16,6 +16,7 @@ from kaggle_kit.config import CacheConfig, RunConfig, build_run_config
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
+from kaggle_kit.runs.comparison import flat
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, paths_of
 from kaggle_kit.workspace import Workspace
@@ -170,17 +171,6 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], run: str) -
     for key in ("task", "metric", "folds_fingerprint"):
         if before[key] != now[key]:
             raise ConfigError(f"run {run!r} was begun with another {key}: {before[key]!r} -> {now[key]!r}. {remedy}")
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
 
 
 def _throw_away(workspace: Workspace, run: str) -> None:

@@ -13,9 +13,10 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from kaggle_kit import files
-from kaggle_kit.config import RunConfig, override
+from kaggle_kit.config import RunConfig, as_overrides, override
 from kaggle_kit.metrics import Metric
-from kaggle_kit.tune.space import Values, as_overrides
+from kaggle_kit.results import Result, plain
+from kaggle_kit.tune.space import Values
 from kaggle_kit.tune.study import ERROR
 from kaggle_kit.units import format_duration
 
@@ -47,8 +48,8 @@ class TrialRow:
     error: str | None
 
 
-@dataclass(frozen=True)
-class TuneResult:
+@dataclass(frozen=True, repr=False)
+class TuneResult(Result):
     """What ``kk tune`` ended with.
 
     Attributes:
@@ -89,7 +90,14 @@ class TuneResult:
             lines.append(f"best: trial {self.best.number}, {self.metric} {_best_text(self.best)}: {changes}")
         if self.stopped:
             lines.append(f"stopped early: {self.stopped}. The same command goes on from there.")
+        if self.best_path is not None:
+            lines.append(f"best configuration: {self.best_path}; plots: {self.page}")
         return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study, its trials and the number of the best one."""
+        fields = super().to_dict()
+        return {**fields, "best": None if self.best is None else self.best.number, "rows": plain(self.rows)}
 
 
 def changes_text(changes: Mapping[str, Any]) -> str:

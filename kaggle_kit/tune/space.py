@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kaggle_kit.config import ALIASES, RunConfig, derive
+from kaggle_kit.config import ALIASES, RunConfig, as_overrides, derive
 from kaggle_kit.errors import ConfigError, MissingFileError
 from kaggle_kit.registry import suggest
 from kaggle_kit.tables import shown
@@ -179,11 +179,6 @@ def apply_values(run: RunConfig, values: Mapping[str, Any], *, source: str = "tr
     return derive(run, as_overrides(values), source=source)
 
 
-def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """``key=value`` strings, as ``kk train`` takes them."""
-    return [f"{key}={_yaml(value)}" for key, value in values.items()]
-
-
 def value_of(run: RunConfig, key: str) -> Any:
     """The entry at a dotted key as a plain value; for one that is none, the number that means the same, if any does."""
     value: Any = run.model_dump(mode="json")
@@ -296,7 +291,3 @@ def _in_order(dimensions: Iterable[Dimension], source: str) -> list[Dimension]:
 
 def _label(value: Any) -> Label:
     return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True).removesuffix("...\n").strip()

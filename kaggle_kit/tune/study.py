@@ -21,8 +21,8 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.metrics import get_metric
+from kaggle_kit.runs.comparison import flat
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training.prepare import flat
 from kaggle_kit.tune.space import Space
 from kaggle_kit.tune.storage import open_storage, quietly, retry_callback
 

@@ -3,10 +3,10 @@
 import optuna
 import pytest
 
-from kaggle_kit.config import RunConfig, derive
+from kaggle_kit.config import RunConfig, as_overrides, derive
 from kaggle_kit.errors import ConfigError, MissingFileError
 from kaggle_kit.tune.defaults import LADDERS, SPACES, default_space
-from kaggle_kit.tune.space import KINDS, apply_values, as_overrides, build_space, read_space, value_of
+from kaggle_kit.tune.space import KINDS, apply_values, build_space, read_space, value_of
 
 RUN = derive(RunConfig(), ["model=test_resnet", "pretrained=false"])
 

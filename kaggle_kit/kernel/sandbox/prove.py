@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ from kaggle_kit.kernel.sandbox.inputs import (
 from kaggle_kit.kernel.sandbox.session import Isolation, Session, find_isolation, require_client, run_session
 from kaggle_kit.kernel.training import WORKSPACE
 from kaggle_kit.kernel.wheels import TRAINING_NEEDS
+from kaggle_kit.results import Result, plain
 from kaggle_kit.tables import Predictions, read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
@@ -49,8 +51,8 @@ _TIMEOUT = 9 * 3600.0
 _SHOWN_LINES = 3
 
 
-@dataclass(frozen=True)
-class KernelTest:
+@dataclass(frozen=True, repr=False)
+class KernelTest(Result):
     """How a kernel did.
 
     Attributes:
@@ -66,6 +68,30 @@ class KernelTest:
     @property
     def passed(self) -> bool:
         return self.report.passed
+
+    @property
+    def exit_code(self) -> int:
+        """What ``kk kernel test`` ends with: as ``kk check`` would."""
+        return self.report.exit_code
+
+    @property
+    def parts(self) -> tuple[Result, ...]:
+        return (self.report,)
+
+    def describe(self) -> str:
+        """Return what the notebook printed in each session."""
+        lines = []
+        for session in self.sessions:
+            lines.append(f"--- {session.name}: {session.seconds:.0f} s, peak memory {session.peak_bytes / 1e9:.1f} GB")
+            lines += session.lines
+            lines += [f"ended early: {session.error}"] if session.error else []
+        return "\n".join([*lines, f"network: {self.isolation}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return how each session went, and the verdict."""
+        keys = ("name", "error", "seconds", "peak_bytes", "lines")
+        sessions = [{key: plain(getattr(session, key)) for key in keys} for session in self.sessions]
+        return {"sessions": sessions, "isolation": self.isolation, "check": self.report.to_dict()}
 
 
 @dataclass(frozen=True)

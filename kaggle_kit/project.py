@@ -1,0 +1,564 @@
+"""A workspace, its configuration and its competition as one value: what ``kk`` does, a method a command.
+
+Each method takes the options of the command of its name and delegates. ``kk.yaml`` and the data are read anew by each call, so
+that what was changed between two calls counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit import show
+from kaggle_kit.results import Done
+from kaggle_kit.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kaggle_kit.blending.blend import BlendResult
+    from kaggle_kit.check import CheckReport
+    from kaggle_kit.competition import Competition, Inference
+    from kaggle_kit.config import Config
+    from kaggle_kit.images.store import Verified
+    from kaggle_kit.inference import RunPrediction
+    from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
+    from kaggle_kit.kernel import KernelBuild, KernelTest
+    from kaggle_kit.launch import Plan
+    from kaggle_kit.runs.comparison import Comparison
+    from kaggle_kit.runs.summary import RunSummary
+    from kaggle_kit.tables import FoldTable, Predictions
+    from kaggle_kit.tune import TuneResult
+
+Duration = str | float
+"""``"8h30m"``, or seconds."""
+PathLike = str | Path
+
+
+@dataclass(frozen=True, repr=False)
+class Project:
+    """One competition as you work on it: ``Project.init(data_dir)`` makes it, ``Project.open(root)`` finds it again.
+
+    Attributes:
+        workspace: the folder with ``kk.yaml``, and where things lie in it.
+        inference: what :meth:`init` concluded; None for a project that was opened.
+    """
+
+    workspace: Workspace
+    inference: Inference | None = field(default=None, compare=False)
+
+    @classmethod
+    def init(
+        cls,
+        data_dir: PathLike,
+        root: PathLike = ".",
+        *,
+        name: str | None = None,
+        metric: str | None = None,
+        choose: Mapping[str, str] | None = None,
+        force: bool = False,
+    ) -> Project:
+        """Look at the data in ``data_dir`` and write a commented ``kk.yaml`` to ``root``, which is made if need be.
+
+        Args:
+            name: of the competition; None: the folder's.
+            metric: how Kaggle scores; None: the usual one of the sample submission's form.
+            choose: answers to questions that an earlier call asked, by key.
+            force: replace an existing ``kk.yaml``.
+
+        Raises:
+            AmbiguousDataError: the data can be read in two ways; lists them and how to choose.
+            ConfigError, DataError: see :func:`~kaggle_kit.competition.init_workspace`.
+        """
+        from kaggle_kit.competition import init_workspace
+
+        workspace = Workspace(Path(root))
+        found = init_workspace(Path(data_dir), workspace.root, choices=choose, metric=metric, name=name, force=force)
+        return cls(workspace, found)
+
+    @classmethod
+    def open(cls, root: PathLike = ".") -> Project:
+        """Return the project at ``root``.
+
+        Raises:
+            MissingFileError: there is no ``kk.yaml``.
+        """
+        return cls(open_workspace(root))
+
+    @classmethod
+    def here(cls) -> Project:
+        """Return what stands where you are, workspace or not, for methods that need none."""
+        return cls(Workspace(Path()))
+
+    @property
+    def config(self) -> Config:
+        """``kk.yaml`` as it is now."""
+        from kaggle_kit.config import load_config
+
+        return load_config(self.workspace.config_path)
+
+    @property
+    def competition(self) -> Competition:
+        """The data as they are now: no image is opened, yet 140,000 files take some seconds."""
+        return self._open()[2]
+
+    def _open(self, overrides: Sequence[str] = (), config: PathLike | None = None) -> tuple[Workspace, Config, Competition]:
+        """Return workspace, configuration and competition, which travel together."""
+        from kaggle_kit.competition import load_competition
+        from kaggle_kit.config import load_config
+
+        loaded = load_config(self.workspace.config_path, overrides, run_file=None if config is None else Path(config))
+        return self.workspace, loaded, load_competition(self.workspace, loaded.competition)
+
+    def folds(
+        self,
+        *,
+        name: str = "folds",
+        n_folds: int | None = None,
+        scheme: str | None = None,
+        repeats: int | None = None,
+        seed: int | None = None,
+        duplicates: str | None = None,
+    ) -> FoldTable:
+        """Divide the training images into folds, duplicates together; writes ``folds/<name>.csv``.
+
+        What is None is as ``kk.yaml`` says. See :func:`~kaggle_kit.folds.create_folds`.
+        """
+        from kaggle_kit.config import changed
+        from kaggle_kit.folds import check_settings, create_folds
+
+        changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
+        settings = changed(self.config.folds, changes)
+        check_settings(settings)
+        workspace, _, competition = self._open()
+        from kaggle_kit.images.duplicates import find_competition_duplicates
+
+        found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
+        return create_folds(workspace, competition, settings, name=name, duplicates=found)
+
+    def train(
+        self,
+        *overrides: str,
+        fold: str | Sequence[int] = "all",
+        run: str | None = None,
+        config: PathLike | None = None,
+        strategy: str | None = None,
+        precision: str | None = None,
+        time_limit: Duration | None = None,
+        restart: bool = False,
+        launcher: str | None = None,
+        devices: int | None = None,
+        address: str | None = None,
+        **entries: Any,
+    ) -> RunSummary:
+        """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint.
+
+        Args:
+            overrides: entries of the run's configuration as the command line takes them, ``"data.crop_pct=1.0"``.
+            entries: the same as arguments: ``model="resnet50", epochs=5``.
+            fold: ``"all"``, ``"0"``, ``"0,2"``, ``"0-3"``, or numbers.
+            run: the run's name; None: made of the model and the configuration.
+            config: a file with a run's configuration instead of ``kk.yaml``'s, such as ``kk tune`` writes.
+            time_limit: end cleanly before this.
+            restart: throw away what this run has trained so far.
+            launcher: ``"local"``, a fold per device, or ``"ray"``, over a cluster; None: in this process.
+            devices, address: of the launcher.
+        """
+        from kaggle_kit.config import as_overrides
+        from kaggle_kit.units import as_seconds
+
+        given = [*overrides, *as_overrides({**entries, **_given(strategy=strategy, precision=precision)})]
+        workspace, loaded, competition = self._open(given, config)
+        options: dict[str, Any] = {"run": run, "fold": fold, "restart": restart, "time_limit": as_seconds(time_limit)}
+        from kaggle_kit.live import make_reporter
+
+        if launcher:
+            from kaggle_kit.launch import launch_run
+
+            where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
+            return launch_run(workspace, loaded, competition, **options, **where, reporter=make_reporter())
+        from kaggle_kit.training import train_run
+
+        return train_run(workspace, loaded, competition, **options, reporter=make_reporter())
+
+    def predict(
+        self,
+        *,
+        run: str | None = None,
+        tta: str = "none",
+        merge: str = "mean",
+        control: int | None = None,
+        oof: bool = True,
+        engine: str = "auto",
+    ) -> list[RunPrediction]:
+        """Predict the test images with the models of every fold.
+
+        Args:
+            run: None: every run that has a finished fold.
+            tta: the views of each test image: ``"hflip"``, ``"d4"`` …
+            merge: how the views' probabilities become one: ``"mean"``, ``"gmean"`` or ``"max"``.
+            control: training images hidden among the test images, for :meth:`check`; 0 for none.
+            oof: predict the out-of-fold rows with these views, too.
+        """
+        from kaggle_kit.inference import predict_runs
+
+        workspace, config, competition = self._open()
+        return predict_runs(
+            workspace,
+            competition,
+            run=run,
+            views=tta,
+            merge=merge,
+            control=control,
+            oof=oof,
+            engine=engine,
+            cache=config.cache,
+            progress=show.bar("predicting"),
+        )
+
+    def predict_images(
+        self,
+        images: PathLike,
+        *,
+        out: PathLike = "predictions.csv",
+        run: str | None = None,
+        tta: str = "none",
+        merge: str = "mean",
+        engine: str = "auto",
+    ) -> Predictions:
+        """Predict any folder of images and write ``out``: id, predicted class, a probability for each class.
+
+        Args:
+            run: a run's name, or the path of a run's folder or of a model file; None: the newest run.
+        """
+        from kaggle_kit.inference import predict_to_csv
+
+        options: dict[str, Any] = {"views": tta, "merge": merge, "engine": engine}
+        return predict_to_csv(Path(images), Path(out), run=run, **options, progress=show.bar("predicting"))
+
+    def blend(
+        self,
+        runs: Sequence[str] = (),
+        *,
+        method: str = "mean",
+        name: str = "blend",
+        seed: int = 0,
+        tune_thresholds: bool = False,
+    ) -> BlendResult:
+        """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it.
+
+        Args:
+            runs: their names; none: all that have a finished fold.
+            method: an entry of ``kaggle_kit.blending.BLENDERS``.
+            tune_thresholds: for multi-label: find a threshold for each class out of fold.
+        """
+        from kaggle_kit.blending.blend import blend
+
+        thresholds: Any = "tuned" if tune_thresholds else "config"
+        return blend(*self._open(), runs=names(runs), method=method, name=name, seed=seed, thresholds=thresholds)
+
+    def check(self, file: PathLike = "submissions/blend.csv", *, answers: PathLike | None = None) -> CheckReport:
+        """Say whether a submission would be accepted, and whether each class stands in its own column.
+
+        Args:
+            file: the submission; a relative path is looked for in the workspace, then where you are.
+            answers: a CSV with the true labels, to score the submission as Kaggle would.
+        """
+        from kaggle_kit.check import check_submission
+
+        workspace, config, competition = self._open()
+        path, known = self.path(file), None if answers is None else self.path(answers)
+        return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known)
+
+    def runs(self) -> pd.DataFrame:
+        """Return a row for each run, the best first: what it is, what it scored, when it was begun."""
+        from kaggle_kit.runs.comparison import runs_table
+
+        return runs_table(self.workspace)
+
+    def compare(self, *runs: str) -> Comparison:
+        """Show what two or more runs differ in, and the difference of their scores fold by fold."""
+        from kaggle_kit.runs.comparison import compare_runs
+
+        return compare_runs(self.workspace, runs)
+
+    def remove(self, *runs: str, force: bool = False) -> Done:
+        """Delete runs, unless a submission rests on them.
+
+        Args:
+            force: delete them although one does.
+        """
+        from kaggle_kit.runs.comparison import remove_runs
+
+        return remove_runs(self.workspace, runs, force=force)
+
+    def oof(self, run: str, *, tta: str = "none") -> pd.DataFrame:
+        """Return the out-of-fold rows of a run: id, fold, label, predicted, probability, and a column for each class."""
+        from kaggle_kit.runs.comparison import oof_table
+
+        return oof_table(self.workspace, run, views=tta)
+
+    def submissions(self) -> pd.DataFrame:
+        """Return a row for each submission: its out-of-fold score beside what Kaggle gave."""
+        from kaggle_kit.kaggle_api import submissions_table
+
+        return submissions_table(self.workspace)
+
+    def tune(
+        self,
+        *overrides: str,
+        study: str = "tune",
+        space: PathLike | None = None,
+        models: Sequence[str] = (),
+        trials: int | None = None,
+        time_limit: Duration | None = None,
+        folds: str = "0",
+        promote: float | None = None,
+        pruner: str = "hyperband",
+        storage: str | None = None,
+        seed: int = 0,
+        strategy: str | None = None,
+        launcher: str | None = None,
+        devices: int | None = None,
+        address: str | None = None,
+        **entries: Any,
+    ) -> TuneResult:
+        """Search hyperparameters with Optuna; writes ``tune/<study>/best.yaml`` for ``train(config=…)``.
+
+        Args:
+            overrides, entries: of the configuration that the search starts from, as for :meth:`train`.
+            space: a YAML file of what to search; None: what usually matters.
+            models: to choose from.
+            trials: of the study, those of earlier calls included.
+            folds: those that every trial trains.
+            promote: share of trials that earn the other folds.
+            storage: a database's URL or a journal file; None: SQLite in the workspace.
+            launcher, devices, address: trials side by side on a Ray cluster.
+        """
+        from kaggle_kit.config import as_overrides
+        from kaggle_kit.units import as_seconds
+
+        setup = self._open([*overrides, *as_overrides({**entries, **_given(strategy=strategy)})])
+        limit = as_seconds(time_limit)
+        from kaggle_kit.tune import TuneOptions, make_tune_reporter, tune
+
+        options = TuneOptions(
+            study=study,
+            space=None if space is None else Path(space),
+            models=names(models),
+            trials=trials,
+            time_limit=limit,
+            folds=folds,
+            promote=promote,
+            pruner=pruner,
+            storage=storage,
+            seed=seed,
+            launcher=launcher,
+            devices=devices,
+            address=address,
+        )
+        return tune(*setup, options, reporter=make_tune_reporter())
+
+    def dashboard(self, study: str = "tune", *, storage: str | None = None) -> None:
+        """Serve optuna-dashboard for a study until Ctrl-C."""
+        from kaggle_kit.tune import open_dashboard
+
+        open_dashboard(self.workspace, study, storage=storage)
+
+    def plan(
+        self,
+        *overrides: str,
+        fold: str = "all",
+        time_limit: Duration = "9h",
+        seconds: float = 30.0,
+        devices: int = 1,
+        tta: str = "none",
+        **entries: Any,
+    ) -> Plan:
+        """Measure for about ``seconds`` and say how long a run will take, and what would fit ``time_limit``.
+
+        Args:
+            overrides, entries: of the run's configuration, as for :meth:`train`.
+            devices: folds trained at a time.
+            tta: views of the test images.
+        """
+        from kaggle_kit.config import as_overrides
+
+        setup = self._open([*overrides, *as_overrides(entries)])
+        from kaggle_kit.launch import plan_run
+
+        return plan_run(*setup, fold=fold, limit=time_limit, seconds=seconds, devices=devices, views=tta)
+
+    @property
+    def kernel(self) -> Kernel:
+        """Build, test and push an offline Kaggle kernel."""
+        return Kernel(self)
+
+    @property
+    def cache(self) -> Cache:
+        """List, verify and drop the stores of decoded images."""
+        return Cache(self)
+
+    def submit(
+        self,
+        competition: str,
+        file: PathLike = "submissions/blend.csv",
+        *,
+        message: str = "",
+        wait: bool = True,
+        force: bool = False,
+    ) -> SubmissionStatus:
+        """Submit a file that passed its check, wait for the score and keep it in the submission's record.
+
+        Args:
+            competition: its name as in its address.
+            message: what Kaggle lists it under.
+            force: although the check did not pass, or these bytes were sent before.
+        """
+        from kaggle_kit.kaggle_api import submit
+
+        options: dict[str, Any] = {"message": message, "force": force, "wait": wait}
+        return submit(self.workspace, competition, self.path(file), **options, on_status=show.status)
+
+    @staticmethod
+    def download(competition: str, folder: PathLike | None = None) -> Path:
+        """Fetch and unpack a competition's data into ``folder``, by default one of its name; goes on where it was cut off."""
+        from kaggle_kit.kaggle_api import download
+
+        return download(competition, Path(folder or competition), show_bar=not show.quiet())
+
+    def path(self, file: PathLike) -> Path:
+        """Return ``file`` in the workspace if it is there, else as it was given."""
+        inside = self.workspace.root / file
+        return inside if inside.exists() else Path(file)
+
+    def __repr__(self) -> str:
+        return f"Project: {self.workspace.root}"
+
+    def _repr_html_(self) -> str:
+        found = [] if self.inference is None else self.inference.findings
+        listed = "".join(f"<li>{escape(finding)}</li>" for finding in found)
+        return f"<p>{escape(repr(self))}</p>" + (f"<ul>{listed}</ul>" if listed else "")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The commands of ``kk kernel``."""
+
+    project: Project
+
+    def build(
+        self,
+        *overrides: str,
+        username: str,
+        out: PathLike | None = None,
+        blend: str = "blend",
+        runs: Sequence[str] = (),
+        train: bool = False,
+        half: bool = False,
+        title: str | None = None,
+        competition: str | None = None,
+        image_list: PathLike | None = None,
+        force: bool = False,
+        **entries: Any,
+    ) -> KernelBuild:
+        """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours.
+
+        Args:
+            overrides, entries: with ``train``: of the run's configuration.
+            username: your Kaggle user name.
+            out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
+            blend: the blend to repeat there, or
+            runs: the runs to average instead.
+            train: a kernel that trains, over several sessions if need be.
+            half: weights in 16 bits.
+            competition: its name in its address.
+            image_list: ``pip freeze`` of a Kaggle session, instead of the built-in list.
+        """
+        from kaggle_kit.config import as_overrides
+        from kaggle_kit.errors import ConfigError
+        from kaggle_kit.kernel import build_kernel
+
+        given = [*overrides, *as_overrides(entries)]
+        if given and not train:
+            raise ConfigError(f"{' '.join(given)}: entries are for --train; without it the kernel repeats finished runs.")
+        return build_kernel(
+            *self.project._open(given),
+            out=self.project.workspace.root / ("training" if train else "kernel") if out is None else Path(out),
+            username=username,
+            runs=names(runs),
+            blend=blend,
+            train=train,
+            half=half,
+            title=title,
+            competition_slug=competition,
+            image_list=None if image_list is None else Path(image_list),
+            force=force,
+        )
+
+    def test(
+        self,
+        folder: PathLike = "kernel",
+        *,
+        image_list: PathLike | None = None,
+        limit: int | None = None,
+        keep: PathLike | None = None,
+    ) -> KernelTest:
+        """Run the kernel here as Kaggle would: no network, the image's packages only, and another test set.
+
+        Args:
+            limit: take the first so many test images only.
+            keep: a folder for inputs, outputs and executed notebooks.
+        """
+        from kaggle_kit.kernel import test_kernel
+
+        image, kept = (None if path is None else Path(path) for path in (image_list, keep))
+        place = self.project.path(folder)
+        return test_kernel(place, *self.project._open(), image_list=image, limit=limit, keep=kept)
+
+    def push(self, folder: PathLike = "kernel", *, wait: bool = True, force: bool = False) -> tuple[PushResult, PushResult]:
+        """Upload dataset and notebook by Kaggle's official client, and watch the run; nothing is uploaded twice."""
+        from kaggle_kit.kaggle_api import push
+
+        place = self.project.path(folder)
+        return push(place, force=force, wait=wait, on_status=show.status)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The commands of ``kk cache``."""
+
+    project: Project
+
+    def list(self) -> pd.DataFrame:
+        """Return a row for each store: image size, how images are kept, their number and the bytes on disk."""
+        from kaggle_kit.images.store import stores_table
+
+        return stores_table(self.project.workspace.cache_dir)
+
+    def verify(self, name: str = "all") -> Verified:
+        """Compare each stored image with its checksum, and its file with the one that was stored."""
+        from kaggle_kit.images.store import verify_stores
+
+        return verify_stores(self.project.workspace.cache_dir, name, progress=show.bar("verifying"))
+
+    def drop(self, name: str) -> Done:
+        """Delete a store, or all; the next `kk train` or `kk predict` builds it again."""
+        from kaggle_kit.images.store import chosen_stores, drop_store
+
+        freed = sum(drop_store(store) for store in chosen_stores(self.project.workspace.cache_dir, name))
+        return Done(f"freed {freed / 1e6:,.1f} MB", {"bytes": freed})
+
+
+def names(given: str | Sequence[str]) -> list[str]:
+    """Return names given as a list, or as ``a,b,c``."""
+    parts = given.split(",") if isinstance(given, str) else given
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _given(**options: str | None) -> dict[str, str]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}

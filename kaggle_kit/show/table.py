@@ -1,0 +1,97 @@
+"""Tables that fit the terminal: what matters least is left out, and text is wrapped, before a word is broken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit.show.terminal import console, line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MAX_ROWS = 60
+_GAP = 3  # between two columns
+_PROSE = 24  # longer cells may stand on several lines
+_STYLES = {"passed": "green", "failed": "bold red", "warning": "yellow", "inconclusive": "cyan"}
+_PIECE = re.compile(r"[^\s\-_/,]*[\s\-_/,]?")
+OPTIONAL = "optional"
+"""Entry of a frame's ``attrs``: the columns that may be left out, the least important first."""
+
+
+def table(frame: pd.DataFrame, *, title: str = "") -> None:
+    """Print a data frame: numbers to the right, long frames cut with a word on how many rows there are.
+
+    Columns named in ``frame.attrs["optional"]`` are left out where the terminal is too narrow, and named below.
+    """
+    if frame.empty:
+        line("none yet")
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = {str(name): [cell(value) for value in values.head(_MAX_ROWS)] for name, values in frame.items()}
+    numeric = {str(name) for name in frame.columns if frame[name].dtype.kind in "iuf"}
+    widths = fit(cells, console().width, optional=frame.attrs.get(OPTIONAL, ()))
+    shown = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for name, width in widths.items():
+        justify: Any = "right" if name in numeric else "left"
+        shown.add_column(Text(wrap(name, width)), justify=justify, overflow="fold", max_width=width)
+    for row in zip(*(cells[name] for name in widths), strict=True):
+        texts = zip(row, widths.values(), strict=True)
+        shown.add_row(*(Text(wrap(text, width), style=_STYLES.get(text, "")) for text, width in texts))
+    console().print(shown)
+    if len(frame) > _MAX_ROWS:
+        line(f"… and {len(frame) - _MAX_ROWS} more rows")
+    left_out = [name for name in cells if name not in widths]
+    if left_out:
+        line(f"not shown: {', '.join(left_out)} (a wider terminal or --json has them)")
+
+
+def fit(cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[str] = ()) -> dict[str, int]:
+    """Return the columns that fit ``width`` with their widths.
+
+    Columns in ``optional`` go first, in that order, then the widest columns are narrowed, down to their longest word.
+    """
+    natural = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
+    waiting = [name for name in optional if name in natural]
+    while waiting and sum(min(need, _PROSE) for need in natural.values()) + _GAP * len(natural) > width:
+        del natural[waiting.pop(0)]
+    least = {
+        name: max(len(piece.rstrip()) for text in [name, *cells[name]] for piece in _PIECE.findall(text)) for name in natural
+    }
+    widths = dict(natural)
+    while sum(widths.values()) + _GAP * len(widths) > width:
+        wide = max((name for name in widths if widths[name] > least[name]), key=lambda name: widths[name], default=None)
+        if wide is None:
+            break
+        widths[wide] -= 1
+    return widths
+
+
+def longest_word(text: str) -> int:
+    """Return the length of the longest piece that :func:`wrap` does not break."""
+    return max(len(piece.rstrip()) for piece in _PIECE.findall(text))
+
+
+def wrap(text: str, width: int) -> str:
+    """Return ``text`` in lines of at most ``width``, broken after blanks, hyphens, underscores, slashes and commas."""
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(part.rstrip() for part in lines if part.strip() or len(lines) == 1)
+
+
+def cell(value: Any) -> str:
+    """Return a value as a cell: numbers with four digits, times to the minute, nothing for what is not there."""
+    if value is None or value != value:
+        return ""
+    if hasattr(value, "tz_localize"):  # a time of pandas
+        return f"{value.tz_convert(None):%Y-%m-%d %H:%M}" if value.tzinfo else f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, float):
+        return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+    return str(value)
