@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError, StorageError
+from kaggle_kit.errors import DataError, KaggleKitError, LockedError, MissingFileError, StorageError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free space or choose another folder, then run the same command again",
@@ -98,6 +98,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, *, patience: float = 60.0) -> Iterator[None]:
+    """Hold a lock on ``folder`` while inside, for what takes several files to change; waits for whoever holds it.
+
+    The operating system frees the lock of a process that dies.
+
+    Raises:
+        LockedError: somebody holds it for more than ``patience`` seconds.
+        StorageError: the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise LockedError(f"another process is changing {folder} and did not end; wait for it, or stop it.") from None
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, str(error))
+        raise StorageError(f"cannot write in {folder}: {reason}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -122,10 +122,14 @@ class Project:
         repeats: int | None = None,
         seed: int | None = None,
         duplicates: str | None = None,
+        force: bool = False,
     ) -> FoldTable:
         """Divide the training images into folds, duplicates together; writes ``folds/<name>.csv``.
 
         What is None is as ``kk.yaml`` says. See :func:`~kaggle_kit.folds.create_folds`.
+
+        Args:
+            force: change a table on which runs rest; the old one is kept beside it.
         """
         from kaggle_kit.config import changed
         from kaggle_kit.folds import check_settings, create_folds
@@ -137,7 +141,7 @@ class Project:
         from kaggle_kit.images.duplicates import find_competition_duplicates
 
         found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
-        return create_folds(workspace, competition, settings, name=name, duplicates=found)
+        return create_folds(workspace, competition, settings, name=name, duplicates=found, force=force)
 
     def train(
         self,

@@ -14,6 +14,7 @@ from kaggle_kit.blending.alignment import Aligned, align_runs
 from kaggle_kit.blending.crossfit import parts_of
 from kaggle_kit.competition import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError
+from kaggle_kit.folds import table_like
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
 from kaggle_kit.workspace import Workspace
@@ -58,10 +59,13 @@ def common_folds(workspace: Workspace, chosen: Sequence[Run]) -> FoldTable:
         )
     path = workspace.folds_path(str(chosen[0].record["folds"]))
     folds = read_folds(path)
-    if folds.fingerprint not in prints:
+    expected = prints.pop()
+    if folds.fingerprint != expected:
+        kept = table_like(workspace, expected)
+        where = f" (it is kept as {kept}: copy that and its .json)" if kept else ""
         raise FoldError(
             f"{path} is not the table that the runs ({shown(run.name for run in chosen)}) were trained on: its fingerprint is "
-            f"{folds.fingerprint[:8]}, theirs {prints.pop()[:8]}. Put the old table back, or train again."
+            f"{folds.fingerprint[:8]}, theirs {expected[:8]}. Put the old table back{where}, or train again."
         )
     return folds
 

@@ -1,6 +1,7 @@
 """Folds: which rows are validated on when. Groups and duplicates are never parted; the same seed gives the same file."""
 
 from kaggle_kit.folds.duplicates import Duplicates, Key
+from kaggle_kit.folds.keep import held_still, table_like, write_folds
 from kaggle_kit.folds.make import check_settings, create_folds, folds_for, make_folds
 from kaggle_kit.folds.summary import FoldsSummary, balance_table, summary
 
@@ -12,6 +13,9 @@ __all__ = [
     "check_settings",
     "create_folds",
     "folds_for",
+    "held_still",
     "make_folds",
     "summary",
+    "table_like",
+    "write_folds",
 ]

@@ -15,6 +15,7 @@ from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import FoldsConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.folds.duplicates import Duplicates, connected
+from kaggle_kit.folds.keep import write_folds
 from kaggle_kit.folds.schemes import Material, given_fold
 from kaggle_kit.folds.spread import Counts, Units
 from kaggle_kit.tables import Classes, FoldTable, read_folds, shown
@@ -33,23 +34,25 @@ def create_folds(
     *,
     name: str = "folds",
     duplicates: Duplicates | None = None,
+    force: bool = False,
 ) -> FoldTable:
     """Make the folds and write ``folds/<name>.csv`` and ``.json``; see :func:`make_folds`.
 
     The files hold no times and do not depend on the order in which images were listed: the same seed gives the same bytes.
 
+    Args:
+        force: change a table on which runs rest; the old one is kept beside it as ``<name>-<number>.csv``.
+
     Raises:
-        FoldError: ``config.duplicates`` asks for duplicates to be kept together, and nobody looked for them.
+        FoldError: runs rest on the table that is there, and it would change; names them. Or ``config.duplicates`` asks for
+            duplicates to be kept together, and nobody looked for them.
     """
     if config.duplicates != "off" and duplicates is None:
         raise FoldError(
             f"folds with duplicates={config.duplicates!r} need to know them: pass duplicates=find_competition_duplicates("
             "competition, config.folds) of kaggle_kit.images.duplicates, or set duplicates to 'off'."
         )
-    path = workspace.folds_path(name)
-    table = make_folds(competition, config, duplicates=duplicates)
-    table.write(path)
-    return table
+    return write_folds(workspace, make_folds(competition, config, duplicates=duplicates), name, force=force)
 
 
 def check_settings(config: FoldsConfig) -> None:

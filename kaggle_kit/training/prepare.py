@@ -14,6 +14,7 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.competition.contents import Contents, describe_change, training_contents
 from kaggle_kit.config import CacheConfig, RunConfig, build_run_config
 from kaggle_kit.errors import ConfigError, DataError, FoldError
+from kaggle_kit.folds import held_still
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
 from kaggle_kit.runs.comparison import flat
@@ -102,7 +103,8 @@ def prepare_run(
         _throw_away(workspace, run)
     contents = training_contents(competition, folds, workspace.cache_dir)
     _require_same_contents(workspace, run, contents)
-    write_record(workspace, config, competition, folds, run)
+    with held_still(workspace, config.folds, folds):
+        write_record(workspace, config, competition, folds, run)
     rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
     source, left_out = training_pixels(
         workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=cache
