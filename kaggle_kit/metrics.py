@@ -6,10 +6,7 @@ multi-label. ``probs`` is (N, C). A metric that wants labels gets the most proba
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_kit import own_code
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.registry import Entry, Registry
 
@@ -233,40 +231,33 @@ METRICS: Registry[Metric] = _registry(
 )
 
 
-def get_metric(name: str) -> Metric:
-    """The metric called ``name``, or an own one given as ``module:function``.
+def require_metric(name: str) -> str:
+    """Return ``name`` if it is a metric's, or has the form of an own one; no code of it is run.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    return own_code.require_form(name, "metric") if ":" in name else METRICS.require(name)
+
+
+def get_metric(name: str, root: Path = Path()) -> Metric:
+    """Return the metric called ``name``, or an own one given as ``file.py:function``.
 
     An own function takes ``(truth, probs)`` and may set the attributes ``greater_is_better`` (default True) and ``needs``
     ("probs" by default, or "labels").
 
+    Args:
+        root: the workspace that holds the file.
+
     Raises:
-        ConfigError: no such metric, module or function.
+        ConfigError: no such metric, file or function.
     """
     if ":" not in name:
         return METRICS.lookup(name)
-    module_name, _, function_name = name.partition(":")
-    try:
-        with _current_folder_importable():
-            function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"metric {name!r}: cannot import {function_name!r} from {module_name!r} ({error}). "
-            "Expected module:function, importable from where you stand."
-        ) from error
+    function = own_code.load_function(name, "metric", root)
     needs: Any = getattr(function, "needs", "probs")
     if not callable(function) or needs not in ("labels", "probs"):
         raise ConfigError(
             f"metric {name!r} must be a function whose `needs` is 'labels' or 'probs', got {function!r}, {needs!r}."
         )
     return Metric(name, function, bool(getattr(function, "greater_is_better", True)), needs)
-
-
-@contextlib.contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """Let modules beside ``kk.yaml`` be found: an installed command has its own folder on the path, not the current one."""
-    folder = str(Path.cwd())
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

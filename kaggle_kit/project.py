@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import ENGINE_CHOICES, LAUNCHERS, MERGES, PRUNERS, VIEWS
 from kaggle_kit.results import Done
 from kaggle_kit.workspace import Workspace, open_workspace
 
@@ -114,12 +113,6 @@ class Project:
         loaded = load_config(self.workspace.config_path, overrides, run_file=None if config is None else Path(config))
         return self.workspace, loaded, load_competition(self.workspace, loaded.competition)
 
-    def _require_folds(self, config: Config, competition: Competition, fold: str | Sequence[int]) -> None:
-        """Raise what is wrong with the fold table or the choice of folds, before PyTorch is imported."""
-        from kaggle_kit.folds import chosen_folds, folds_for
-
-        chosen_folds(fold, folds_for(self.workspace, competition, config.run.folds).n_splits)
-
     def folds(
         self,
         *,
@@ -183,9 +176,6 @@ class Project:
 
         given = [*overrides, *as_overrides({**entries, **_given(strategy=strategy, precision=precision)})]
         workspace, loaded, competition = self._open(given, config)
-        self._require_folds(loaded, competition, fold)
-        if launcher:
-            LAUNCHERS.require(launcher)
         options: dict[str, Any] = {"run": run, "fold": fold, "restart": restart, "time_limit": as_seconds(time_limit)}
         from kaggle_kit.live import make_reporter
 
@@ -217,13 +207,9 @@ class Project:
             control: training images hidden among the test images, for :meth:`check`; 0 for none.
             oof: predict the out-of-fold rows with these views, too.
         """
-        from kaggle_kit.runs import choose_runs
-
-        require_prediction(tta, merge, engine)
-        workspace, config, competition = self._open()
-        choose_runs(workspace, [run] if run else [])
         from kaggle_kit.inference import predict_runs
 
+        workspace, config, competition = self._open()
         return predict_runs(
             workspace,
             competition,
@@ -252,7 +238,6 @@ class Project:
         Args:
             run: a run's name, or the path of a run's folder or of a model file; None: the newest run.
         """
-        require_prediction(tta, merge, engine)
         from kaggle_kit.inference import predict_to_csv
 
         options: dict[str, Any] = {"views": tta, "merge": merge, "engine": engine}
@@ -263,38 +248,33 @@ class Project:
         runs: Sequence[str] = (),
         *,
         method: str = "mean",
-        name: str | None = None,
+        name: str = "blend",
         seed: int = 0,
         tune_thresholds: bool = False,
-        force: bool = False,
     ) -> BlendResult:
         """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it.
 
         Args:
             runs: their names; none: all that have a finished fold.
             method: an entry of ``kaggle_kit.blending.BLENDERS``.
-            name: of the submission; by default the next of ``blend-0001``, ``blend-0002`` …
             tune_thresholds: for multi-label: find a threshold for each class out of fold.
-            force: write over a submission of that name, unless it was sent to Kaggle.
         """
         from kaggle_kit.blending.blend import blend
 
         thresholds: Any = "tuned" if tune_thresholds else "config"
-        options: dict[str, Any] = {"method": method, "name": name, "seed": seed, "thresholds": thresholds, "force": force}
-        return blend(*self._open(), runs=names(runs), **options)
+        return blend(*self._open(), runs=names(runs), method=method, name=name, seed=seed, thresholds=thresholds)
 
-    def check(self, file: PathLike | None = None, *, answers: PathLike | None = None) -> CheckReport:
+    def check(self, file: PathLike = "submissions/blend.csv", *, answers: PathLike | None = None) -> CheckReport:
         """Say whether a submission would be accepted, and whether each class stands in its own column.
 
         Args:
-            file: the submission, by default the last that was blended; a relative path is looked for in the workspace, then
-                where you are.
+            file: the submission; a relative path is looked for in the workspace, then where you are.
             answers: a CSV with the true labels, to score the submission as Kaggle would.
         """
         from kaggle_kit.check import check_submission
 
         workspace, config, competition = self._open()
-        path, known = self._submission(file), None if answers is None else self.path(answers)
+        path, known = self.path(file), None if answers is None else self.path(answers)
         return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known)
 
     def runs(self) -> pd.DataFrame:
@@ -366,9 +346,7 @@ class Project:
         from kaggle_kit.units import as_seconds
 
         setup = self._open([*overrides, *as_overrides({**entries, **_given(strategy=strategy)})])
-        PRUNERS.require(pruner)
         limit = as_seconds(time_limit)
-        self._require_folds(setup[1], setup[2], folds)
         from kaggle_kit.tune import TuneOptions, make_tune_reporter, tune
 
         options = TuneOptions(
@@ -412,14 +390,11 @@ class Project:
             tta: views of the test images.
         """
         from kaggle_kit.config import as_overrides
-        from kaggle_kit.units import as_seconds
 
-        setup, limit = self._open([*overrides, *as_overrides(entries)]), as_seconds(time_limit)
-        VIEWS.require(tta)
-        self._require_folds(setup[1], setup[2], fold)
+        setup = self._open([*overrides, *as_overrides(entries)])
         from kaggle_kit.launch import plan_run
 
-        return plan_run(*setup, fold=fold, limit=limit or 0.0, seconds=seconds, devices=devices, views=tta)
+        return plan_run(*setup, fold=fold, limit=time_limit, seconds=seconds, devices=devices, views=tta)
 
     @property
     def kernel(self) -> Kernel:
@@ -434,7 +409,7 @@ class Project:
     def submit(
         self,
         competition: str,
-        file: PathLike | None = None,
+        file: PathLike = "submissions/blend.csv",
         *,
         message: str = "",
         wait: bool = True,
@@ -444,14 +419,13 @@ class Project:
 
         Args:
             competition: its name as in its address.
-            file: the submission, by default the last that was blended.
             message: what Kaggle lists it under.
             force: although the check did not pass, or these bytes were sent before.
         """
         from kaggle_kit.kaggle_api import submit
 
         options: dict[str, Any] = {"message": message, "force": force, "wait": wait}
-        return submit(self.workspace, competition, self._submission(file), **options, on_status=show.status)
+        return submit(self.workspace, competition, self.path(file), **options, on_status=show.status)
 
     @staticmethod
     def download(competition: str, folder: PathLike | None = None) -> Path:
@@ -459,9 +433,6 @@ class Project:
         from kaggle_kit.kaggle_api import download
 
         return download(competition, Path(folder or competition), show_bar=not show.quiet())
-
-    def _submission(self, file: PathLike | None) -> Path:
-        return self.workspace.latest_submission() if file is None else self.path(file)
 
     def path(self, file: PathLike) -> Path:
         """Return ``file`` in the workspace if it is there, else as it was given."""
@@ -488,7 +459,7 @@ class Kernel:
         *overrides: str,
         username: str,
         out: PathLike | None = None,
-        blend: str | None = None,
+        blend: str = "blend",
         runs: Sequence[str] = (),
         train: bool = False,
         half: bool = False,
@@ -504,7 +475,7 @@ class Kernel:
             overrides, entries: with ``train``: of the run's configuration.
             username: your Kaggle user name.
             out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
-            blend: the blend to repeat there, by default the last one, or
+            blend: the blend to repeat there, or
             runs: the runs to average instead.
             train: a kernel that trains, over several sessions if need be.
             half: weights in 16 bits.
@@ -590,13 +561,6 @@ def names(given: str | Sequence[str]) -> list[str]:
     """Return names given as a list, or as ``a,b,c``."""
     parts = given.split(",") if isinstance(given, str) else given
     return [part.strip() for part in parts if part.strip()]
-
-
-def require_prediction(tta: str, merge: str, engine: str) -> None:
-    """Raise ConfigError for a name that is not known, before PyTorch is imported."""
-    VIEWS.require(tta)
-    MERGES.require(merge)
-    ENGINE_CHOICES.require(engine)
 
 
 def _given(**options: str | None) -> dict[str, str]:

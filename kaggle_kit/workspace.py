@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.errors import ConfigError, MissingFileError
+from kaggle_kit.registry import shortened
 
 CONFIG_NAME = "kk.yaml"
-LATEST = "latest"
+_PLAIN = re.compile(r"[\w-][\w.-]*")
+_LONGEST = 200  # bytes; a file name has at most 255, and suffixes follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,41 +38,19 @@ class Workspace:
         return self.root / ".kk_cache"
 
     def folds_path(self, name: str) -> Path:
-        return self.root / "folds" / f"{_plain(name, 'folds')}.csv"
+        return _plain_path(self.root / "folds", name, "folds", ".csv")
 
     def run_dir(self, run: str) -> Path:
-        return self.runs_dir / _plain(run, "run")
+        return _plain_path(self.runs_dir, run, "run")
 
     def fold_dir(self, run: str, fold: int) -> Path:
         return self.run_dir(run) / f"fold{fold}"
 
     def tune_dir(self, study: str) -> Path:
-        return self.root / "tune" / _plain(study, "study")
-
-    @property
-    def submissions_dir(self) -> Path:
-        return self.root / "submissions"
+        return _plain_path(self.root / "tune", study, "study")
 
     def submission_path(self, name: str) -> Path:
-        return self.submissions_dir / f"{_plain(name, 'submission')}.csv"
-
-    def latest_submission(self) -> Path:
-        """Return the submission that ``kk blend`` wrote last: the one that ``submissions/latest`` names.
-
-        The pointer is a text file with a name, since links need rights on Windows and are not kept in Kaggle's archives. In
-        workspaces without one it is the newest submission that has a record.
-
-        Raises:
-            MissingFileError: there is none.
-        """
-        with contextlib.suppress(OSError, ValueError, ConfigError):
-            named = self.submission_path((self.submissions_dir / LATEST).read_text(encoding="utf-8").strip())
-            if named.is_file():
-                return named
-        recorded = [path for path in self.submissions_dir.glob("*.csv") if path.with_suffix(".json").is_file()]
-        if not recorded:
-            raise MissingFileError(f"no submission in {self.submissions_dir}. Run `kk blend` first.")
-        return max(recorded, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return _plain_path(self.root / "submissions", name, "submission", ".csv")
 
 
 def open_workspace(root: Path | str = ".") -> Workspace:
@@ -87,8 +67,26 @@ def open_workspace(root: Path | str = ".") -> Workspace:
     return workspace
 
 
-def _plain(name: str, kind: str) -> str:
-    """A name becomes a file name, so it must not leave its folder."""
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ConfigError(f"{kind} name must be a plain file name without folders or a leading dot, got {name!r}.")
+def plain_name(name: str, kind: str) -> str:
+    """Return ``name`` if it can name a file anywhere: letters, digits, ``.``, ``_`` and ``-``, with no dot in front.
+
+    Args:
+        kind: what it names, for the message: "run".
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not _PLAIN.fullmatch(name) or len(name.encode(errors="replace")) > _LONGEST:
+        raise ConfigError(
+            f"{kind} name must be a plain file name, of letters, digits, . _ and -, at most {_LONGEST} of them and without "
+            f"a leading dot, got {shortened(name)}."
+        )
     return name
+
+
+def _plain_path(folder: Path, name: str, kind: str, suffix: str = "") -> Path:
+    """The path of what is called ``name``; what is there already may have any name that stays in its folder."""
+    inside = bool(name) and name == Path(name).name and not name.startswith(".") and "\0" not in name
+    if inside and len(name.encode(errors="replace")) <= _LONGEST and (folder / f"{name}{suffix}").exists():
+        return folder / f"{name}{suffix}"
+    return folder / f"{plain_name(name, kind)}{suffix}"

@@ -239,7 +239,7 @@ class TestGetMetric:
             "def cost(truth, labels):\n    return (truth != labels).mean()\n"
             "cost.greater_is_better = False\ncost.needs = 'labels'\n"
             "def plain(truth, probs):\n    return probs.mean()\n"
-            "def odd(truth, probs):\n    return 0\nodd.needs = 'logits'\n"
+            "def odd(truth, probs):\n    return 0\nodd.needs = 'logits'\nnumber = 3\n"
         )
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
@@ -256,11 +256,11 @@ class TestGetMetric:
 
     @pytest.mark.parametrize("name", ["{}:nothing", "no_such_module:cost", ":cost", "{}:"])
     def test_own_function_that_is_not_there(self, module: str, name: str) -> None:
-        with pytest.raises(ConfigError, match="Expected module:function"):
+        with pytest.raises(ConfigError, match=r"Expected file\.py:function"):
             get_metric(name.format(module))
 
     def test_own_function_that_is_unfit(self, module: str) -> None:
         with pytest.raises(ConfigError, match="'labels' or 'probs'"):
             get_metric(f"{module}:odd")
         with pytest.raises(ConfigError, match="must be a function"):
-            get_metric("math:pi")
+            get_metric(f"{module}:number")

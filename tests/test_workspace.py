@@ -15,10 +15,12 @@ def test_paths() -> None:
     assert workspace.config_path == Path("w/kk.yaml")
     assert workspace.folds_path("folds") == Path("w/folds/folds.csv")
     assert workspace.fold_dir("big", 3) == Path("w/runs/big/fold3")
-    assert workspace.submission_path("blend v1.2") == Path("w/submissions/blend v1.2.csv")
+    assert workspace.submission_path("blend-v1.2") == Path("w/submissions/blend-v1.2.csv")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../a", "/abs", "a/"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "../a", "/abs", "a/", "a b", "a\n", "a\0", "é" * 150, "\ud800"]
+)
 def test_names_stay_in_their_folder(name: str) -> None:
     workspace = Workspace(Path("w"))
     for path in (workspace.folds_path, workspace.run_dir, workspace.submission_path):

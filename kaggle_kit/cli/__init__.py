@@ -32,7 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: by default those of the process.
     """
     show.set_up_logging()
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109  an own metric, module:function, lies in the workspace
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

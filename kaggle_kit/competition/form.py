@@ -94,7 +94,7 @@ def infer_metric(asker: Asker, goal: Goal, metric: str | None) -> str:
         hint = " Probability columns are also scored by mean column-wise ROC AUC (roc_auc_columns)."
     asker.find(
         f"the data does not say how it is scored; {default} is usual for this form. If the competition's page says another, "
-        f"set it with --metric ({', '.join(others)}, or module:function).{hint}"
+        f"set it with --metric ({', '.join(others)}, or file.py:function).{hint}"
     )
     return default
 

@@ -1,31 +1,21 @@
 """The configuration: the sections of ``kk.yaml``, how it is read, and how it is written."""
 
+from kaggle_kit.config.competition import CompetitionConfig, SubmissionConfig, TestDataConfig, TrainDataConfig
+from kaggle_kit.config.fields import ImageSize, Section
 from kaggle_kit.config.load import ALIASES, as_overrides, build_config, build_run_config, changed, derive, load_config, override
-from kaggle_kit.config.sections import (
+from kaggle_kit.config.run import (
     AugmentConfig,
-    CacheConfig,
-    CompetitionConfig,
-    Config,
-    Count,
     DataConfig,
     EarlyStoppingConfig,
-    FoldsConfig,
     HardwareConfig,
-    ImageSize,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    Positive,
     ProbeConfig,
-    Rate,
     RunConfig,
     ScheduleConfig,
-    Section,
-    Share,
-    SubmissionConfig,
-    TestDataConfig,
-    TrainDataConfig,
 )
+from kaggle_kit.config.sections import CacheConfig, Config, FoldsConfig
 
 __all__ = [
     "ALIASES",
@@ -33,7 +23,6 @@ __all__ = [
     "CacheConfig",
     "CompetitionConfig",
     "Config",
-    "Count",
     "DataConfig",
     "EarlyStoppingConfig",
     "FoldsConfig",
@@ -42,13 +31,10 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
-    "Positive",
     "ProbeConfig",
-    "Rate",
     "RunConfig",
     "ScheduleConfig",
     "Section",
-    "Share",
     "SubmissionConfig",
     "TestDataConfig",
     "TrainDataConfig",

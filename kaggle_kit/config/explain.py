@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kaggle_kit.registry import suggest
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.registry import shortened, suggest
 
 _TYPE_TAG = re.compile(r"int|str|bool|float|(?:tuple|list|dict|literal|constrained-\w+)\[.*\]")
 
@@ -32,10 +33,13 @@ def explain(model: type[BaseModel], problem: Any, aliases: Mapping[type[BaseMode
         inner = _inside(section, path[-1]) if section else []
         if inner:
             return f"unknown key {where!r}. Did you mean {' or '.join(map(repr, inner))}?"
-        return f"unknown key {where!r}.{suggest(path[-1], [*names, *short])} Known here: {', '.join(names)}."
+        known = ", ".join(names) + (f"; short: {', '.join(short)}" if short else "")
+        return f"unknown key {shortened(where)}.{suggest(path[-1], [*names, *short])} Known here: {known}."
     if problem["type"] == "missing":
         return f"{where} is missing."
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}."
+    if isinstance(problem.get("ctx", {}).get("error"), ConfigError):  # it says what was found
+        return f"{where}: {problem['ctx']['error']}"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, got {shortened(problem['input'])}."
 
 
 def _section(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:

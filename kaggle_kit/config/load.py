@@ -13,8 +13,13 @@ import yaml
 from pydantic import ValidationError
 
 from kaggle_kit.config.explain import explain
-from kaggle_kit.config.sections import Config, RunConfig, Section
-from kaggle_kit.errors import ConfigError, MissingFileError
+from kaggle_kit.config.fields import Section
+from kaggle_kit.config.run import RunConfig
+from kaggle_kit.config.safe_yaml import load_yaml, read_yaml, require_plain
+from kaggle_kit.config.sections import Config
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.own_code import require_file
+from kaggle_kit.registry import shortened
 
 S = TypeVar("S", bound=Section)
 logger = logging.getLogger(__name__)
@@ -56,11 +61,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
         MissingFileError: there is no such file.
         ConfigError: it is not YAML, or a key or value is wrong; the message names the key and the nearest valid one.
     """
-    content = _read_yaml(Path(path))
+    path = Path(path)
+    content = _read_sections(path)
     config = _build(Config, content, str(path))
+    if ":" in config.competition.metric:
+        require_file(config.competition.metric, "metric", path.parent)
     if run_file is None and not overrides:
         return config
-    entries = content.get("run", {}) if run_file is None else _read_yaml(run_file)
+    entries = content.get("run", {}) if run_file is None else _read_sections(run_file)
     run = _build(RunConfig, override(entries, overrides), "options" if overrides else str(run_file))
     return config.model_copy(update={"run": run})
 
@@ -100,11 +108,13 @@ def override(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"expected key=value, got {text!r}; for example epochs=5 or optimizer.weight_decay=0.01.")
+            raise ConfigError(
+                f"expected key=value, got {shortened(text)}; for example epochs=5 or optimizer.weight_decay=0.01."
+            )
         try:
-            parsed = yaml.safe_load(value) if value else ""
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-99-99
-            raise ConfigError(f"the value of {key!r} is not YAML: {value!r} ({_line(error)}).") from error
+            parsed = load_yaml(value) if value else ""
+        except ValueError as error:
+            raise ConfigError(f"the value of {shortened(key)} is not YAML: {shortened(value)} ({error}).") from error
         result = _with_entry(result, _resolve(key).split("."), parsed, key)
     return result
 
@@ -128,24 +138,19 @@ def _with_entry(content: Mapping[str, Any], path: Sequence[str], value: Any, key
         return {**content, head: value}
     inner = content.get(head) or {}
     if not isinstance(inner, Mapping):
-        raise ConfigError(f"{key!r} cannot be set: {head!r} is {inner!r}, not a section.")
+        raise ConfigError(f"{key!r} cannot be set: {head!r} is {shortened(inner)}, not a section.")
     return {**content, head: _with_entry(inner, rest, value, key)}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} does not exist. Run `kk init DATA_DIR` first, or go to your workspace.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {_line(error)}.") from error
+def _read_sections(path: Path) -> dict[str, Any]:
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} should hold sections such as `competition:`, found {type(content).__name__}.")
     return content
 
 
 def _build(model: type[S], content: Mapping[str, Any], source: str) -> S:
-    content = _without_retired(model, content, source)
+    content = _without_retired(model, require_plain(content, source), source)
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -170,7 +175,3 @@ def _without_retired(model: type[S], content: Mapping[str, Any], source: str) ->
 @lru_cache(maxsize=1024)
 def _say_retired(source: str, key: str, instead: str) -> None:
     logger.info("%s: %s is of an earlier version and ignored: %s", source, key, instead)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -20,7 +20,6 @@ from kaggle_kit.kernel.dataset import choose_recipe, write_inference, write_trai
 from kaggle_kit.kernel.image import load_image
 from kaggle_kit.kernel.notebook import (
     TITLE_LENGTHS,
-    checked_address,
     checked_title,
     dataset_metadata,
     kernel_metadata,
@@ -87,7 +86,7 @@ def build_kernel(
     out: Path,
     username: str,
     runs: Sequence[str] = (),
-    blend: str | None = None,
+    blend: str = "blend",
     train: bool = False,
     half: bool = False,
     title: str | None = None,
@@ -100,7 +99,7 @@ def build_kernel(
 
     Args:
         username: of the Kaggle account.
-        runs: names of runs to average; without any, the blend called ``blend`` is repeated, by default the last one.
+        runs: names of runs to average; without any, the blend called ``blend`` is repeated.
         train: build a training kernel instead.
         half: store weights in 16 bits.
         title: of the notebook; the dataset's is the same with " data".
@@ -114,9 +113,6 @@ def build_kernel(
         MissingFileError, SubmissionError, DataError, WeightsError: what is to be shipped is missing or stale.
         DependencyError: a wheel cannot be had.
     """
-    checked_address(username, "username")
-    if competition_slug is not None:
-        checked_address(competition_slug, "competition")
     image, kind = load_image(image_list), "training" if train else "inference"
     titles, needs = _titles(title, competition.name, kind), TRAINING_NEEDS if train else INFERENCE_NEEDS
     notes = [f"the image has {one}" for one in unlike(image, needs)]

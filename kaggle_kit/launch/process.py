@@ -84,7 +84,7 @@ def _started(task: FoldTask, env: Mapping[str, str], log: IO[bytes]) -> Iterator
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     folder = task.folder if Path(task.folder).is_dir() else task.root
     process = subprocess.Popen(
-        [sys.executable, "-m", "kaggle_kit.launch.worker"],
+        [sys.executable, "-P", "-m", "kaggle_kit.launch.worker"],  # -P: modules beside kk.yaml are not for import
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

@@ -17,9 +17,6 @@ from torch.optim import Optimizer
 
 from kaggle_kit.config import OptimizerConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.registry import lookup
-
-_LOOKAHEAD = "lookahead_"
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool = True) -> Optimizer:
@@ -30,13 +27,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool = 
             float16 loss scaling, so that the loop turns it off there.
 
     Raises:
-        ConfigError: unknown optimizer or option, or every parameter is frozen.
+        ConfigError: an option that the optimizer has not, or every parameter is frozen.
     """
-    known = {name: name for name in list_optimizers()}
-    lookup(known, config.name.removeprefix(_LOOKAHEAD), "optimizer")
     groups = parameter_groups(model, config)
     options: dict[str, Any] = dict(config.options)
-    if fused and config.name in known and _has_fused(config.name):
+    if fused and config.name in list_optimizers() and _has_fused(config.name):
         options.setdefault("fused", True)
     try:
         optimizer: Optimizer = create_optimizer_v2(

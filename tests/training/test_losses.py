@@ -96,7 +96,7 @@ def test_weights_by_name_follow_the_class_order_and_unknown_names_are_refused():
 
 
 def test_wrong_choices_are_refused():
-    with pytest.raises(ConfigError, match=r"unknown loss 'focla'. Did you mean 'focal'"):
+    with pytest.raises(ValueError, match=r"unknown loss 'focla'. Did you mean 'focal'"):
         loss("focla")
     with pytest.raises(ConfigError, match="exactly one label"):
         loss("cross_entropy", "multilabel", HOT)

@@ -63,7 +63,7 @@ def test_fused_where_there_is_one():
 
 
 def test_wrong_choices_are_refused(model):
-    with pytest.raises(ConfigError, match=r"unknown optimizer 'adamww'. Did you mean 'adamw'"):
+    with pytest.raises(ValueError, match=r"unknown optimizer 'adamww'. Did you mean 'adamw'"):
         build_optimizer(model, OptimizerConfig(name="adamww"))
     with pytest.raises(ConfigError, match="speling"):
         build_optimizer(model, OptimizerConfig(options={"speling": 1}))

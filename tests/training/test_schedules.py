@@ -82,7 +82,7 @@ def test_plateau_decays_only_when_the_score_stalls():
 
 
 def test_wrong_choices_are_refused():
-    with pytest.raises(ConfigError, match=r"unknown schedule 'cosin'. Did you mean 'cosine'"):
+    with pytest.raises(ValueError, match=r"unknown schedule 'cosin'. Did you mean 'cosine'"):
         made("cosin")
     with pytest.raises(ConfigError, match="nonsense"):
         made("cyclic", options={"nonsense": 1})

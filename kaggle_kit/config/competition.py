@@ -1,0 +1,108 @@
+"""The section ``competition`` of kk.yaml: what the data looks like. ``kk init`` writes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kaggle_kit.config.fields import OneOf, Section, Share, When, described
+from kaggle_kit.metrics import METRICS, require_metric
+
+_FOLDERS = When("layout", "folders")
+_CSV = When("layout", "csv")
+_LABELS = When("form", "labels")
+
+
+class TrainDataConfig(Section):
+    """Where the training images and labels are. Paths are relative to ``data_dir``."""
+
+    layout: Literal["folders", "csv"] = described("folders: a folder per class; csv: a table with labels")
+    dirs: list[str] = described("the folders that hold a folder per class, or with a csv the images")
+    class_level: Annotated[Literal["first", "last", "path"], _FOLDERS] = Field(
+        "first", description="of nested folders the first below dirs, the last, or the whole path names the class"
+    )
+    val_dirs: Annotated[list[str], _FOLDERS] = Field(
+        [], description="those of dirs that are validated on, as fold 0 of `kk folds --scheme column`"
+    )
+    csv: Annotated[str | None, _CSV] = Field(None, description="the table with the labels")
+    val_csv: Annotated[str | None, _CSV] = Field(
+        None, description="a second table with the same columns, whose rows are validated on as fold 0 of scheme column"
+    )
+    image_column: Annotated[str | None, _CSV] = Field(None, description="the ids; with or without folder and extension")
+    label_columns: Annotated[list[str], _CSV] = Field([], description="one column of labels, or one 0/1 column per class")
+    label_separator: Annotated[str | None, _CSV] = Field(None, description="stands between several labels in one cell")
+    group_column: Annotated[str | None, _CSV] = Field(None, description="rows of one group stay in one fold")
+    fold_column: Annotated[str | None, _CSV] = Field(None, description="the folds of `kk folds --scheme column`")
+    train_only_dirs: list[str] = Field([], description="folders of extra images, trained on but never validated on")
+    train_only_column: Annotated[str | None, _CSV] = Field(
+        None, description="a 0/1 column; its 1 marks rows that are trained on but never validated on"
+    )
+    label_map: dict[str, str | None] = Field(
+        {}, description="label as it stands in the data -> the label to read instead; null leaves the row out"
+    )
+
+
+class TestDataConfig(Section):
+    """Where the test images are. Without ``csv`` the ids come from the sample submission, or else from the files."""
+
+    __test__ = False
+
+    dirs: list[str] = described("the folders where the test images lie")
+    csv: str | None = Field(None, description="lists the test images")
+    image_column: str | None = Field(None, description="the column of that csv that holds their ids")
+
+
+class SubmissionConfig(Section):
+    """The form of ``sample_submission.csv``."""
+
+    sample: str | None = Field(None, description="the sample submission; without one, ids and class names are written")
+    id_column: str = Field("id", description="the column of ids")
+    form: Literal["label", "index", "labels", "probability", "positive"] = Field(
+        "label",
+        description="cells hold a label, its index, several labels, a probability per class, or that of the positive class",
+    )
+    columns: dict[str, str] = Field(
+        {}, description="target column -> class, in the sample's order; a single column maps to an empty text"
+    )
+    indices: Annotated[dict[str, int], When("form", "index")] = Field(
+        {}, description="class -> the integer that the grader expects"
+    )
+    separator: Annotated[str, _LABELS] = Field(" ", description="stands between the labels of a cell")
+    threshold: Annotated[Share, _LABELS] = Field(0.5, description="a class is written when its probability reaches this")
+    empty_label: Annotated[str | None, _LABELS] = Field(
+        None, description="what is written for no label; null: the most probable one"
+    )
+
+
+class CompetitionConfig(Section):
+    """The competition: its data, task, metric and classes."""
+
+    name: str = Field(description="the competition's name", min_length=1, max_length=10_000)
+    data_dir: str = described("the competition's files, relative to kk.yaml or absolute")
+    task: Literal["binary", "multiclass", "multilabel"] = described("how many classes there are, and how many a row has")
+    metric: Annotated[str, OneOf(lambda: METRICS, require_metric)] = Field(
+        "accuracy", description="how Kaggle scores, or an own function in the workspace as file.py:function"
+    )
+    classes: list[str] = Field(
+        min_length=1,
+        description="the order of columns everywhere, of two the positive last; folds and runs are bound to it",
+    )
+    train: TrainDataConfig = described("where the training images and labels are")
+    test: TestDataConfig | None = Field(None, description="where the test images are; null: there are none")
+    submission: SubmissionConfig = Field(SubmissionConfig(), description="the form of the submission")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """YAML reads an unquoted 1, no or 2020-01-01 as something else than the text that names the class."""
+        if isinstance(value, list) and any(not isinstance(name, str) for name in value):
+            wrong = [repr(name) for name in value if not isinstance(name, str)]
+            raise ValueError(f"class names must be quoted text, found {', '.join(wrong[:5])}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> CompetitionConfig:
+        if self.task == "binary" and len(self.classes) != 2:
+            raise ValueError(f"task binary needs 2 classes, got {len(self.classes)}")
+        return self

@@ -1,0 +1,197 @@
+"""The section ``run`` of kk.yaml: how ``kk train`` trains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from kaggle_kit import files
+from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, LOSSES, SAMPLERS, SCHEDULES, STRATEGIES
+from kaggle_kit.config.fields import (
+    Count,
+    FewCount,
+    ImageSize,
+    InnerShare,
+    Name,
+    NotNegative,
+    OneOf,
+    Positive,
+    PositiveShare,
+    Rate,
+    Section,
+    Seed,
+    Share,
+    StopOrSkip,
+    Whole,
+    one_of,
+)
+from kaggle_kit.config.optimizers import optimizers, require_optimizer
+
+SIDES = (8, 4096)
+"""Smallest and largest side of an image, in pixels."""
+
+
+class ModelConfig(Section):
+    """The network: a timm model."""
+
+    name: str = Field("tf_efficientnet_lite0", description="any timm model, with or without tag")
+    pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
+    drop_rate: Rate = Field(0.0, description="dropout before the head")
+    drop_path_rate: Rate = Field(0.0, description="share of residual branches dropped (stochastic depth)")
+    freeze: Annotated[int, Field(ge=-1, le=10_000)] = Field(
+        0, description="leading parameter groups of the backbone to freeze; -1: all of it"
+    )
+    freeze_bn: bool = Field(False, description="batch norm keeps its pretrained statistics")
+    grad_checkpointing: bool = Field(False, description="compute activations twice, to keep fewer: less memory, slower")
+    channels_last: bool = Field(True, description="memory layout of the images; faster for convolutions")
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="torch.compile; auto: when there is enough to train for it to pay, and a compiler"
+    )
+    options: dict[str, Any] = Field({}, description="arguments of timm.create_model")
+
+
+class DataConfig(Section):
+    """How images become batches."""
+
+    image_size: ImageSize | None = Field(None, description="pixels: side, or [height, width]; null: the model's own")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = Field(32, description="images a batch")
+    eval_batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        None, description="images a batch without training; null: twice batch_size"
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="loader processes; null: from the CPUs")
+    fit: Literal["crop", "squash", "pad"] = Field("crop", description="how an image of another shape comes to the size")
+    crop_pct: PositiveShare | None = Field(
+        None, description="share of the side that the centre crop of evaluation keeps; null: the model's own"
+    )
+    sampler: Annotated[str, one_of(SAMPLERS)] = Field("shuffle", description="which images an epoch sees")
+    samples_per_epoch: Count | None = Field(None, description="images an epoch; null: as many as there are")
+    bad_images: StopOrSkip = Field("stop", description="at unreadable training images; test images always stop")
+
+    @field_validator("image_size")
+    @classmethod
+    def _sensible(cls, value: ImageSize | None) -> ImageSize | None:
+        sides = () if value is None else value if isinstance(value, tuple) else (value,)
+        if any(side < SIDES[0] for side in sides):
+            raise ValueError(f"image_size must be at least {SIDES[0]} pixels")
+        if any(side > SIDES[1] for side in sides):
+            raise ValueError(f"image_size must be at most {SIDES[1]} pixels")
+        return value
+
+
+class AugmentConfig(Section):
+    """Augmentation of training images, and mixing of training batches."""
+
+    preset: Annotated[str, one_of(AUGMENTATIONS)] = Field("light", description="how training images are changed")
+    transforms: list[dict[str, Any]] = Field([], description="albumentations after the preset, e.g. [{name: CLAHE, p: 0.3}]")
+    mixup: NotNegative = Field(0.0, description="alpha of the beta distribution of mixup; 0: off")
+    cutmix: NotNegative = Field(0.0, description="alpha of the beta distribution of CutMix; 0: off")
+    mix_prob: Share = Field(1.0, description="share of the batches that are mixed")
+    mix_off_epochs: Whole = Field(0, description="last epochs without mixing")
+
+
+class OptimizerConfig(Section):
+    """The optimizer, one of timm's. Weight decay does not touch 1-D parameters."""
+
+    name: Annotated[str, OneOf(optimizers, require_optimizer)] = Field(
+        "adamw", description="any of timm's optimizers; lookahead_ before the name looks ahead"
+    )
+    lr: Positive = Field(1e-3, description="learning rate")
+    head_lr: Positive | None = Field(None, description="learning rate of the head; null: the same as lr")
+    weight_decay: NotNegative = Field(0.05, description="weight decay")
+    layer_decay: PositiveShare | None = Field(
+        None, description="factor of the rate from each layer to the one below, e.g. 0.75"
+    )
+    momentum: Rate = Field(0.9, description="momentum of the optimizers that have one")
+    accumulate: FewCount = Field(1, description="batches per optimizer step")
+    clip_norm: Positive | None = Field(None, description="largest norm of the gradients; null: not clipped")
+    clip_value: Positive | None = Field(None, description="largest value of a gradient; null: not clipped")
+    options: dict[str, Any] = Field({}, description="further arguments of the optimizer")
+
+
+class ScheduleConfig(Section):
+    """The learning-rate schedule."""
+
+    name: Annotated[str, one_of(SCHEDULES)] = Field("cosine", description="how the learning rate changes")
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="passes over the training images")
+    warmup_epochs: NotNegative = Field(0.0, description="epochs in which the rate rises from near 0; may be a fraction")
+    min_lr: NotNegative = Field(0.0, description="the rate at the end")
+    options: dict[str, Any] = Field({}, description="further arguments of the schedule, e.g. {cycles: 4}")
+
+
+class LossConfig(Section):
+    """The training loss."""
+
+    name: Annotated[str, one_of(LOSSES)] = Field("auto", description="what is made small")
+    label_smoothing: Rate = Field(0.0, description="share of a label that is spread over all classes")
+    class_weights: Literal["balanced"] | dict[str, Positive] | None = Field(
+        None, description="balanced: by inverse frequency; or class -> weight, 1 for those not named; null: none"
+    )
+    focal_gamma: NotNegative = Field(2.0, description="how much the loss focal turns to hard rows")
+
+
+class EarlyStoppingConfig(Section):
+    """Stopping when the score no longer improves."""
+
+    patience: Whole = Field(0, description="epochs without a better score after which training stops; 0: never")
+    min_delta: NotNegative = Field(0.0, description="what counts as better")
+
+
+class ProbeConfig(Section):
+    """The linear head of strategies ``probe`` and ``probe-then-finetune``."""
+
+    views: Annotated[int, Field(ge=0, le=100)] = Field(
+        1, description="augmented views of each training image, beside the plain one"
+    )
+    mirror: bool | None = Field(None, description="a mirrored view as well; null: where the augmentation mirrors")
+    strengths: list[Positive] = Field(
+        [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 1e-3, 3e-4, 1e-4],
+        min_length=1,
+        description="strengths of regularisation to choose from: half of this times the squared weights",
+    )
+    inner: InnerShare = Field(0.2, description="share of the training rows that chooses the strength")
+
+
+class HardwareConfig(Section):
+    """Where to run; nothing here is meant to change what is learnt."""
+
+    accelerator: str = Field("auto", description="cpu, cuda, mps … as Lightning Fabric names them; auto: the best there is")
+    devices: FewCount = Field(1, description="devices that train one fold together")
+    strategy: str = Field("auto", description="how several devices work together, as Lightning Fabric names it, e.g. ddp")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the arithmetic; auto: by the device")
+    engine: Annotated[str, one_of(ENGINE_CHOICES)] = Field("auto", description="what computes predictions")
+
+
+class RunConfig(Section):
+    """Everything that one training run depends on."""
+
+    seed: Seed = Field(0, description="of everything random in training")
+    folds: Name = Field("folds", description="the fold table, folds/<name>.csv")
+    strategy: Annotated[str, one_of(STRATEGIES)] = Field("finetune", description="what is trained")
+    ema: Rate = Field(0.0, description="decay of the averaged weights, e.g. 0.999; 0: off")
+    keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
+    nan: StopOrSkip = Field("stop", description="at a loss that is not finite: stop the fold, or skip the batch")
+    checkpoint_minutes: Positive = Field(10.0, description="time between checkpoints within an epoch")
+    model: ModelConfig = Field(ModelConfig(), description="the network")
+    data: DataConfig = Field(DataConfig(), description="how images become batches")
+    augment: AugmentConfig = Field(AugmentConfig(), description="augmentation of images and mixing of batches")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="the optimizer")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="the learning-rate schedule")
+    loss: LossConfig = Field(LossConfig(), description="the training loss")
+    early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
+    probe: ProbeConfig = Field(ProbeConfig(), description="the linear head of the probe strategies")
+    hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of :meth:`shaping`."""
+        return files.fingerprint(self.shaping())
+
+    def shaping(self) -> dict[str, Any]:
+        """Return plain values of what may change the result; hardware, loader processes and eval batch size are left out."""
+        left_out: Any = {
+            "hardware": True,
+            "checkpoint_minutes": True,
+            "data": {"workers", "eval_batch_size"},
+        }
+        return self.model_dump(mode="json", exclude=left_out)
