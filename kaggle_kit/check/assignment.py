@@ -51,6 +51,7 @@ class Mapping:
         p_value: of the strongest evidence against the identity, corrected for what was searched.
         unproved: classes for which a swap with their nearest rival would not have been noticed.
         level: the false-alarm rate that this test was made at.
+        classes: how many there are.
     """
 
     rows: int
@@ -61,10 +62,16 @@ class Mapping:
     p_value: float
     unproved: tuple[str, ...]
     level: float
+    classes: int
 
     @property
     def refuted(self) -> bool:
         return bool(self.moved)
+
+    @property
+    def mostly_proved(self) -> bool:
+        """Whether the order is confirmed, for at least half of the classes one by one."""
+        return self.above_chance and not self.moved and 2 * len(self.unproved) <= self.classes
 
 
 def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, rng: np.random.Generator) -> Mapping:
@@ -98,6 +105,7 @@ def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, r
         p_value=float(min(1.0, 2 * min(pair_p, cycle_p))),
         unproved=_unproved(hot, scores, contrast, classes, level_pair),
         level=level,
+        classes=len(classes),
     )
 
 

@@ -129,7 +129,7 @@ def _file(case: Case, name: str) -> Check:
         return Check(name, FAILED, text + _explain(case, found, expected, ids), REMEDY)
     if lost:
         return Check(name, FAILED, f"{lost:,} rows of the blend are not in the file", REMEDY)
-    return Check(name, PASSED, f"{len(ids):,} rows say what the blend says of their id")
+    return Check(name, PASSED, f"{len(ids):,} rows say what the blend says of their id", shows=("file",))
 
 
 def _wrong_numbers(case: Case, found: Array, expected: Array) -> Array:  # noqa: ARG001
@@ -166,7 +166,7 @@ WRONG: dict[str, Wrong] = {
 
 def _explain(case: Case, found: Array, expected: Array, ids: Sequence[str]) -> str:
     """The simplest exchange of rows or columns that makes the two agree; empty when none does."""
-    for what, order in _row_orders(ids).items():
+    for what, order in row_orders(ids).items():
         if _distance(found, expected[order], case) < 0.1 * _distance(found, expected, case):
             return f"; the rows are {what}"
     closeness = -np.abs(found[:, :, None] - expected[:, None, :]).mean(axis=0).T if found.size < 2e7 else None
@@ -179,7 +179,7 @@ def _explain(case: Case, found: Array, expected: Array, ids: Sequence[str]) -> s
     return ""
 
 
-def _row_orders(ids: Sequence[str]) -> dict[str, Array]:
+def row_orders(ids: Sequence[str]) -> dict[str, Array]:
     """Mistakes of order that have been seen: what stands at row r is what belongs to row order[r]."""
     rows = np.arange(len(ids))
     by_text = np.array(sorted(range(len(ids)), key=lambda row: ids[row]))

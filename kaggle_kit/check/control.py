@@ -83,7 +83,7 @@ def _sharp(case: Case, name: str) -> Check:
     text = f"{rows} rows of {len(pairs)} folds equal their out-of-fold rows within {tolerance:g} (furthest {largest:.1g})"
     if rows < FEW:
         return Check(name, INCONCLUSIVE, f"{text}; fewer than {FEW} rows prove little", "Predict with more control rows.")
-    return Check(name, PASSED, text)
+    return Check(name, PASSED, text, shows=("rows",))
 
 
 def _pair(case: Case, run: Run, fold: FoldRun) -> Pair:
@@ -187,7 +187,7 @@ def _end_to_end(case: Case, name: str) -> Check:
     text = f"{len(ids)} control rows: {case.metric.name} {scores}; {right:.3f} right"
     text += f", expected at least {low:.3f} (binomial, false-alarm rate {FALSE_ALARMS:g})"
     if right >= low and not loss:
-        return Check(name, PASSED, text)
+        return Check(name, PASSED, text, shows=("rows",))
     text += f"; own labels lost {loss:.3f} on average, more than chance explains" if loss else ""
     return Check(name, FAILED, text, "Between the models and the file, rows or classes were exchanged. " + AGAIN)
 

@@ -50,7 +50,7 @@ def check_permutation(case: Case) -> Iterator[Check]:
 def _blend(case: Case, name: str) -> Check:
     table = case.blended_oof
     verdict = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), FALSE_ALARMS)
-    return Check(name, *_reading(case, [("the blend's out-of-fold rows", verdict)], FALSE_ALARMS))
+    return _line(case, name, [("the blend's out-of-fold rows", verdict)])
 
 
 def _runs(case: Case, name: str) -> Check:
@@ -82,7 +82,13 @@ def _judge(case: Case, unit: Unit, level: float) -> Mapping:
 def _judge_all(case: Case, name: str, units: Iterable[Unit], count: int) -> Check:
     """Judge ``count`` units, one in memory at a time."""
     level = FALSE_ALARMS / max(count, 1)
-    return Check(name, *_reading(case, [(unit.name, _judge(case, unit, level)) for unit in units], FALSE_ALARMS))
+    return _line(case, name, [(unit.name, _judge(case, unit, level)) for unit in units])
+
+
+def _line(case: Case, name: str, verdicts: list[tuple[str, Mapping]]) -> Check:
+    """One line of the table; it shows which class each column stands for when every table confirms most of its classes."""
+    confirmed = all(verdict.mostly_proved for _, verdict in verdicts)
+    return Check(name, *_reading(case, verdicts, FALSE_ALARMS), shows=("classes",) if confirmed else ())
 
 
 def _reading(case: Case, verdicts: list[tuple[str, Mapping]], level: float) -> tuple[Status, str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,19 @@ FAILED: Status = "failed"
 WARNING: Status = "warning"
 INCONCLUSIVE: Status = "inconclusive"
 
+Verdict = Literal["PASSED", "FAILED", "NOT PROVEN"]
+EXIT_CODES: dict[Verdict, int] = {"PASSED": 0, "FAILED": 1, "NOT PROVEN": 3}
+"""What `kk check` and `kk blend` exit with."""
+
+Claim = Literal["classes", "rows", "file"]
+CLAIMS: dict[Claim, str] = {
+    "classes": "which class each column or value stands for",
+    "rows": "which image each row belongs to",
+    "file": "that the file says what the models predicted",
+}
+"""What a submission must have been compared with something independent about, before its verdict is PASSED. Other checks that
+are inconclusive leave the verdict as it is."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -32,12 +45,14 @@ class Check:
         status: ``inconclusive`` means that the evidence needed is not there or too thin; it is never a pass.
         evidence: the numbers and names that the status rests on.
         remedy: what to do about it; empty when there is nothing to do.
+        shows: the claims that held when this check compared them with something independent.
     """
 
     name: str
     status: Status
     evidence: str
     remedy: str = ""
+    shows: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +65,7 @@ class CheckReport(Result):
         sha256: fingerprint of the submission's bytes; empty when there is no such file.
         files: other files that the verdict rests on -> sha256, keyed by path relative to the workspace.
         score: the metric on the answers, when answers were given.
+        needs: the claims that some check must show, or else the verdict is NOT PROVEN.
     """
 
     path: Path
@@ -57,16 +73,39 @@ class CheckReport(Result):
     sha256: str = ""
     files: dict[str, str] | None = None
     score: float | None = None
+    needs: tuple[Claim, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAILED when a check failed, NOT PROVEN when a claim was compared with nothing, else PASSED."""
+        return "FAILED" if self.failed else "NOT PROVEN" if self.unproven else "PASSED"
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed. Warnings and inconclusive checks do not stop a submission."""
-        return not self.failed
+        """Whether the verdict is PASSED. Warnings and other inconclusive checks do not stop a submission."""
+        return self.verdict == "PASSED"
 
     @property
     def exit_code(self) -> int:
-        """What ``kk check`` ends with."""
-        return 0 if self.passed else 1
+        """0 for PASSED, 1 for FAILED, 3 for NOT PROVEN."""
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def unproven(self) -> tuple[Claim, ...]:
+        """The claims that no check could compare with anything independent."""
+        shown_by_some = {claim for check in self.checks for claim in check.shows}
+        return tuple(claim for claim in self.needs if claim not in shown_by_some)
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one line, with the number of open questions and what is unproven."""
+        if self.failed:
+            return f"FAILED: {shown(check.name for check in self.failed)}"
+        open_questions = len(self.having(INCONCLUSIVE))
+        count = f"{open_questions} of {len(self.checks)} checks are inconclusive" if open_questions else ""
+        if self.unproven:
+            return f"NOT PROVEN: {unproven_sentence(self.unproven)}; {count or 'no check could tell'}"
+        return f"PASSED ({count})" if count else "PASSED"
 
     def table(self) -> pd.DataFrame:
         """Return a row a check: check, verdict, evidence with what to do."""
@@ -75,7 +114,7 @@ class CheckReport(Result):
 
     def describe(self) -> str:
         """Return the verdict."""
-        return f"{self.path}: {'PASSED' if self.passed else 'FAILED'}"
+        return f"{self.path}: {self.headline}"
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -90,7 +129,9 @@ class CheckReport(Result):
         return {
             "submission": self.path.name,
             "sha256": self.sha256,
+            "verdict": self.verdict,
             "passed": self.passed,
+            "unproven": list(self.unproven),
             "score": self.score,
             "checks": [asdict(check) for check in self.checks],
             "files": self.files or {},
@@ -105,6 +146,11 @@ class CheckReport(Result):
         return path
 
 
+def unproven_sentence(claims: Sequence[str]) -> str:
+    """Say in one sentence what could be compared with nothing; a claim of a later version is named as it stands."""
+    return "nothing independent shows " + ", nor ".join(CLAIMS.get(claim, claim) for claim in claims)  # type: ignore[call-overload]
+
+
 def record_path(submission: Path) -> Path:
     """``blend.csv`` -> ``blend.check.json``."""
     return submission.with_name(f"{submission.stem}.check.json")
@@ -116,7 +162,7 @@ def digest(paths: Iterable[Path], root: Path) -> dict[str, str]:
 
 
 def require_passed(path: Path, *, force: bool = False, root: Path | None = None) -> None:
-    """Refuse a submission without a passed and current check record. For ``kk submit`` and ``kk kernel``.
+    """Refuse a submission whose check record is not current, or whose verdict is not PASSED, for ``kk submit`` and others.
 
     A record is stale when the submission, or a file that the verdict rests on, has changed since. A file that is gone does not
     make it stale: run folders are large and often cleared.
@@ -127,7 +173,7 @@ def require_passed(path: Path, *, force: bool = False, root: Path | None = None)
 
     Raises:
         MissingFileError: there is no submission.
-        SubmissionError: the record is missing, damaged, stale or failed; says which and what to do.
+        SubmissionError: the record is missing, damaged, stale, failed or not proven; says which and what to do.
     """
     path = Path(path)
     if not path.is_file():
@@ -143,6 +189,11 @@ def require_passed(path: Path, *, force: bool = False, root: Path | None = None)
     if stale:
         raise SubmissionError(
             f"what {path} was checked against has changed since: {shown(stale)}. Run `kk check {path}` again."
+        )
+    if record.get("verdict") == "NOT PROVEN":  # a record of version 0.1.0 states no verdict
+        raise SubmissionError(
+            f"{path} is not proven: {unproven_sentence(record.get('unproven') or [])}. Run `kk check {path}` to see why, "
+            "or give --force to go on all the same."
         )
     if not record["passed"]:
         names = [check["name"] for check in record["checks"] if check["status"] == FAILED]

@@ -13,10 +13,11 @@ from kaggle_kit.check.contents import check_contents
 from kaggle_kit.check.contract import check_contract
 from kaggle_kit.check.control import check_control
 from kaggle_kit.check.distribution import check_distribution
+from kaggle_kit.check.foreign import check_foreign
 from kaggle_kit.check.form import check_form
 from kaggle_kit.check.grader import check_grader, score_of
 from kaggle_kit.check.permutation import check_permutation
-from kaggle_kit.check.report import FAILED, INCONCLUSIVE, Check, CheckReport, digest
+from kaggle_kit.check.report import CLAIMS, FAILED, INCONCLUSIVE, Check, CheckReport, digest
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import KaggleKitError, MissingFileError, StorageError
@@ -34,6 +35,7 @@ CHECKS: Registry[Callable[[Case], Iterable[Check]]] = Registry(
         Entry("permutation", "each class scores best in its own column, out of fold and in the blend", check_permutation),
         Entry("control", "training images hidden among the test images are recognised", check_control),
         Entry("cells", "each cell is what the runs' predictions give", check_cells),
+        Entry("foreign", "a file made elsewhere says what the runs say of the same rows and classes", check_foreign),
         Entry("distribution", "the classes are about as frequent as in training", check_distribution),
         Entry("grader", "a grader that reads the file as Kaggle does accepts and scores it", check_grader),
     ],
@@ -76,6 +78,8 @@ def check_submission(
         files.file_fingerprint(path),
         digest([workspace.config_path, *others], workspace.root),
         _score(case),
+        # Where some checks are left out, as in a kernel, nobody expects them to show anything.
+        needs=tuple(CLAIMS) if set(only) >= set(CHECKS) else (),
     )
     try:
         report.write()

@@ -132,7 +132,10 @@ def check(
     file: Annotated[Path, typer.Argument(help="the submission")] = Path("submissions/blend.csv"),
     answers: Annotated[Path | None, typer.Option(help="a CSV with the true labels, to score as Kaggle would")] = None,
 ) -> object:
-    """Say whether a submission would be accepted and whether each class stands in its own column."""
+    """Say whether a submission would be accepted and whether each class stands in its own column.
+
+    Exit code 0: PASSED; 1: FAILED; 3: NOT PROVEN, when nothing independent shows that classes or rows are in their places.
+    """
     return Project.open().check(file, answers=answers)
 
 

@@ -13,7 +13,7 @@ from kaggle_kit.results import Done
 
 kernel = group("kernel", "Build, test and push an offline Kaggle kernel.")
 
-Force = Annotated[bool, typer.Option("--force", help="although the check did not pass, or it was sent before")]
+Force = Annotated[bool, typer.Option("--force", help="although the check failed or is NOT PROVEN, or it was sent before")]
 ImageList = Annotated[Path | None, typer.Option(help="`pip freeze` of a Kaggle session, instead of the built-in list")]
 Folder = Annotated[Path, typer.Argument(help="what `kk kernel build` wrote")]
 Slug = Annotated[str, typer.Argument(help="the competition's name in its address")]

@@ -82,4 +82,4 @@ def test_a_single_model_has_nothing_to_be_compared_with(blended: Callable[..., B
 
 
 def test_confusable_classes_are_no_alarm(blended: Callable[..., Blended]) -> None:
-    assert blended(**ROWS, confusable=2, imbalance=1.0).check().passed
+    assert not blended(**ROWS, confusable=2, imbalance=1.0).check().failed

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from blended_case import Blended
 
-from kaggle_kit.check import CHECKS, check_submission, record_path, require_passed
+from kaggle_kit import files
+from kaggle_kit.check import CHECKS, CheckReport, check_submission, record_path, require_passed
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, digest
 from kaggle_kit.errors import MissingFileError, SubmissionError
 
@@ -24,18 +25,62 @@ def test_every_check_yields_lines_with_evidence(blended: Callable[..., Blended],
     assert all(line.status in (PASSED, FAILED, WARNING, INCONCLUSIVE) and line.evidence for line in lines)
 
 
-def test_a_hand_made_file_gets_its_form_checked_and_no_more(blended: Callable[..., Blended]) -> None:
-    case = blended()
+def hand_made(case: Blended) -> CheckReport:
     path = case.workspace.root / "mine.csv"
     path.write_bytes(case.path.read_bytes())
-    report = check_submission(path, workspace=case.workspace, config=case.config, competition=case.competition)
+    return check_submission(path, workspace=case.workspace, config=case.config, competition=case.competition)
+
+
+def test_a_hand_made_file_is_compared_with_what_the_workspace_knows(blended: Callable[..., Blended]) -> None:
+    report = hand_made(blended(n_test=120))
     status = {check.name: check.status for check in report.checks}
     assert report.passed
     assert {name: value for name, value in status.items() if name.startswith("form")} == dict.fromkeys(
         [name for name in status if name.startswith("form")], PASSED
     )
+    assert status["foreign"] == PASSED
     assert {status[name] for name in status if name.startswith(("permutation", "control", "cells"))} == {INCONCLUSIVE}
     assert any("no record mine.json" in check.evidence for check in report.checks)
+
+
+def test_a_hand_made_file_that_nothing_can_be_compared_with_is_not_proven(blended: Callable[..., Blended]) -> None:
+    case = blended(n_test=120)
+    case.workspace.runs_dir.rename(case.workspace.root / "elsewhere")
+    case.path.with_suffix(".probs.parquet").unlink()
+    report = hand_made(case)
+    assert (report.verdict, report.exit_code) == ("NOT PROVEN", 3)
+    assert report.headline.startswith("NOT PROVEN: nothing independent shows which class each column or value stands for, nor")
+    record = json.loads(record_path(report.path).read_text())
+    assert (record["verdict"], record["passed"]) == ("NOT PROVEN", False)
+    with pytest.raises(SubmissionError, match=r"not proven: nothing independent shows which class .*--force"):
+        require_passed(report.path, root=case.workspace.root)
+    require_passed(report.path, root=case.workspace.root, force=True)
+
+
+def test_a_verdict_counts_what_is_open(blended: Callable[..., Blended]) -> None:
+    report = blended(n_test=120).check()
+    assert (report.verdict, report.exit_code) == ("PASSED", 0)
+    assert report.headline == "PASSED (1 of 22 checks are inconclusive)"  # one fold's rows are too few
+    case = blended()
+    case.write(case.frame().iloc[1:])
+    assert case.check().exit_code == 1
+    case = blended(control=0)
+    assert case.check().headline.startswith("NOT PROVEN: nothing independent shows which image each row belongs to; ")
+    assert "checks are inconclusive" in case.check().headline
+
+
+def test_a_record_of_version_0_1_0_opens_the_gate_as_it_did(blended: Callable[..., Blended]) -> None:
+    case = blended()
+    case.check()
+    path = record_path(case.path)
+    record = json.loads(path.read_text())
+    old = {key: value for key, value in record.items() if key not in ("verdict", "unproven")}
+    old["checks"] = [{key: value for key, value in line.items() if key != "shows"} for line in old["checks"]]
+    files.write_json(path, old)
+    require_passed(case.path)
+    files.write_json(path, {**old, "passed": False, "checks": [{**old["checks"][0], "status": FAILED}]})
+    with pytest.raises(SubmissionError, match="did not pass"):
+        require_passed(case.path)
 
 
 def test_the_competition_is_loaded_when_it_is_not_given(blended: Callable[..., Blended]) -> None:

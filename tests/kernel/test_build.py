@@ -128,7 +128,7 @@ def test_a_blend_that_failed_its_check_is_refused(world, tmp_path):
     path = world.workspace.submission_path("blend").with_suffix(".check.json")
     before = path.read_bytes()
     try:
-        files.write_json(path, {**json.loads(before), "passed": False})
+        files.write_json(path, {**json.loads(before), "verdict": "FAILED", "passed": False})
         with pytest.raises(SubmissionError, match="did not pass"):
             build(world, tmp_path / "k", force=False)
     finally:
