@@ -76,7 +76,7 @@ class Reference:
     @property
     def epoch(self) -> float:
         record = runs.read_fold(Workspace(self.trained).fold_dir("run", 0), 0).record
-        return float(record["seconds"]) / EPOCHS
+        return record.seconds / EPOCHS
 
 
 @dataclass

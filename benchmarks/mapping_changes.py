@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from mapping_scene import Array, Change, Scene, edit_everywhere, edit_file, edit_pass
 
-from kaggle_kit import files, runs
+from kaggle_kit import runs
 from kaggle_kit.tables import Predictions, read_predictions
 
 Inject = Callable[[Scene], None]
@@ -196,7 +197,7 @@ def trained_again(scene: Scene) -> None:
     changed = shuffled(scene)(table.probs)
     meta = {**table.meta, "model_fingerprint": "1" * 64, "test_rows": runs.rows_fingerprint(table.ids, changed)}
     Predictions(table.ids, changed, table.classes, meta).write(fold.path / runs.TEST)
-    files.write_json(fold.path / runs.FOLD_RECORD, {**fold.record, "model_fingerprint": "1" * 64})
+    runs.write_fold_record(fold.path, replace(fold.record, model_fingerprint="1" * 64))
 
 
 def frame(change: Callable[[Scene, pd.DataFrame, Array], pd.DataFrame], *, writer: bool) -> Inject:
@@ -339,7 +340,7 @@ def fold_table_remade(scene: Scene) -> None:
     """`kk folds` ran again with another seed after training."""
     from kaggle_kit.tables import FoldTable, read_folds
 
-    path = scene.workspace.folds_path(next(iter({read.record["folds"] for read in runs.choose_runs(scene.workspace)})))
+    path = scene.workspace.folds_path(next(iter({read.record.folds for read in runs.choose_runs(scene.workspace)})))
     table = read_folds(path)
     assignments = scene.rng.permuted(table.assignments, axis=1)
     FoldTable(

@@ -37,7 +37,7 @@ def predicted_again(wrap: Callable[[Any], Any], target: str) -> Callable[[Scene]
             control = len(read_predictions(one.finished_folds()[0].path / runs.CONTROL))
             for fold in one.finished_folds():
                 (fold.path / runs.TEST).unlink()
-            folds = read_folds(scene.workspace.folds_path(one.record["folds"]))
+            folds = read_folds(scene.workspace.folds_path(one.record.folds))
             with mock.patch.object(run_module, "predict_rows", rows):
                 options = {"views": meta["views"], "merge": meta["merge"], "control": control}
                 predict_run(scene.workspace, scene.competition, one, folds, **options)

@@ -329,7 +329,7 @@ def test_runs_table_says_what_there_is(tmp_path):
     table = comparison.runs_table(made.workspace).set_index("run").loc[["run0", "run1", "run2"]]
     assert list(table["folds"]) == ["3/3", "2/3", "0/3"]
     assert list(table["state"]) == ["finished", "partial", "begun"]
-    scores = [fold.record["score"] for fold in runs.read_run(made.workspace, "run0").folds]
+    scores = [fold.record.score for fold in runs.read_run(made.workspace, "run0").folds]
     assert table.loc["run0", "score"] == pytest.approx(np.mean(scores))
     assert table.loc["run0", "spread"] == pytest.approx(np.std(scores, ddof=1))
     assert table.loc["run0", "seconds"] == 37.5

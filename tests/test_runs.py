@@ -51,7 +51,7 @@ class TestListing:
     def test_damaged_record(self, made: Made) -> None:
         path = made.workspace.run_dir("run0") / runs.RUN_RECORD
         files.write_json(path, {"classes": ["a"], "config": {}})
-        with pytest.raises(DataError, match=r"lacks n_splits, task, metric, folds_fingerprint\. Train the run again"):
+        with pytest.raises(DataError, match=r"lacks task, metric, folds_fingerprint, n_splits\. Train the run again"):
             runs.read_run(made.workspace, "run0")
 
 
@@ -65,7 +65,7 @@ class TestFolds:
 
     def test_not_begun(self, made: Made) -> None:
         (made.workspace.fold_dir("run0", 2) / runs.FOLD_RECORD).unlink()
-        assert not runs.read_run(made.workspace, "run0").folds[2].record
+        assert runs.read_run(made.workspace, "run0").folds[2].record.state == "empty"
 
     def test_nothing_finished(self, tmp_path: Path) -> None:
         made = make_workspace(tmp_path, n_train=30, n_test=5, n_runs=1, unfinished={"run0": [0, 1, 2]}, control=0)
@@ -144,7 +144,7 @@ class TestTest:
 
 def test_table_of_runs(made: Made) -> None:
     table = comparison.runs_table(made.workspace).set_index("run")
-    scores = [fold.record["score"] for fold in runs.read_run(made.workspace, "run0").folds]
+    scores = [fold.record.score for fold in runs.read_run(made.workspace, "run0").folds]
     assert table.loc["run0", "score"] == pytest.approx(np.mean(scores))
     assert table.loc["run0", "spread"] == pytest.approx(np.std(scores, ddof=1))
     assert table.loc["run0", "state"] == "finished"

@@ -204,7 +204,7 @@ def blend(
             score,
             None if fit.fitted.weights is None else fit.fitted.weights[at],
             tuple(fold.fold for fold in run.finished_folds()),
-            int(run.record["n_splits"]),
+            run.record.n_splits,
             views[run.name],
             evidence.oof_views[run.name],
         )
@@ -267,7 +267,7 @@ def _about(
         "test_fingerprint": competition.test_fingerprint,
         "task": competition.task,
         "form": competition.submission.model_dump(mode="json"),
-        "folds": chosen[0].record["folds"],
+        "folds": chosen[0].record.folds,
         "folds_fingerprint": folds.fingerprint,
         "runs": [_run_entry(run, score) for run, score in zip(chosen, scores, strict=True)],
         "method": fit.fitted.blender.name,
@@ -295,17 +295,17 @@ def _run_entry(run: Run, score: RunScore) -> dict[str, Any]:
         "n_splits": score.n_splits,
         "views": score.views,
         "oof_views": score.oof_views,
-        "folds_fingerprint": run.record["folds_fingerprint"],
-        "config_fingerprint": run.record.get("config_fingerprint"),
-        "models": {str(fold.fold): _model_fingerprint(fold.path, fold.record) for fold in run.finished_folds()},
+        "folds_fingerprint": run.record.folds_fingerprint,
+        "config_fingerprint": run.record.config_fingerprint,
+        "models": {str(fold.fold): _model_fingerprint(fold) for fold in run.finished_folds()},
     }
 
 
-def _model_fingerprint(path: Path, record: dict[str, Any]) -> str | None:
+def _model_fingerprint(fold: run_files.FoldRun) -> str | None:
     """sha256 of a fold's model; None when the file was cleared away and its record does not say."""
-    if "model_fingerprint" in record:
-        return str(record["model_fingerprint"])
-    model = path / run_files.MODEL
+    if fold.record.model_fingerprint is not None:
+        return fold.record.model_fingerprint
+    model = fold.path / run_files.MODEL
     return files.file_fingerprint(model) if model.exists() else None
 
 

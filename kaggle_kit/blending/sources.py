@@ -50,14 +50,14 @@ def usable_runs(workspace: Workspace, names: Sequence[str]) -> tuple[list[Run], 
 
 def common_folds(workspace: Workspace, chosen: Sequence[Run]) -> FoldTable:
     """The fold table that all runs were trained on; other folds would let a weight be fitted on rows a run has seen."""
-    prints = {run.record["folds_fingerprint"] for run in chosen}
+    prints = {run.record.folds_fingerprint for run in chosen}
     if len(prints) > 1:
-        made_on = ", ".join(f"{run.name}: {run.record.get('folds')} ({run.record['folds_fingerprint'][:8]})" for run in chosen)
+        made_on = ", ".join(f"{run.name}: {run.record.folds} ({run.record.folds_fingerprint[:8]})" for run in chosen)
         raise FoldError(
             f"runs of one blend must share one fold table, found {made_on}. Train them on the same folds, or "
             "choose with --runs."
         )
-    path = workspace.folds_path(str(chosen[0].record["folds"]))
+    path = workspace.folds_path(chosen[0].record.folds)
     folds = read_folds(path)
     expected = prints.pop()
     if folds.fingerprint != expected:
@@ -113,7 +113,7 @@ def gather(
             yield run.name, run_files.read_oof(run, views=oof_views[run.name])
 
     # Folds still to come, or unreadable images that were left out, are the sound reasons for runs of one table to differ.
-    partial = any(not fold.finished or fold.record.get("left_out") for run in chosen for fold in run.folds)
+    partial = any(not fold.finished or fold.record.left_out for run in chosen for fold in run.folds)
     aligned = align_runs(read(), competition.classes, common=partial, n_runs=len(chosen), scratch=workspace.cache_dir)
     for run_name, own in oof_views.items():
         if own != views[run_name]:

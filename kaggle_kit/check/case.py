@@ -139,7 +139,7 @@ class Case:
     @cached_property
     def folds(self) -> FoldTable:
         """The fold table of the runs; its labels are the truth that out-of-fold rows are judged by."""
-        names = {str(run.record.get("folds", "folds")) for run in self.runs}
+        names = {run.record.folds for run in self.runs}
         if len(names) != 1:
             raise DataError(
                 f"the runs were trained on different fold tables: {', '.join(sorted(names))}; blend runs of one table."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kaggle_kit import runs
@@ -52,15 +52,13 @@ def _train(case: Case, name: str) -> Check:
         raise Unavailable("no labelled images are here")
     now = training_contents(case.competition, case.folds, case.workspace.cache_dir)
     stated = [
-        (f"{run.name} fold {fold.fold}", run.path, fold.record.get("contents"))
-        for run in case.runs
-        for fold in run.finished_folds()
+        (f"{run.name} fold {fold.fold}", run.path, fold.record.contents) for run in case.runs for fold in run.finished_folds()
     ]
     remedy = "Put the old images back, or train again under another name, then predict and blend."
     return _compare(name, now, stated, what="training images", remedy=remedy)
 
 
-def _compare(name: str, now: Contents, stated: list[tuple[str, Path, object]], *, what: str, remedy: str) -> Check:
+def _compare(name: str, now: Contents, stated: Sequence[tuple[str, Path, object]], *, what: str, remedy: str) -> Check:
     for made, folder, before in stated:
         change = describe_change(now, folder, before, what=what)
         if change:

@@ -121,7 +121,7 @@ def _other_form(case: Case, record: Mapping[str, Any]) -> str:
 
 def _stale_run(entry: Mapping[str, Any], run: Run) -> str:
     """Whether a run was trained further, or again, after the blend."""
-    finished = {fold.fold: fold.record.get("model_fingerprint") for fold in run.finished_folds()}
+    finished = {fold.fold: fold.record.model_fingerprint for fold in run.finished_folds()}
     blended = entry.get("folds", list(finished))
     if sorted(blended) != sorted(finished):
         folds = "{} and now has {}".format(*(shown(map(str, sorted(some))) for some in (blended, finished)))
@@ -136,7 +136,7 @@ def _folds(case: Case, name: str) -> Check:
     """The fold table against kk.yaml, the runs and the labels in the data."""
     folds = case.folds
     case.classes.require_same(folds.classes, here="kk.yaml", there="the fold table")
-    stale = [run.name for run in case.runs if run.record["folds_fingerprint"] != folds.fingerprint]
+    stale = [run.name for run in case.runs if run.record.folds_fingerprint != folds.fingerprint]
     if stale:
         text = f"{shown(stale)} trained on another version of the fold table than the one that is here"
         return Check(name, FAILED, text, "Restore the fold table, or train these runs again.")
@@ -158,7 +158,7 @@ def _runs(case: Case, name: str) -> Check:
     models = 0
     for run in case.runs:
         case.classes.require_same(run.classes, here="kk.yaml", there=f"runs/{run.name}/{runs.RUN_RECORD}")
-        broken = _other_competition(case, run.record)
+        broken = _other_competition(case, run.record.to_dict())
         if broken:
             return Check(name, FAILED, f"run {run.name}: {broken}", "Train it again.")
         for fold in run.finished_folds():
@@ -181,7 +181,7 @@ def _checkpoint(case: Case, run: Run, fold: FoldRun) -> str:
     broken = _other_competition(case, header)
     if broken:
         return f"{where}: {broken}"
-    expected = {**{key: run.record.get(key) for key in COMPARED}, "run": run.name, "fold": fold.fold}
+    expected = {**{key: getattr(run.record, key, None) for key in COMPARED}, "run": run.name, "fold": fold.fold}
     return _differing(header, expected, where)
 
 
@@ -228,8 +228,8 @@ def _tables(case: Case, fold: FoldRun) -> dict[str, Predictions]:
 def _wrong_origin(case: Case, run: Run, fold: FoldRun, tables: Mapping[str, Predictions]) -> str:
     """What a file says about its origin that is not so."""
     model = fold.path / runs.MODEL
-    expected = {key: run.record.get(key) for key in COMPARED}
-    made_by = files.file_fingerprint(model) if model.is_file() else fold.record.get("model_fingerprint")
+    expected = {key: getattr(run.record, key, None) for key in COMPARED}
+    made_by = files.file_fingerprint(model) if model.is_file() else fold.record.model_fingerprint
     expected |= {"run": run.name, "fold": fold.fold, "model_fingerprint": made_by}
     for file_name, table in tables.items():
         where = case.relative(fold.path / file_name)
@@ -244,7 +244,7 @@ def _wrong_origin(case: Case, run: Run, fold: FoldRun, tables: Mapping[str, Pred
 def _wrong_rows(case: Case, fold: FoldRun, tables: Mapping[str, Predictions]) -> str:
     """Rows that are missing from a file, or that do not belong to it."""
     _, valid = case.folds.split(fold.fold)
-    validated = {case.folds.ids[row] for row in valid} - set(fold.record.get("left_out", ()))
+    validated = {case.folds.ids[row] for row in valid} - set(fold.record.left_out)
     wanted = {runs.OOF: validated, runs.OOF_VIEWS: validated, runs.TEST: _test_ids(case)}
     for file_name, table in tables.items():
         rows = wanted.get(file_name)

@@ -14,7 +14,7 @@ from kaggle_kit import files, runs
 from kaggle_kit.choices import MERGES, VIEWS
 from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
 from kaggle_kit.competition.records import Competition
-from kaggle_kit.config import CacheConfig, build_run_config
+from kaggle_kit.config import CacheConfig
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
 from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
 from kaggle_kit.inference.features import FeatureCache
@@ -98,7 +98,7 @@ class _Job:
             "views": self.views,
             "merge": self.merge,
             "task": self.competition.task,
-            "seed": self.run.record["config"].get("seed"),
+            "seed": self.run.record.config.seed,
             "model_fingerprint": _model_fingerprint(fold),
             "folds_fingerprint": self.folds.fingerprint,
             "control_fingerprint": files.fingerprint(list(self.control_ids)),
@@ -160,7 +160,7 @@ def predict_runs(
     results = []
     sources = prediction_pixels(workspace, competition, ready, cache)
     for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
-        folds = read_folds(workspace.folds_path(one.record.get("folds", "folds")))
+        folds = read_folds(workspace.folds_path(one.record.folds))
         source = sources.get(prepare_size(one)) if sources else None
         compute = compute_of(workspace, one, engine=None if engine == "auto" else engine, source=source)
         results.append(
@@ -214,7 +214,7 @@ def predict_run(
     MERGES.require(merge)
     _require_same_origin(competition, run, folds)
     finished = run.finished_folds()
-    left_out = {row_id for fold in finished for row_id in fold.record.get("left_out", ())}
+    left_out = {row_id for fold in finished for row_id in fold.record.left_out}
     control_ids = tuple(sample_control(folds, control, left_out=left_out))
     paths = {row.id: row.path for row in competition.train}
     contents = {
@@ -237,7 +237,7 @@ def predict_run(
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
     """How to predict, from the configuration that ``run`` was trained with; ``changes`` are fields of :class:`Compute`."""
-    config = build_run_config(run.record["config"], source=str(run.path / runs.RUN_RECORD))
+    config = run.record.config
     chosen = {
         "batch_size": config.data.eval_batch_size or 2 * config.data.batch_size,
         "workers": config.data.workers,
@@ -304,10 +304,10 @@ def _predict_test(
 def _require_same_origin(competition: Competition, run: Run, folds: FoldTable) -> None:
     """Competition, run and fold table must belong together, and every image must still be listed."""
     run.classes.require_same(competition.classes, here=f"run {run.name}", there=f"competition {competition.name}")
-    if run.record["folds_fingerprint"] != folds.fingerprint:
+    if run.record.folds_fingerprint != folds.fingerprint:
         raise FoldError(
             f"run {run.name} was trained on other folds than the table given "
-            f"({run.record['folds_fingerprint'][:12]} and {folds.fingerprint[:12]}). Train it again, or restore the fold table."
+            f"({run.record.folds_fingerprint[:12]} and {folds.fingerprint[:12]}). Train it again, or restore the fold table."
         )
     if not competition.test:
         raise DataError(
@@ -329,7 +329,7 @@ def _load_fold(job: _Job, fold: FoldRun) -> LoadedModel:
         "folds_fingerprint": job.folds.fingerprint,
         "fold": fold.fold,
         "competition": job.competition.name,
-        "model_fingerprint": fold.record.get("model_fingerprint", loaded.fingerprint),
+        "model_fingerprint": fold.record.model_fingerprint or loaded.fingerprint,
     }
     found = {**loaded.meta, "model_fingerprint": loaded.fingerprint}
     wrong = [key for key, value in expected.items() if found.get(key, value) != value]

@@ -73,7 +73,7 @@ def prediction_pixels(
     """
     if cache is None or not cache.enabled:
         return {}
-    readers = [run for run in chosen if run.record["config"].get("strategy") != "probe"]
+    readers = [run for run in chosen if run.record.config.strategy != "probe"]
     sizes = [prepare_size(run) for run in readers]
     train, test = ([row.path for row in rows] for rows in (competition.train, competition.test))
     stores = {}

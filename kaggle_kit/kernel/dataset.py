@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kaggle_kit.blending import Fitted, fitted_from_dict, get_blender
 from kaggle_kit.blending.sources import usable_runs
 from kaggle_kit.check import require_passed
 from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config, build_run_config
+from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.folds import folds_for
 from kaggle_kit.kernel.bundle import PLAN
@@ -62,7 +62,7 @@ def choose_recipe(
     record = files.read_json(path.with_suffix(".json"), made_by="kk blend")
     chosen = [run_files.read_run(workspace, str(entry["name"])) for entry in record["runs"]]
     for run, entry in zip(chosen, record["runs"], strict=True):
-        now = {str(fold.fold): fold.record.get("model_fingerprint") for fold in run.finished_folds()}
+        now = {str(fold.fold): fold.record.model_fingerprint for fold in run.finished_folds()}
         if now != {**now, **entry["models"]} or set(now) != set(entry["models"]):
             raise DataError(f"run {run.name} was trained further after {path.name} was blended. Run `kk blend` again.")
     return Recipe(blend, tuple(chosen), fitted_from_dict(record["blend"]), record["thresholds"]), []
@@ -124,7 +124,7 @@ def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:
     """Copy the models of a run's finished folds; returns its entry of the plan."""
     models = {}
     for fold in run.finished_folds():
-        stated, path = fold.record.get("model_fingerprint"), fold.path / run_files.MODEL
+        stated, path = fold.record.model_fingerprint, fold.path / run_files.MODEL
         name = f"{run.name}-fold{fold.fold}.safetensors"
         copy_model(path, folder / name, half=half)
         if stated and files.file_fingerprint(path) != stated:
@@ -132,7 +132,7 @@ def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:
         models[str(fold.fold)] = name
     views, merge = _views_of(run)
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
-    kept = {key: value for key, value in run.record.items() if key not in ("competition_fingerprint", "config_fingerprint")}
+    kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
     return {"name": run.name, "views": views, "merge": merge, "models": models, "record": without_paths_of_config(kept)}
 
 
@@ -157,5 +157,5 @@ def _views_of(run: Run) -> tuple[str, str]:
 
 
 def _batch_size(run: Run) -> int:
-    data = build_run_config(run.record["config"], source=f"run {run.name}").data
+    data = run.record.config.data
     return data.eval_batch_size or 2 * data.batch_size

@@ -311,6 +311,5 @@ def _lay_out(workspace: Workspace, plan: _Plan, entries: Sequence[Mapping[str, A
         files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, records[name])
         for fold, digest in entry["models"].items():
             folder = workspace.fold_dir(name, int(fold))
-            record = {"fold": int(fold), "state": "finished", "model_fingerprint": digest}
-            files.write_json(folder / runs.FOLD_RECORD, record)
+            runs.write_fold_record(folder, runs.FoldRecord(int(fold), "finished", model_fingerprint=digest))
             (folder / runs.MODEL).symlink_to(paths[name, int(fold)].resolve())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ def run_training_kernel(
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
     shutil.rmtree(workspace.cache_dir, ignore_errors=True)  # decoded images are no output
     found = runs.read_run(workspace, run)
-    scores = {fold.fold: _score(fold.record) for fold in found.folds if fold.finished}
+    scores = {fold.fold: fold.record.score for fold in found.folds if fold.finished}
     seconds = time.monotonic() - begin
     return TrainingResult(run, workspace.runs_dir, competition.metric, scores, len(found.folds), stopped, failed, seconds)
 
@@ -171,15 +170,10 @@ def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> No
     say(f"going on from {best}: finished folds: {done}, trained epochs: {epochs}")
 
 
-def _score(record: Mapping[str, Any]) -> float:
-    """NaN where the metric is not defined on the fold."""
-    return math.nan if record.get("score") is None else float(record["score"])
-
-
 def _progress(folder: Path) -> tuple[int, int]:
     """Finished folds and epochs of a run's folder; the greater has come further."""
     folds = [runs.read_fold(path, 0) for path in folder.glob("fold*") if path.is_dir()]
-    return sum(fold.finished for fold in folds), sum(int(fold.record.get("epoch") or 0) for fold in folds)
+    return sum(fold.finished for fold in folds), sum(fold.record.epoch or 0 for fold in folds)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import IO
 import kaggle_kit
 from kaggle_kit.events import Event, FoldEnded, Reporter, from_json
 from kaggle_kit.launch.task import FoldTask
-from kaggle_kit.training import FoldJob, FoldResult, Outcome
+from kaggle_kit.training import FoldJob, FoldRecord, Outcome
 from kaggle_kit.training.run import finished
 
 POLL = 0.1
@@ -133,7 +133,7 @@ def _ending(code: int, last: FoldEnded | None, asked: str | None, log: Path) -> 
     return Ending(failed=f"its process {how} and said nothing; the last checkpoint is kept. Log: {log}")
 
 
-def gather(done: Sequence[FoldResult], jobs: Sequence[FoldJob], endings: Mapping[int, Ending]) -> Outcome:
+def gather(done: Sequence[FoldRecord], jobs: Sequence[FoldJob], endings: Mapping[int, Ending]) -> Outcome:
     """What became of a run.
 
     Args:

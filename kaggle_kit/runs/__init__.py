@@ -3,18 +3,17 @@
 from kaggle_kit.runs.files import (
     BEST,
     CONTROL,
-    FOLD_RECORD,
     HISTORY,
     LAST,
     MODEL,
     OOF,
     OOF_VIEWS,
-    RUN_RECORD,
     TEST,
     TRAIN_LOG,
     FoldRun,
     Run,
     choose_runs,
+    image_size,
     list_runs,
     read_fold,
     read_oof,
@@ -22,6 +21,7 @@ from kaggle_kit.runs.files import (
     read_test,
     rows_fingerprint,
 )
+from kaggle_kit.runs.record import FOLD_RECORD, RUN_RECORD, FoldRecord, RunRecord, write_fold_record, write_run_record
 
 __all__ = [
     "BEST",
@@ -35,13 +35,18 @@ __all__ = [
     "RUN_RECORD",
     "TEST",
     "TRAIN_LOG",
+    "FoldRecord",
     "FoldRun",
     "Run",
+    "RunRecord",
     "choose_runs",
+    "image_size",
     "list_runs",
     "read_fold",
     "read_oof",
     "read_run",
     "read_test",
     "rows_fingerprint",
+    "write_fold_record",
+    "write_run_record",
 ]

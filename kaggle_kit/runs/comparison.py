@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.results import Done, Result, plain
-from kaggle_kit.runs.files import FoldRun, Run, choose_runs, list_runs, read_oof, read_run
+from kaggle_kit.runs.files import FoldRun, Run, choose_runs, image_size, list_runs, read_oof, read_run
+from kaggle_kit.runs.record import RUN_RECORD
 from kaggle_kit.tables import read_folds, shown
 from kaggle_kit.workspace import Workspace
 
@@ -48,33 +49,30 @@ def _row(run: Run) -> dict[str, Any]:
     folds = run.folds
     done = [fold for fold in folds if fold.finished]
     scores = fold_scores(done)
-    config = run.record["config"]
-    probe = config.get("strategy") == "probe"
-    begun = "begun" if any(fold.record for fold in folds) else "empty"
+    config = run.record.config
+    probe = config.strategy == "probe"
+    begun = "begun" if any(fold.record.state != "empty" for fold in folds) else "empty"
     return {
         "run": run.name,
-        "model": config["model"]["name"],
-        "strategy": config.get("strategy", ""),
-        "image_size": _size(config, done),
-        "lr": math.nan if probe else config["optimizer"]["lr"],
-        "epochs": "" if probe else str(config["schedule"]["epochs"]),
+        "model": config.model.name,
+        "strategy": config.strategy,
+        "image_size": _size(run),
+        "lr": math.nan if probe else config.optimizer.lr,
+        "epochs": "" if probe else str(config.schedule.epochs),
         "folds": f"{len(done)}/{len(folds)}",
-        "metric": run.record["metric"],
+        "metric": run.record.metric,
         "score": mean(scores.values()),
         "spread": float(np.std(list(scores.values()), ddof=1)) if len(scores) > 1 else math.nan,
-        "seconds": float(sum(fold.record.get("seconds", 0.0) for fold in folds)),
+        "seconds": float(sum(fold.record.seconds for fold in folds)),
         "state": "finished" if len(done) == len(folds) else "partial" if done else begun,
-        "created": run.record.get("created"),
+        "created": run.record.created,
     }
 
 
-def _size(config: Mapping[str, Any], done: Sequence[FoldRun]) -> str:
-    """Return the size that the folds recorded, else the configured one; "224" for squares."""
-    size = next((fold.record["image_size"] for fold in done if "image_size" in fold.record), config["data"]["image_size"])
-    if size is None:
-        return "model's own"
-    sides = list(dict.fromkeys(np.atleast_1d(size).tolist()))
-    return "x".join(map(str, sides))
+def _size(run: Run) -> str:
+    """Return the size that the models see, "224" for squares."""
+    size = image_size(run)
+    return "model's own" if size is None else "x".join(map(str, dict.fromkeys(size)))
 
 
 def _standing(row: Mapping[str, Any]) -> tuple[bool, float]:
@@ -95,8 +93,7 @@ def _greater_is_better(metric: str) -> bool:
 
 def fold_scores(folds: Sequence[FoldRun]) -> dict[int, float]:
     """Return the score of each finished fold; NaN where the metric was not defined."""
-    scores = {fold.fold: fold.record.get("score") for fold in folds if fold.finished}
-    return {fold: math.nan if score is None else float(score) for fold, score in scores.items()}
+    return {fold.fold: fold.record.score for fold in folds if fold.finished}
 
 
 def mean(values: Any) -> float:
@@ -181,21 +178,21 @@ def compare_runs(workspace: Workspace, names: Sequence[str]) -> Comparison:
             f"expected two different runs or more to compare, got {shown(names) or 'none'}. Run `kk runs RUN RUN`."
         )
     runs = choose_runs(workspace, names)
-    metric = get_metric(runs[0].record["metric"])
-    configs = [flat(run.record["config"]) for run in runs]
+    metric = get_metric(runs[0].record.metric)
+    configs = [flat(run.record.config.model_dump(mode="json")) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: tuple(config.get(key) for config in configs) for key in keys}
     differences = {key: each for key, each in values.items() if any(value != each[0] for value in each)}
     by_run = [fold_scores(run.folds) for run in runs]
     folds = sorted({fold for scores in by_run for fold in scores})
     notes = []
-    if len({run.record["folds_fingerprint"] for run in runs}) > 1:
+    if len({run.record.folds_fingerprint for run in runs}) > 1:
         notes.append("the runs were trained on different fold tables: fold by fold they cannot be compared")
         pairs: tuple[Paired, ...] = ()
     else:
         pairs = tuple(_paired(run.name, by_run[0], scores, metric) for run, scores in zip(runs[1:], by_run[1:], strict=True))
-    if len({run.record["metric"] for run in runs}) > 1:
-        notes.append(f"the runs were scored by different metrics: {shown(str(run.record['metric']) for run in runs)}")
+    if len({run.record.metric for run in runs}) > 1:
+        notes.append(f"the runs were scored by different metrics: {shown(run.record.metric for run in runs)}")
     table = {fold: tuple(scores.get(fold) for scores in by_run) for fold in folds}
     return Comparison(tuple(names), metric.name, differences, table, pairs, tuple(notes))
 
@@ -273,7 +270,7 @@ def _delete(folder: Path) -> None:
     except Timeout:
         raise LockedError(f"run {folder.name!r} is being trained. Stop that, then delete it.") from None
     try:
-        (folder / "run.json").unlink()
+        (folder / RUN_RECORD).unlink()
         shutil.rmtree(folder)
     finally:
         lock.release()
@@ -282,7 +279,7 @@ def _delete(folder: Path) -> None:
 def oof_table(workspace: Workspace, name: str, *, views: str = "none") -> pd.DataFrame:
     """Return the out-of-fold rows of a run: id, fold, label (several with "|"), and the columns of ``Predictions.to_frame``."""
     run = read_run(workspace, name)
-    folds = read_folds(workspace.folds_path(run.record.get("folds", "folds")))
+    folds = read_folds(workspace.folds_path(run.record.folds))
     oof = read_oof(run, views=views).to_frame()
     truth = pd.DataFrame(
         {"id": folds.ids, "fold": folds.assignments[0], "label": ["|".join(labels) for labels in folds.labels]}

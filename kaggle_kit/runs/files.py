@@ -11,55 +11,50 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_kit import files
-from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
+from kaggle_kit.runs.model_header import read_model_record
+from kaggle_kit.runs.record import RUN_RECORD, FoldRecord, RunRecord, read_fold_record, read_run_record
 from kaggle_kit.tables import Classes, Predictions, read_predictions, require_unique, shown
 from kaggle_kit.workspace import Workspace
 
 OOF, OOF_VIEWS, TEST, CONTROL = "oof.parquet", "oof_views.parquet", "test.parquet", "control.parquet"
-RUN_RECORD, FOLD_RECORD = "run.json", "fold.json"
 TRAIN_LOG = "train.log"
 HISTORY, MODEL, LAST, BEST = "history.csv", "model.safetensors", "last.ckpt", "best.ckpt"
 
 
 @dataclass(frozen=True)
 class FoldRun:
-    """One fold of a run: its folder and the content of ``fold.json`` (empty when training has not begun)."""
+    """One fold of a run: its folder and the content of ``fold.json``."""
 
     fold: int
     path: Path
-    record: dict[str, Any]
+    record: FoldRecord
 
     @property
     def finished(self) -> bool:
-        return self.record.get("state") == "finished"
+        return self.record.finished
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and the content of ``run.json``.
-
-    ``record`` holds: name, competition, competition_fingerprint, task, metric, classes, folds (name of the fold table),
-    folds_fingerprint, n_splits, config (plain values of a RunConfig), config_fingerprint, versions, created.
-    """
+    """A run's folder and the content of ``run.json``."""
 
     name: str
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
 
     @property
     def classes(self) -> Classes:
-        return Classes(tuple(self.record["classes"]))
+        return Classes(self.record.classes)
 
     @property
     def folds(self) -> list[FoldRun]:
         """All folds of the run in order, begun or not."""
-        return [read_fold(self.path / f"fold{fold}", fold) for fold in range(int(self.record["n_splits"]))]
+        return [read_fold(self.path / f"fold{fold}", fold) for fold in range(self.record.n_splits)]
 
     def finished_folds(self) -> list[FoldRun]:
         """The finished folds.
@@ -74,9 +69,12 @@ class Run:
 
 
 def read_fold(path: Path, fold: int) -> FoldRun:
-    """Read one fold folder; a missing or empty record means that the fold has not begun."""
-    record = path / FOLD_RECORD
-    return FoldRun(fold, path, files.read_json(record, made_by="kk train") if record.exists() else {})
+    """Read one fold folder.
+
+    Raises:
+        DataError: its record is damaged.
+    """
+    return FoldRun(fold, path, read_fold_record(path, fold))
 
 
 def read_run(workspace: Workspace, name: str) -> Run:
@@ -90,11 +88,7 @@ def read_run(workspace: Workspace, name: str) -> Run:
     if not (path / RUN_RECORD).exists():
         known = list_runs(workspace)
         raise MissingFileError(f"no run {name!r} in {workspace.runs_dir}. {_known(known)}")
-    record = files.read_json(path / RUN_RECORD, made_by="kk train")
-    missing = [key for key in ("classes", "n_splits", "config", "task", "metric", "folds_fingerprint") if key not in record]
-    if missing:
-        raise DataError(f"{path / RUN_RECORD} lacks {shown(missing)}. Train the run again.")
-    return Run(name, path, record)
+    return Run(name, path, read_run_record(path))
 
 
 def list_runs(workspace: Workspace) -> list[str]:
@@ -115,6 +109,24 @@ def choose_runs(workspace: Workspace, names: Sequence[str] = ()) -> list[Run]:
     if not chosen:
         raise MissingFileError(f"no runs in {workspace.runs_dir}. Run `kk train` first.")
     return [read_run(workspace, name) for name in chosen]
+
+
+def image_size(run: Run) -> tuple[int, int] | None:
+    """Return height and width that a run's models see; None while neither its configuration nor a model says so."""
+    done = [fold for fold in run.folds if fold.finished]
+    for fold in done:
+        if fold.record.image_size is not None:
+            return fold.record.image_size
+    asked = run.record.config.data.image_size
+    if asked is not None:
+        return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
+    for fold in done:  # records of 0.1.0 do not say it, but the model does
+        try:
+            spec = read_model_record(fold.path / MODEL)["spec"]
+            return int(spec["height"]), int(spec["width"])
+        except (KaggleKitError, KeyError, TypeError, ValueError):
+            continue
+    return None
 
 
 def read_oof(run: Run, *, views: str = "none") -> Predictions:

@@ -14,7 +14,7 @@ import pandas as pd
 from kaggle_kit import runs
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
-from kaggle_kit.runs.record import FoldResult
+from kaggle_kit.runs.record import FoldRecord
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.workspace import Workspace
@@ -39,7 +39,7 @@ class RunSummary(Result):
     run: str
     path: Path
     metric: str
-    results: tuple[FoldResult, ...]
+    results: tuple[FoldRecord, ...]
     trained: tuple[int, ...]
     failed: Mapping[int, str]
     stopped: str | None
@@ -78,8 +78,8 @@ class RunSummary(Result):
             {
                 "fold": result.fold,
                 self.metric: result.score,
-                **{name: result.record.get(name) for name in facts},
-                "img/s": result.record.get("images_per_second"),
+                **{name: getattr(result, name) for name in facts},
+                "img/s": result.images_per_second,
             }
             for result in self.results
         ]
@@ -113,7 +113,7 @@ def summarize(
     workspace: Workspace,
     folds: FoldTable,
     run: str,
-    results: Sequence[FoldResult],
+    results: Sequence[FoldRecord],
     *,
     trained: Sequence[int] = (),
     failed: Mapping[int, str] | None = None,
@@ -121,7 +121,7 @@ def summarize(
 ) -> RunSummary:
     """Gather what the folds left on disk."""
     record = runs.read_run(workspace, run)
-    metric = get_metric(record.record["metric"])
+    metric = get_metric(record.record.metric)
     score, n_oof = math.nan, 0
     if any(fold.finished for fold in record.folds):
         oof = runs.read_oof(record)

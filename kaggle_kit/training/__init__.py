@@ -2,7 +2,7 @@
 
 from kaggle_kit.events import Reporter
 from kaggle_kit.runs.history import EpochRow
-from kaggle_kit.runs.record import FoldResult
+from kaggle_kit.runs.record import FoldRecord
 from kaggle_kit.runs.summary import RunSummary
 from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.training.fold import train_fold
@@ -13,7 +13,7 @@ from kaggle_kit.training.run import Outcome, Trainer, train_jobs, train_run
 __all__ = [
     "EpochRow",
     "FoldJob",
-    "FoldResult",
+    "FoldRecord",
     "Outcome",
     "Reporter",
     "RunSummary",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.models import load_model, model_name, save_model
-from kaggle_kit.runs.record import FoldRecord, FoldResult
+from kaggle_kit.runs.history import EpochRow
+from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import Predictions
 from kaggle_kit.training.checkpoint import LoopState, load_best, new_state, remove_checkpoints, restore_state
@@ -40,7 +41,7 @@ def train_fold(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-) -> FoldResult:
+) -> FoldRecord:
     """Train one fold, from its last checkpoint if there is one, and write its files.
 
     The folder gets ``model.safetensors``, ``oof.parquet``, ``history.csv``, TensorBoard events and ``fold.json``; meanwhile
@@ -57,25 +58,25 @@ def train_fold(
     """
     fabric = fabric or make_fabric(job.config.hardware)
     reporter, stop = reporter or log_lines(), stop or Stop()
-    record = FoldRecord(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
-    with random_state_kept(fabric), record.follow(), kept_heap(fabric.device.type):
+    recorder = FoldRecorder(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
+    with random_state_kept(fabric), recorder.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, stop, reporter=reporter) as data:
             learner = make_learner(job, model, data, fabric, reporter)
             state = begin(job, learner, reporter)
-            with tensorboard(job.folder, epochs=len(state.history), writes=record.writes) as tracker:
-                watch = Watch(job.fold, job.folder, job.inputs, tee(noted_in(record), tracker, reporter), stop)
+            with tensorboard(job.folder, epochs=len(state.history), writes=recorder.writes) as tracker:
+                watch = Watch(job.fold, job.folder, job.inputs, tee(noted_in(recorder), tracker, reporter), stop)
                 fit(learner, data, job.config, state, watch)
-        write_outputs(job, learner, state, spec, watch, record)
-    return FoldResult(job.fold, record.values)
+        write_outputs(job, learner, state, spec, watch, recorder)
+    return recorder.record
 
 
-def noted_in(record: FoldRecord) -> Reporter:
+def noted_in(recorder: FoldRecorder) -> Reporter:
     """Return a reporter that notes each epoch in ``fold.json``."""
 
     def note(event: Event) -> None:
         if isinstance(event, EpochEnded):
-            record.take(event.row)
+            recorder.take(event.row)
 
     return note
 
@@ -92,7 +93,9 @@ def begin(job: FoldJob, learner: Learner, reporter: Reporter) -> LoopState:
     return state
 
 
-def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageSpec, watch: Watch, record: FoldRecord) -> None:
+def write_outputs(
+    job: FoldJob, learner: Learner, state: LoopState, spec: ImageSpec, watch: Watch, recorder: FoldRecorder
+) -> None:
     """The kept weights, out-of-fold probabilities from that very file, and the record; then the checkpoints go.
 
     The first process does it, the others wait.
@@ -108,7 +111,9 @@ def write_outputs(job: FoldJob, learner: Learner, state: LoopState, spec: ImageS
             job, learner.fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=watch.reporter
         )
         metric = get_metric(job.competition.metric)
-        record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=epoch, **_facts(job, learner, state))
+        trained = [row for row in state.history if row.epoch > 0]
+        outcome = {"score": score, "model_fingerprint": fingerprint, "epoch": epoch}
+        recorder.update(**outcome, **facts_of(job, learner.fabric, learner.plain, spec, trained))
         remove_checkpoints(job.folder)
         watch.reporter(FoldEnded(job.fold, "finished", f"{metric.name} {score:.4f} with the weights of epoch {epoch}"))
     learner.fabric.barrier()
@@ -126,21 +131,23 @@ def _keep(job: FoldJob, learner: Learner, state: LoopState) -> int:
         return last
 
 
-def _facts(job: FoldJob, learner: Learner, state: LoopState) -> dict[str, Any]:
-    """What a table of runs wants to know."""
-    trained = [row for row in state.history if row.epoch > 0]
+def facts_of(job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, trained: Sequence[EpochRow]) -> dict[str, Any]:
+    """Return what every finished fold records, however it was trained: entries of :class:`FoldRecord`."""
     seconds = sum(row.seconds for row in trained)
     images = sum(row.images_per_second * row.seconds for row in trained)
     return {
-        "model": model_name(learner.plain),
-        "parameters": sum(parameter.numel() for parameter in learner.plain.parameters()),
+        "state": "finished",
+        "metric": get_metric(job.competition.metric).name,
+        "model": model_name(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": len(trained),
+        "image_size": spec.size,
         "images_per_second": round(images / seconds, 2) if seconds else None,
         "n_train": len(job.train_rows),
         "n_valid": len(job.valid_rows),
-        "left_out": list(job.left_out),
-        "device": device_name(learner.fabric),
-        "precision": precision_of(learner.fabric),
+        "left_out": job.left_out,
+        "device": device_name(fabric),
+        "precision": precision_of(fabric),
         "weights": job.weights.text,
         "versions": files.versions(),
     }

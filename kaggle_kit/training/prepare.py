@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition
 from kaggle_kit.competition.contents import Contents, describe_change, training_contents
-from kaggle_kit.config import CacheConfig, RunConfig, build_run_config
+from kaggle_kit.config import CacheConfig, RunConfig
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import held_still
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
+from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, paths_of
@@ -77,7 +77,9 @@ def prepare_run(
     restart: bool = False,
     cache: CacheConfig | None = None,
 ) -> list[FoldJob]:
-    """Write ``run.json`` and return the jobs of ``fold_list``. The caller holds the run's lock.
+    """Return the jobs of ``fold_list``, and write ``run.json`` when nothing stands in their way.
+
+    The caller holds the run's lock.
 
     Args:
         cache: where the store of decoded images may be filled; none: images are read from their files.
@@ -99,16 +101,18 @@ def prepare_run(
         )
     weights = find_weights(config.model.name, config.model.pretrained)
     logger.info("%s", weights.text)
-    if restart:
-        _throw_away(workspace, run)
+    record = make_record(workspace, config, competition, folds, run, restart=restart)
     contents = training_contents(competition, folds, workspace.cache_dir)
-    _require_same_contents(workspace, run, contents)
-    with held_still(workspace, config.folds, folds):
-        write_record(workspace, config, competition, folds, run)
+    if not restart:
+        _require_same_contents(workspace, run, contents)
     rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
     source, left_out = training_pixels(
         workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=cache
     )
+    with held_still(workspace, config.folds, folds):
+        if restart:
+            _throw_away(workspace, run)
+        runs.write_run_record(workspace.run_dir(run), record)
     return [
         FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents) for fold in fold_list
     ]
@@ -122,7 +126,7 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
     """
     folder = workspace.run_dir(run)
     for path in sorted(folder.glob("fold*/")):
-        before = runs.read_fold(path, -1).record.get("contents")
+        before = runs.read_fold(path, -1).record.contents
         change = describe_change(contents, folder, before, what="training images")
         if change:
             raise DataError(
@@ -131,48 +135,56 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
             )
 
 
-def write_record(workspace: Workspace, config: RunConfig, competition: Competition, folds: FoldTable, run: str) -> None:
-    """Write ``run.json``, or make sure that the one that is there is of the same run; only its hardware may be new.
+def make_record(
+    workspace: Workspace, config: RunConfig, competition: Competition, folds: FoldTable, run: str, *, restart: bool
+) -> RunRecord:
+    """Return the record of the run; unless it is to ``restart``, one that is there must be of the same run.
 
     Raises:
         ConfigError: configuration or folds differ; says in what, and what to do.
     """
-    path = workspace.run_dir(run) / runs.RUN_RECORD
-    before = runs.read_run(workspace, run).record if path.exists() else {}
-    record: dict[str, Any] = {
-        "name": run,
-        "competition": competition.name,
-        "competition_fingerprint": competition.fingerprint,
-        "task": competition.task,
-        "metric": competition.metric,
-        "classes": list(competition.classes.names),
-        "classes_fingerprint": competition.classes.fingerprint,
-        "folds": config.folds,
-        "folds_fingerprint": folds.fingerprint,
-        "n_splits": folds.n_splits,
-        "config": config.model_dump(mode="json"),
-        "config_fingerprint": config.fingerprint,
-        "versions": files.versions(),
-        "created": before.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    if before:
-        _require_same(before, record, run)
-    files.write_json(path, record)
+    before = None if restart else before_of(workspace, run)
+    record = RunRecord(
+        name=run,
+        competition=competition.name,
+        competition_fingerprint=competition.fingerprint,
+        task=competition.task,
+        metric=competition.metric,
+        classes=competition.classes.names,
+        classes_fingerprint=competition.classes.fingerprint,
+        folds=config.folds,
+        folds_fingerprint=folds.fingerprint,
+        n_splits=folds.n_splits,
+        config=config,
+        config_fingerprint=config.fingerprint,
+        versions=files.versions(),
+        created=(before and before.created) or datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if before is not None:
+        require_same(before, record)
+    return record
 
 
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
+def before_of(workspace: Workspace, run: str) -> RunRecord | None:
+    """Return the record of a run that was begun before, or None."""
+    return runs.read_run(workspace, run).record if (workspace.run_dir(run) / runs.RUN_RECORD).exists() else None
+
+
+def require_same(before: RunRecord, now: RunRecord) -> None:
+    """Raise ConfigError when a run that was begun as ``before`` is not to go on as ``now``; only its hardware may differ."""
+    run = now.name
     remedy = f"Train under another name with --run NAME, or throw away what run {run!r} has with --restart."
-    Classes(tuple(before["classes"])).require_same(Classes(tuple(now["classes"])), here=f"run {run}", there="kk.yaml")
-    if before.get("config_fingerprint") != now["config_fingerprint"]:
-        # Through the model, so that entries which a newer version added count with their defaults.
-        old = flat(build_run_config(before["config"], source=f"run {run}").model_dump(mode="json"))
-        new = flat(now["config"])
-        changed = [f"{key}: {old.get(key)!r} -> {new[key]!r}" for key in new if old.get(key) != new[key]]
+    Classes(before.classes).require_same(Classes(now.classes), here=f"run {run}", there="kk.yaml")
+    # Of the configuration as it is read today, so that entries which a newer version added count with their defaults.
+    if before.config.fingerprint != now.config.fingerprint:
+        old, new = (flat(record.config.shaping()) for record in (before, now))
+        changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(f"run {run!r} was begun with another configuration. {'; '.join(changed[:_SHOWN])}{more}. {remedy}")
     for key in ("task", "metric", "folds_fingerprint"):
-        if before[key] != now[key]:
-            raise ConfigError(f"run {run!r} was begun with another {key}: {before[key]!r} -> {now[key]!r}. {remedy}")
+        then, today = getattr(before, key), getattr(now, key)
+        if then != today:
+            raise ConfigError(f"run {run!r} was begun with another {key}: {then!r} -> {today!r}. {remedy}")
 
 
 def _throw_away(workspace: Workspace, run: str) -> None:

@@ -18,7 +18,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kaggle_kit import files
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
@@ -33,12 +32,12 @@ from kaggle_kit.metrics import METRICS, get_metric
 from kaggle_kit.models import Parts, backbone_fingerprint, build_model, image_spec, model_name, split_model
 from kaggle_kit.runs import HISTORY
 from kaggle_kit.runs.history import EpochRow, write_history
-from kaggle_kit.runs.record import FoldRecord, FoldResult
+from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.seeds import derive_seed, generator
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
-from kaggle_kit.training.fold import compute_of_job, noted_in, random_state_kept, save_outputs, train_fold
+from kaggle_kit.training.fold import compute_of_job, facts_of, noted_in, random_state_kept, save_outputs, train_fold
 from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, mean_loss, try_strengths
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.losses import build_loss
@@ -75,7 +74,7 @@ def train_probe(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-) -> FoldResult:
+) -> FoldRecord:
     """Fit a head for one fold and write the files of a trained fold; arguments and errors as in :func:`train_fold`.
 
     Of several processes the first does everything.
@@ -84,12 +83,12 @@ def train_probe(
         ConfigError: the model does not end with a linear layer on pooled features.
     """
     fabric = fabric or make_fabric(job.config.hardware)
-    record = FoldRecord(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
-    with random_state_kept(fabric), record.follow():
+    recorder = FoldRecorder(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
+    with random_state_kept(fabric), recorder.follow():
         if fabric.is_global_zero:
-            _run_probe(job, fabric, reporter or log_lines(), stop or Stop(), record)
+            _run_probe(job, fabric, reporter or log_lines(), stop or Stop(), recorder)
         fabric.barrier()
-    return FoldResult(job.fold, record.values)
+    return recorder.record
 
 
 def train_probe_then_finetune(
@@ -98,7 +97,7 @@ def train_probe_then_finetune(
     fabric: Fabric | None = None,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
-) -> FoldResult:
+) -> FoldRecord:
     """:func:`train_fold`, starting from a fitted head. Epoch 0 of its history is what the probe scores."""
     fabric = fabric or make_fabric(job.config.hardware)
     reporter, stop = reporter or log_lines(), stop or Stop()
@@ -124,14 +123,21 @@ def _read_start(job: FoldJob) -> dict[str, Any] | None:
     return saved["model"] if saved["inputs"] == job.inputs else None
 
 
-def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, record: FoldRecord) -> None:
+def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, recorder: FoldRecorder) -> None:
     metric = get_metric(job.competition.metric)
     probe = fit_probe(job, fabric, reporter, stop)
     write_history(job.folder / HISTORY, [probe.row], metric.name)
     with tensorboard(job.folder, epochs=0) as tracker:
-        tee(noted_in(record), tracker, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
+        tee(noted_in(recorder), tracker, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
     fingerprint, score = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
-    record.finish(metric.name, score, model_fingerprint=fingerprint, epoch=1, **_facts(job, fabric, probe))
+    recorder.update(
+        **facts_of(job, fabric, probe.model, probe.spec, [probe.row]),
+        score=score,
+        model_fingerprint=fingerprint,
+        epoch=1,
+        strength=probe.strength,
+        strengths_tried=[vars(one) for one in probe.tried],
+    )
     reporter(FoldEnded(job.fold, "finished", f"{metric.name} {score:.4f} with strength {probe.strength:g}"))
 
 
@@ -336,23 +342,3 @@ def _score(
         seconds=seconds,
         images_per_second=samples / max(seconds, 1e-9),
     )
-
-
-def _facts(job: FoldJob, fabric: Fabric, probe: Probe) -> dict[str, Any]:
-    """What a table of runs wants to know, and how the strength was chosen."""
-    return {
-        "model": model_name(probe.model),
-        "parameters": sum(parameter.numel() for parameter in probe.model.parameters()),
-        "epochs": 1,
-        "image_size": list(probe.spec.size),
-        "images_per_second": round(probe.row.images_per_second, 2),
-        "n_train": len(job.train_rows),
-        "n_valid": len(job.valid_rows),
-        "left_out": list(job.left_out),
-        "device": device_name(fabric),
-        "precision": precision_of(fabric),
-        "weights": job.weights.text,
-        "versions": files.versions(),
-        "strength": probe.strength,
-        "strengths_tried": [vars(one) for one in probe.tried],
-    }

@@ -16,11 +16,12 @@ from kaggle_kit import files, runs
 from kaggle_kit.choices import STRATEGIES
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config, RunConfig
-from kaggle_kit.errors import DeviceMemoryError, TrainingError
+from kaggle_kit.errors import DataError, DeviceMemoryError, TrainingError
 from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
 from kaggle_kit.folds import folds_for
 from kaggle_kit.machine.device import agreed, make_fabric
-from kaggle_kit.runs.record import FoldResult
+from kaggle_kit.runs.model_header import read_safetensors_header
+from kaggle_kit.runs.record import FoldRecord, fold_record_from
 from kaggle_kit.runs.summary import RunSummary, summarize
 from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.tables import FoldTable
@@ -37,19 +38,19 @@ logger = logging.getLogger(__name__)
 class Outcome:
     """What became of some folds: see :class:`RunSummary`."""
 
-    results: list[FoldResult] = field(default_factory=list)
+    results: list[FoldRecord] = field(default_factory=list)
     trained: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
     stopped: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they pass between processes."""
-        return {**vars(self), "results": [[result.fold, result.record] for result in self.results]}
+        return {**vars(self), "results": [result.to_dict() for result in self.results]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Outcome:
         """The opposite of :meth:`to_dict`."""
-        return cls(**{**values, "results": [FoldResult(fold, record) for fold, record in values["results"]]})
+        return cls(**{**values, "results": [fold_record_from(record) for record in values["results"]]})
 
 
 class Trainer(Protocol):
@@ -185,7 +186,7 @@ def epochs_of(config: RunConfig) -> int:
     return 1 if config.strategy == "probe" else config.schedule.epochs
 
 
-def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[FoldResult], list[FoldJob]]:
+def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[FoldRecord], list[FoldJob]]:
     """Results of the jobs that are finished already, which ``reporter`` is told, and the jobs that are not."""
     done, waiting = [], []
     for job in jobs:
@@ -198,12 +199,21 @@ def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[Fol
     return done, waiting
 
 
-def finished(job: FoldJob) -> FoldResult | None:
+def finished(job: FoldJob) -> FoldRecord | None:
     """What an earlier call made of this job, if that is complete and current. What is of other inputs is removed."""
     before = runs.read_fold(job.folder, job.fold)
-    if before.record.get("inputs_fingerprint", job.inputs) != job.inputs:
+    if before.record.inputs_fingerprint not in (None, job.inputs):
         logger.warning("fold %d was trained from other images or weights; it is trained anew.", job.fold)
         shutil.rmtree(job.folder)
         return None
-    complete = before.finished and all((job.folder / name).is_file() for name in (runs.MODEL, runs.OOF))
-    return FoldResult(job.fold, before.record) if complete else None
+    return before.record if before.finished and _whole(job) else None
+
+
+def _whole(job: FoldJob) -> bool:
+    """Return whether a fold's model and out-of-fold rows lie there in full; the model's header says how long it should be."""
+    try:
+        read_safetensors_header(job.folder / runs.MODEL)
+    except DataError as error:
+        logger.warning("fold %d is trained anew: %s", job.fold, error)
+        return False
+    return (job.folder / runs.OOF).is_file()

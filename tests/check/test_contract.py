@@ -65,7 +65,7 @@ def test_data_that_changed_are_another_competition(blended: Callable[..., Blende
 def test_a_run_that_went_on_after_the_blend(blended: Callable[..., Blended], entry: str) -> None:
     case = blended()
     record = case.fold_file(runs.FOLD_RECORD)
-    files.write_json(record, {**json.loads(record.read_text()), entry: "other"})
+    files.write_json(record, {**json.loads(record.read_text()), entry: "stopped"})
     assert {"model_fingerprint": "trained again after", "state": "was blended with folds 0, 1, 2 and now has 1, 2"}[
         entry
     ] in failed(case, "record")

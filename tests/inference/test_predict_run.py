@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_progress_reaches_its_total_over_all_passes(world):
 
 
 def test_all_runs_with_their_own_configuration(world):
-    files.write_json(world.workspace.run_dir("begun") / runs.RUN_RECORD, {**world.run.record, "name": "begun"})
+    runs.write_run_record(world.workspace.run_dir("begun"), replace(world.run.record, name="begun"))
     (summary,) = predict_runs(world.workspace, world.competition)
     assert summary.run == "r"
     compute = compute_of(world.workspace, world.run, engine="torch", workers=None)

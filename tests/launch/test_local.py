@@ -140,7 +140,7 @@ def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
     summary = launch(fresh, "epochs=3000", devices=2, reporter=on(EpochEnded, stop))
     assert summary.stopped == "SIGTERM was received"
     assert (summary.results, summary.failed) == ((), {})
-    states = [fold.record.get("state") for fold in runs.read_run(fresh.workspace, "run").folds]
+    states = [fold.record.state for fold in runs.read_run(fresh.workspace, "run").folds]
     assert states == ["stopped", "stopped", None]
     assert all((fresh.workspace.fold_dir("run", fold) / runs.LAST).exists() for fold in (0, 1))
     assert not workers()
@@ -157,7 +157,7 @@ def test_what_the_caller_raises_at_an_epoch_comes_when_the_workers_have_stopped(
     with pytest.raises(Enough):
         launch(fresh, "epochs=3000", fold="0", reporter=at_epochs(enough))
     fold = runs.read_fold(fresh.workspace.fold_dir("run", 0), 0)
-    assert fold.record.get("state") == "stopped"
+    assert fold.record.state == "stopped"
     assert (fold.path / runs.LAST).exists()
     assert not workers()
 

@@ -88,7 +88,7 @@ def test_the_best_epoch_is_kept_or_the_last(shared, monkeypatch):
     monkeypatch.setattr("kaggle_kit.training.data.get_metric", lambda _: Fake())
     for keep, epoch in (("best", 2), ("last", 3)):
         job = job_of(shared, "epochs=3", f"keep={keep}")
-        assert train_fold(job).record["epoch"] == epoch
+        assert train_fold(job).epoch == epoch
 
 
 def test_multilabel(tiny_multilabel):
@@ -189,7 +189,7 @@ def test_gradients_that_overflow_stop_with_the_rows_and_the_checkpoint_is_good(s
         patch.setattr(loop.LossGuard, "gradients_usable", overflow)
         with pytest.raises(TrainingError, match="gradients are not finite in epoch 1, batch 3"):
             train_fold(job)
-    assert train_fold(job).record["state"] == "finished"
+    assert train_fold(job).state == "finished"
 
 
 def test_weights_that_overflow_are_not_saved(shared, monkeypatch):
@@ -205,7 +205,7 @@ def test_weights_that_overflow_are_not_saved(shared, monkeypatch):
         patch.setattr(loop, "train_epoch", spoil)
         with pytest.raises(TrainingError, match="after epoch 2 the model gives no finite probabilities for 12 of 12"):
             train_fold(job)
-    assert train_fold(job).record["state"] == "finished"
+    assert train_fold(job).state == "finished"
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

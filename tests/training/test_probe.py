@@ -55,8 +55,8 @@ def test_a_probe_learns_and_leaves_the_files_of_a_run(tiny, counted):
     run = runs.read_run(tiny.workspace, "p")
     for fold in run.finished_folds():
         assert {runs.MODEL, runs.OOF, runs.HISTORY} <= {path.name for path in fold.path.iterdir()}
-        assert fold.record["strength"] in [one["strength"] for one in fold.record["strengths_tried"]]
-        assert fold.record["score"] == summary.scores[fold.fold]
+        assert fold.record.strength in [one["strength"] for one in fold.record.strengths_tried]
+        assert fold.record.score == summary.scores[fold.fold]
 
 
 def test_all_folds_share_one_backbone(tiny):

@@ -55,8 +55,8 @@ def test_two_processes_give_the_rows_of_one_each_once(tiny, tmp_path):
     np.testing.assert_allclose(oof[0].probs, oof[1].probs, atol=2e-4)
     histories = [pd.read_csv(tiny.workspace.fold_dir(run, 0) / runs.HISTORY) for run in ("one", "two")]
     np.testing.assert_allclose(histories[0]["train_loss"], histories[1]["train_loss"], rtol=1e-3)
-    assert one.results[0].record["device"] == "cpu"
-    assert two.results[0].record["device"] == "2 x cpu"
+    assert one.results[0].device == "cpu"
+    assert two.results[0].device == "2 x cpu"
     assert train(tiny, "devices=2", run="two").trained == ()  # finished before
 
 

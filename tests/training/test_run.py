@@ -43,7 +43,7 @@ def test_all_folds_give_every_row_once_and_a_summary(tiny, caplog):
     assert summary.oof_score == pytest.approx(summary.mean)  # folds of the same size
     assert list(summary.table()["fold"]) == [0, 1, 2]
     assert "36 out-of-fold rows" in summary.describe()
-    assert run.record["config_fingerprint"] == tiny.config("epochs=1").fingerprint
+    assert run.record.config_fingerprint == tiny.config("epochs=1").fingerprint
     assert "pretrained weights: none" in caplog.text
     assert "epoch 1/1" in caplog.text
 
@@ -132,8 +132,8 @@ def test_a_failing_fold_leaves_the_others(tiny):
 
     with pytest.raises(TrainingError, match=r"1 of 2 folds of run 'run' failed:\n  fold 0: a test ends it"):
         train(tiny, fold="0-1", reporter=at_epochs(fail))
-    states = [fold.record.get("state") for fold in runs.read_run(tiny.workspace, "run").folds]
-    assert states == ["failed", "finished", None]
+    states = [fold.record.state for fold in runs.read_run(tiny.workspace, "run").folds]
+    assert states == ["failed", "finished", "empty"]
     assert train(tiny, fold="0-1").trained == (0,)
 
 
@@ -176,9 +176,9 @@ def test_unreadable_images_stop_or_are_left_out(tiny, caplog):
     with pytest.raises(ImageError, match=rf"2 of 36 training images.*bad_images=skip(.|\n)*{sorted(bad)[0]}"):
         train(tiny, fold="0")
     summary = train(tiny, "data.bad_images=skip", run="skip", fold="0")
-    record = summary.results[0].record
-    assert sorted(record["left_out"]) == sorted(bad)
-    assert (record["n_train"], record["n_valid"]) == (23, 11)
+    record = summary.results[0]
+    assert sorted(record.left_out) == sorted(bad)
+    assert (record.n_train, record.n_valid) == (23, 11)
     assert bad[0] not in runs.read_oof(runs.read_run(tiny.workspace, "skip")).ids
     assert "are left out" in caplog.text
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kaggle_kit.config import RunConfig
 from kaggle_kit.events import EpochEnded
-from kaggle_kit.training import EpochRow, FoldResult, RunSummary
+from kaggle_kit.training import EpochRow, FoldRecord, RunSummary
 
 
 def near_a_hundredth(run: RunConfig, fold: int) -> float:
@@ -61,12 +61,12 @@ class FakeTraining:
             done.write_text(str(epoch))
         (folder / "model.safetensors").write_bytes(b"weights")
         (folder / "oof.parquet").write_bytes(b"rows")
-        return _summary(run, folder, (FoldResult(number, {"score": final}),), None)
+        return _summary(run, folder, (FoldRecord(number, score=final),), None)
 
     def names(self) -> list[str]:
         """The runs that were called, in order."""
         return [name for name, *_ in self.calls]
 
 
-def _summary(run: str, folder: Path, results: tuple[FoldResult, ...], stopped: str | None) -> RunSummary:
+def _summary(run: str, folder: Path, results: tuple[FoldRecord, ...], stopped: str | None) -> RunSummary:
     return RunSummary(run, folder, "accuracy", results, (), {}, stopped, math.nan, 0)
