@@ -1,18 +1,22 @@
 # make demo   the whole job on an embedded competition, in .demo/
 # make test   linters, types, layers and tests
+# make docs   write docs/configuration.md from the descriptions of the keys
 # make notebooks   run the notebooks and save them with their outputs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test notebooks lint install clean
+.PHONY: demo test docs notebooks lint install clean
 
 demo: install
 	$(BIN)/kk demo .demo --force
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+docs: install
+	$(BIN)/python -c "from kaggle_kit.config.document import document; print(document(), end='')" > docs/configuration.md
 
 notebooks: install
 	$(BIN)/python notebooks/execute.py

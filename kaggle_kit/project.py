@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kaggle_kit.check import CheckReport
     from kaggle_kit.competition import Competition, Inference
     from kaggle_kit.config import Config
+    from kaggle_kit.config.describe import Keys
     from kaggle_kit.images.store import Verified
     from kaggle_kit.inference import RunPrediction
     from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
@@ -276,6 +277,19 @@ class Project:
         workspace, config, competition = self._open()
         path, known = self.path(file), None if answers is None else self.path(answers)
         return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known)
+
+    def keys(self, key: str = "") -> Keys:
+        """Return what the keys of ``kk.yaml`` mean, with their values here, their defaults and their choices.
+
+        Args:
+            key: a section, a dotted key or a short name; empty: all keys.
+
+        Raises:
+            ConfigError: there is no such key, or ``kk.yaml`` is wrong.
+        """
+        from kaggle_kit.config.describe import describe_config
+
+        return describe_config(key, self.workspace.config_path)
 
     def runs(self) -> pd.DataFrame:
         """Return a row for each run, the best first: what it is, what it scored, when it was begun."""

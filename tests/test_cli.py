@@ -16,7 +16,7 @@ from kaggle_kit import cli
 
 COMMANDS = [
     *("init", "folds", "train", "predict", "blend", "check", "runs", "demo"),
-    *("tune", "plan", "cache", "kernel", "submit", "download"),
+    *("tune", "plan", "cache", "kernel", "submit", "download", "config"),
 ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SHORT = {f"run.{key}": short for short, key in ALIASES.items()}
 """Dotted key -> its short name on the command line."""
-MOST_LISTED = 16
+MOST_IN_LINE = 8
 """Longer lists of choices are not repeated in a line; `kk config KEY` shows them."""
 _KINDS: dict[Any, str] = {
     int: "a whole number",
@@ -67,9 +67,11 @@ class Key:
     def comment(self) -> str:
         """The description with the choices that it does not name itself, on one line."""
         new = [name for name in self.choices if name not in self.description]
-        if not new or len(self.choices) > MOST_LISTED:
+        if not new:
             return self.description
-        return f"{self.description}: {_listed(list(self.choices))}"
+        if len(self.choices) > MOST_IN_LINE:
+            return f"{self.description} (`kk config {self.short or self.name}` lists them)"
+        return f"{self.description} ({_listed(list(self.choices))})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +92,13 @@ class Keys(Result):
         if len(self.keys) == 1:
             return pd.DataFrame(list(self.keys[0].choices.items()), columns=["choice", "what it is"])
         rows = [
-            (key.name, _text(self.value(key)), _text(key.default), key.short, key.comment if key.choices else key.description)
+            (
+                key.name,
+                self.shown(key, 24),
+                _text(key.default, 24) if self.value(key) != key.default and not key.required else "",
+                key.short,
+                key.comment,
+            )
             for key in self.keys
         ]
         frame = pd.DataFrame(rows, columns=["key", "here", "default", "short", "what it is"])
@@ -102,7 +110,8 @@ class Keys(Result):
         if len(self.keys) != 1:
             return "`kk config KEY` tells more about a key, by its full or its short name."
         key = self.keys[0]
-        lines = [f"{key.name}: {key.description}", f"here: {_text(self.value(key))}"]
+        here = self.shown(key) or "nothing, since there is no kk.yaml"
+        lines = [f"{key.name}: {key.description}", f"here: {here}"]
         lines.append("must be given" if key.required else f"default: {_text(key.default)}")
         lines.append(f"takes: {key.kind}")
         if key.when:
@@ -114,6 +123,10 @@ class Keys(Result):
     def value(self, key: Key) -> Any:
         """Return the value of a key here: that of kk.yaml, else the default."""
         return self.here.get(key.name, key.default)
+
+    def shown(self, key: Key, most: int = 200) -> str:
+        """Return the value here as text; nothing for a key that must be given where there is no kk.yaml."""
+        return "" if key.required and key.name not in self.here else _text(self.value(key), most)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys by name, each with value, default, choices and description."""
@@ -215,9 +228,8 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
         return " or ".join(dict.fromkeys(_kind(inner, []) for inner in get_args(annotation)))
     if get_origin(annotation) is Literal:
         return _listed([str(value) for value in get_args(annotation)])
-    bounds = [
-        f"{word} {value:g}" for mark in metadata for name, word in _BOUNDS.items() if (value := _bound(mark, name)) is not None
-    ]
+    found = [(word, _bound(mark, name)) for mark in metadata for name, word in _BOUNDS.items()]
+    bounds = [f"{word} {value:,}" for word, value in found if value is not None]
     return " ".join([_KINDS.get(get_origin(annotation) or annotation, str(annotation)), " and ".join(bounds)]).strip()
 
 
@@ -231,8 +243,6 @@ def _bound(mark: Any, name: str) -> float | None:
 
 
 def _is_union(annotation: Any) -> bool:
-    from types import UnionType
-
     return get_origin(annotation) in (Union, UnionType)
 
 
@@ -241,13 +251,14 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, most: int = 200) -> str:
     """A value as kk.yaml writes it, on one short line."""
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return "null" if value is None else str(value).lower()
     if isinstance(value, list | tuple | dict) and len(value) > 4:
         return f"{len(value)} entries"
-    return str(value) if not isinstance(value, str) or (value and len(value) <= 60) else shortened(value, 60)
+    text = str(value)
+    return text if text.strip() and len(text) <= most else shortened(value, most)
 
 
 def _values(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

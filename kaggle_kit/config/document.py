@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaggle_kit.config.describe import MOST_LISTED, Key, key_of, section_of
+from kaggle_kit.config.describe import Key, key_of, section_of
 from kaggle_kit.config.fields import Section
 from kaggle_kit.config.sections import Config
 
+MOST_LISTED = 20
 _OPENING = """# Configuration
 
 <!-- Made by `make docs` from the descriptions in kaggle_kit/config and the registries. Edit those. -->

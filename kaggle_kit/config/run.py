@@ -66,7 +66,9 @@ class DataConfig(Section):
     )
     sampler: Annotated[str, one_of(SAMPLERS)] = Field("shuffle", description="which images an epoch sees")
     samples_per_epoch: Count | None = Field(None, description="images an epoch; null: as many as there are")
-    bad_images: StopOrSkip = Field("stop", description="at unreadable training images; test images always stop")
+    bad_images: StopOrSkip = Field(
+        "stop", description="at an unreadable training image stop, or skip it; test images always stop"
+    )
 
     @field_validator("image_size")
     @classmethod
@@ -96,9 +98,9 @@ class OptimizerConfig(Section):
     name: Annotated[str, OneOf(optimizers, require_optimizer)] = Field(
         "adamw", description="any of timm's optimizers; lookahead_ before the name looks ahead"
     )
-    lr: Positive = Field(1e-3, description="learning rate")
+    lr: Positive = Field(1e-3, description="learning rate of the whole model, or of the backbone")
     head_lr: Positive | None = Field(None, description="learning rate of the head; null: the same as lr")
-    weight_decay: NotNegative = Field(0.05, description="weight decay")
+    weight_decay: NotNegative = Field(0.05, description="how much weights are pulled towards 0")
     layer_decay: PositiveShare | None = Field(
         None, description="factor of the rate from each layer to the one below, e.g. 0.75"
     )
@@ -158,14 +160,16 @@ class HardwareConfig(Section):
     accelerator: str = Field("auto", description="cpu, cuda, mps … as Lightning Fabric names them; auto: the best there is")
     devices: FewCount = Field(1, description="devices that train one fold together")
     strategy: str = Field("auto", description="how several devices work together, as Lightning Fabric names it, e.g. ddp")
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the arithmetic; auto: by the device")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="of the arithmetic; auto: what the device is good at"
+    )
     engine: Annotated[str, one_of(ENGINE_CHOICES)] = Field("auto", description="what computes predictions")
 
 
 class RunConfig(Section):
     """Everything that one training run depends on."""
 
-    seed: Seed = Field(0, description="of everything random in training")
+    seed: Seed = Field(0, description="seed of all that is random in training")
     folds: Name = Field("folds", description="the fold table, folds/<name>.csv")
     strategy: Annotated[str, one_of(STRATEGIES)] = Field("finetune", description="what is trained")
     ema: Rate = Field(0.0, description="decay of the averaged weights, e.g. 0.999; 0: off")

@@ -18,7 +18,7 @@ class FoldsConfig(Section):
     scheme: Annotated[str, one_of(SCHEME_CHOICES)] = Field("auto", description="how rows are divided")
     n_folds: FewCount = Field(5, description="number of folds")
     repeats: Annotated[int, Field(ge=1, le=100)] = Field(1, description="how often to divide again, each with another seed")
-    seed: Seed = Field(0, description="of the division")
+    seed: Seed = Field(0, description="seed of the division")
     holdout: Annotated[InnerShare, When("scheme", "holdout")] = Field(0.2, description="the share that is validated on")
     duplicates: Literal["exact", "near", "off"] = Field("near", description="which alike images stay in one fold")
     near_distance: Annotated[int, Field(ge=0, le=32)] = Field(

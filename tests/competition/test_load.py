@@ -148,7 +148,7 @@ def test_label_map_translates_and_leaves_out(made):
     work.init(label_separator="none")
     edit(
         work,
-        '    # label_map: {"old name": "new name", "leave out": null}',
+        "    label_map: {}",
         '    label_map: {"scab complex": complex, frog: null}',
     )
     edit(work, '- "frog"', '- "complex"')
@@ -160,7 +160,7 @@ def test_label_map_translates_and_leaves_out(made):
 def test_label_map_of_folders(made, two_folders):
     work = made({**two_folders, "train/kitten/1.jpg": None, "train/junk/1.jpg": None})
     work.init()
-    edit(work, '    # label_map: {"old name": "new name", "leave out": null}', "    label_map: {kitten: cat, junk: null}")
+    edit(work, "    label_map: {}", "    label_map: {kitten: cat, junk: null}")
     edit(work, '    - "junk"\n', "")
     edit(work, '    - "kitten"\n', "")
     assert [row.labels for row in work.load().train] == [("cat",), ("cat",), ("dog",), ("dog",), ("cat",)]
@@ -208,7 +208,8 @@ def test_single_label_task_with_rows_of_several(made):
 
 def test_train_only_and_fold_columns(work):
     work.add({"train.csv": "image,label,own,part\na,cat,1,\nb,dog,0,1\nc,cat,0,-1\n"})
-    edit(work, "    # label_map", "    train_only_column: own\n    fold_column: part\n    # label_map")
+    edit(work, "    train_only_column: null", "    train_only_column: own")
+    edit(work, "    fold_column: null", "    fold_column: part")
     assert [(row.train_only, row.fold) for row in work.load().train] == [(True, None), (False, 1), (False, None)]
     work.add({"train.csv": "image,label,own,part\na,cat,x,0\nb,dog,0,y\n"})
     with pytest.raises(DataError, match="column 'part' must hold fold numbers, found 'y'"):

@@ -90,5 +90,5 @@ def test_every_line_of_the_run_section_is_a_known_entry_and_comments_explain():
     )
     text = render(config, FoldsConfig())
     assert build_config(yaml.safe_load(text), source="test").competition == config
-    assert {"run", "folds", "competition"} == set(yaml.safe_load(text))
+    assert {"run", "folds", "competition", "cache"} == set(yaml.safe_load(text))
     assert text.count("#") > 30
