@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
+from kaggle_kit.choices import ENGINE_CHOICES, LAUNCHERS, MERGES, PRUNERS, VIEWS
 from kaggle_kit.results import Done
 from kaggle_kit.workspace import Workspace, open_workspace
 
@@ -114,6 +115,12 @@ class Project:
         loaded = load_config(self.workspace.config_path, overrides, run_file=None if config is None else Path(config))
         return self.workspace, loaded, load_competition(self.workspace, loaded.competition)
 
+    def _require_folds(self, config: Config, competition: Competition, fold: str | Sequence[int]) -> None:
+        """Raise what is wrong with the fold table or the choice of folds, before PyTorch is imported."""
+        from kaggle_kit.folds import chosen_folds, folds_for
+
+        chosen_folds(fold, folds_for(self.workspace, competition, config.run.folds).n_splits)
+
     def folds(
         self,
         *,
@@ -177,6 +184,9 @@ class Project:
 
         given = [*overrides, *as_overrides({**entries, **_given(strategy=strategy, precision=precision)})]
         workspace, loaded, competition = self._open(given, config)
+        self._require_folds(loaded, competition, fold)
+        if launcher:
+            LAUNCHERS.require(launcher)
         options: dict[str, Any] = {"run": run, "fold": fold, "restart": restart, "time_limit": as_seconds(time_limit)}
         from kaggle_kit.live import make_reporter
 
@@ -208,9 +218,13 @@ class Project:
             control: training images hidden among the test images, for :meth:`check`; 0 for none.
             oof: predict the out-of-fold rows with these views, too.
         """
+        from kaggle_kit.runs import choose_runs
+
+        require_prediction(tta, merge, engine)
+        workspace, config, competition = self._open()
+        choose_runs(workspace, [run] if run else [])
         from kaggle_kit.inference import predict_runs
 
-        workspace, config, competition = self._open()
         return predict_runs(
             workspace,
             competition,
@@ -239,6 +253,7 @@ class Project:
         Args:
             run: a run's name, or the path of a run's folder or of a model file; None: the newest run.
         """
+        require_prediction(tta, merge, engine)
         from kaggle_kit.inference import predict_to_csv
 
         options: dict[str, Any] = {"views": tta, "merge": merge, "engine": engine}
@@ -360,7 +375,9 @@ class Project:
         from kaggle_kit.units import as_seconds
 
         setup = self._open([*overrides, *as_overrides({**entries, **_given(strategy=strategy)})])
+        PRUNERS.require(pruner)
         limit = as_seconds(time_limit)
+        self._require_folds(setup[1], setup[2], folds)
         from kaggle_kit.tune import TuneOptions, make_tune_reporter, tune
 
         options = TuneOptions(
@@ -404,11 +421,14 @@ class Project:
             tta: views of the test images.
         """
         from kaggle_kit.config import as_overrides
+        from kaggle_kit.units import as_seconds
 
-        setup = self._open([*overrides, *as_overrides(entries)])
+        setup, limit = self._open([*overrides, *as_overrides(entries)]), as_seconds(time_limit)
+        VIEWS.require(tta)
+        self._require_folds(setup[1], setup[2], fold)
         from kaggle_kit.launch import plan_run
 
-        return plan_run(*setup, fold=fold, limit=time_limit, seconds=seconds, devices=devices, views=tta)
+        return plan_run(*setup, fold=fold, limit=limit or 0.0, seconds=seconds, devices=devices, views=tta)
 
     @property
     def kernel(self) -> Kernel:
@@ -575,6 +595,13 @@ def names(given: str | Sequence[str]) -> list[str]:
     """Return names given as a list, or as ``a,b,c``."""
     parts = given.split(",") if isinstance(given, str) else given
     return [part.strip() for part in parts if part.strip()]
+
+
+def require_prediction(tta: str, merge: str, engine: str) -> None:
+    """Raise ConfigError for a name that is not known, before PyTorch is imported."""
+    VIEWS.require(tta)
+    MERGES.require(merge)
+    ENGINE_CHOICES.require(engine)
 
 
 def _given(**options: str | None) -> dict[str, str]:

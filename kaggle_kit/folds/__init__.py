@@ -1,5 +1,6 @@
 """Folds: which rows are validated on when. Groups and duplicates are never parted; the same seed gives the same file."""
 
+from kaggle_kit.folds.chosen import chosen_folds, parse_folds
 from kaggle_kit.folds.duplicates import Duplicates, Key
 from kaggle_kit.folds.keep import held_still, table_like, write_folds
 from kaggle_kit.folds.make import check_settings, create_folds, folds_for, make_folds
@@ -11,10 +12,12 @@ __all__ = [
     "Key",
     "balance_table",
     "check_settings",
+    "chosen_folds",
     "create_folds",
     "folds_for",
     "held_still",
     "make_folds",
+    "parse_folds",
     "summary",
     "table_like",
     "write_folds",

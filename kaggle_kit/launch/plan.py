@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config, RunConfig, derive
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.folds import folds_for
+from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
 from kaggle_kit.images.transforms import ImageSpec
@@ -28,7 +28,7 @@ from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.models import find_weights, model_name, set_train_mode
 from kaggle_kit.results import Result
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training import FoldJob, Stop, parse_folds
+from kaggle_kit.training import FoldJob, Stop
 from kaggle_kit.training.checkpoint import LoopState, new_state
 from kaggle_kit.training.data import FoldData, make_data
 from kaggle_kit.training.learner import Learner, make_learner, make_model

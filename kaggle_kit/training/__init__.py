@@ -7,7 +7,7 @@ from kaggle_kit.runs.summary import RunSummary
 from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.prepare import default_run_name, parse_folds, prepare_run
+from kaggle_kit.training.prepare import default_run_name, prepare_run
 from kaggle_kit.training.run import Outcome, Trainer, train_jobs, train_run
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "StopRequested",
     "Trainer",
     "default_run_name",
-    "parse_folds",
     "prepare_run",
     "train_fold",
     "train_jobs",

@@ -24,7 +24,6 @@ from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _SHOWN = 12
 
 
@@ -32,38 +31,6 @@ def default_run_name(config: RunConfig) -> str:
     """The model's name and a few digits of the configuration's fingerprint: another configuration is another run."""
     model = re.sub(r"[^\w.-]+", "-", config.model.name).strip("-.") or "run"
     return f"{model}-{config.fingerprint[:6]}"
-
-
-def parse_folds(text: str, n_splits: int) -> list[int]:
-    """``all``, ``0``, ``0,2`` or ``0-3`` as fold numbers, in ascending order.
-
-    Raises:
-        ConfigError: the text is something else, or there is no such fold.
-    """
-    if text.strip() == "all":
-        return list(range(n_splits))
-    numbers: set[int] = set()
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if match is None:
-            raise ConfigError(f"folds must be written as all, 0, 0,2 or 0-3, got {text!r}.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if first > last:
-            raise ConfigError(f"a range of folds must ascend, got {part.strip()!r}.")
-        numbers.update(range(first, last + 1))
-    return checked_folds(sorted(numbers), n_splits)
-
-
-def checked_folds(numbers: Sequence[int], n_splits: int) -> list[int]:
-    """The same numbers, when the fold table has them.
-
-    Raises:
-        ConfigError: it has not.
-    """
-    wrong = [number for number in numbers if not 0 <= number < n_splits]
-    if wrong or not numbers:
-        raise ConfigError(f"folds must lie in 0..{n_splits - 1}, got {', '.join(map(str, wrong)) or 'none'}.")
-    return list(numbers)
 
 
 def prepare_run(

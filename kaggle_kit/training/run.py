@@ -18,7 +18,7 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config, RunConfig
 from kaggle_kit.errors import DataError, DeviceMemoryError, TrainingError
 from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
-from kaggle_kit.folds import folds_for
+from kaggle_kit.folds import chosen_folds, folds_for
 from kaggle_kit.machine.device import agreed, make_fabric
 from kaggle_kit.runs.model_header import read_safetensors_header
 from kaggle_kit.runs.record import FoldRecord, fold_record_from
@@ -27,7 +27,7 @@ from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
-from kaggle_kit.training.prepare import checked_folds, default_run_name, parse_folds, prepare_run
+from kaggle_kit.training.prepare import default_run_name, prepare_run
 from kaggle_kit.training.processes import spread
 from kaggle_kit.workspace import Workspace
 
@@ -100,7 +100,7 @@ def train_run(
     stop = Stop(time_limit, within=stop)
     folds = folds or folds_for(workspace, competition, config.run.folds)
     name = run or default_run_name(config.run)
-    numbers = parse_folds(fold, folds.n_splits) if isinstance(fold, str) else checked_folds(fold, folds.n_splits)
+    numbers = chosen_folds(fold, folds.n_splits)
     folder = workspace.run_dir(name)
     with run_lock(folder), stop.on_signals(), written_to(folder / runs.TRAIN_LOG) as log:
         report = tee(log, reporter or log_lines())

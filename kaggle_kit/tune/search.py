@@ -12,10 +12,10 @@ import optuna
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config, RunConfig
 from kaggle_kit.errors import ConfigError, RemoteError, TrainingError
-from kaggle_kit.folds import folds_for
+from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training import Stop, parse_folds
+from kaggle_kit.training import Stop
 from kaggle_kit.tune.cluster import require_launcher, trainers
 from kaggle_kit.tune.defaults import default_space
 from kaggle_kit.tune.objective import Objective

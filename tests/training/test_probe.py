@@ -12,11 +12,12 @@ from tiny_competition import make_tiny
 from kaggle_kit import runs
 from kaggle_kit.competition import ImageRow
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.folds import parse_folds
 from kaggle_kit.inference import Compute, predict_rows, predict_run
 from kaggle_kit.inference import features as features_module
 from kaggle_kit.models import backbone_fingerprint, load_model
 from kaggle_kit.tables import read_predictions
-from kaggle_kit.training import parse_folds, prepare_run, train_run
+from kaggle_kit.training import prepare_run, train_run
 from kaggle_kit.training.probe import inner_split, view_plan
 
 PROBE = ("strategy=probe", "model=resnet10t", "hardware.engine=torch", "augment=light", "data.eval_batch_size=8")

@@ -18,12 +18,13 @@ from kaggle_kit.choices import STRATEGIES
 from kaggle_kit.errors import ConfigError, DataError, ImageError, LockedError, StorageError, TrainingError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, at_epochs, log_lines, silent
 from kaggle_kit.files import read_json
+from kaggle_kit.folds import parse_folds
 from kaggle_kit.inference import sources as readable
 from kaggle_kit.tables import Classes
 from kaggle_kit.training import checkpoint
 from kaggle_kit.training import probe as probe_module
 from kaggle_kit.training.locking import LOCK, OWNER, run_lock
-from kaggle_kit.training.prepare import default_run_name, parse_folds
+from kaggle_kit.training.prepare import default_run_name
 from kaggle_kit.training.run import train_run
 
 
