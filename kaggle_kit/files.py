@@ -13,11 +13,13 @@ import json
 import os
 import platform
 import re
+import stat
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import metadata
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +163,87 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
 
 
+DAMAGE: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    NotImplementedError,
+)
+"""What parsers raise for files that are damaged, nested too deep, or hold other types than expected."""
+LARGEST_RECORD = 256 * 1024**2
+"""Bytes of a JSON or YAML file."""
+LARGEST = 64 * 1024**3
+"""Bytes of any file that is read."""
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: Path, *, most: int = LARGEST) -> BufferedReader:
+    """Open a file to read its bytes, if it is a regular one of at most ``most`` bytes: the one way to open what others made.
+
+    A pipe would wait for ever and a device never ends; neither is opened.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is no regular file, too large, or cannot be opened; says why.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"{path!s} cannot be opened: {reason}.") from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > most:
+        os.close(descriptor)
+        kind = next((words for test, words in _KINDS if test(about.st_mode)), f"a file of {about.st_size:,} bytes")
+        raise DataError(f"{path} is {kind}, expected a regular file of at most {most:,} bytes.")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:
+    """Read a regular file; raises what :func:`open_regular` does."""
+    with open_regular(path, most=most) as handle:
+        return handle.read()
+
+
+@contextlib.contextmanager
+def parsing(
+    path: Path, *, fault: str, remedy: str, error: type[DataError] = DataError, also: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read and parsed into one error that says what it should be.
+
+    Args:
+        fault: what is then wrong with the file, as in "is not valid JSON".
+        remedy: what to do, a sentence.
+        also: further kinds of error that the parser raises.
+
+    Raises:
+        MissingFileError: there is no such file; says the remedy.
+        DataError: of the kind ``error``.
+    """
+    try:
+        yield
+    except MissingFileError as missing:
+        raise MissingFileError(f"{missing} {remedy}") from None
+    except DataError:
+        raise
+    except DAMAGE + also as damage:
+        reason = " ".join(str(damage).split())[:200] or type(damage).__name__
+        raise error(f"{path} {fault}, or it is damaged ({reason}). {remedy}") from damage
+
+
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -171,12 +254,8 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
         MissingFileError: there is no such file.
         DataError: the file is not a JSON object.
     """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} does not exist. Run `{made_by}` first.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}). Delete it and run `{made_by}` again.") from error
+    with parsing(path, fault="is not valid JSON", remedy=f"Run `{made_by}` first; delete a damaged file before."):
+        value = json.loads(read_bytes(path, most=LARGEST_RECORD))
     if not isinstance(value, dict):
         raise DataError(f"{path} should hold a JSON object, found {type(value).__name__}. Run `{made_by}` again.")
     return value
@@ -192,17 +271,17 @@ def read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_regular(path) as handle:
             # Of a row with too many cells pandas would make the first an index, so that all others slide by one column.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} does not exist.") from None
+            return pd.read_csv(handle, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    except DataError:
+        raise
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty; expected a CSV with a header line.") from None
     except pd.errors.ParserWarning:
         raise DataError(f"{path} has rows with more cells than its header has names; quote cells that hold commas.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+    except (pd.errors.ParserError, *DAMAGE) as error:
         raise DataError(f"{path} cannot be read as a UTF-8 CSV: {str(error).strip()}.") from error
 
 
@@ -220,7 +299,7 @@ def fingerprint(value: Any) -> str:
 
 def file_fingerprint(path: Path) -> str:
     """sha256 of a file's bytes, read in blocks."""
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

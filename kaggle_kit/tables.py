@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit import files
-from kaggle_kit.errors import ClassMappingError, DataError, FoldError, MissingFileError
+from kaggle_kit.errors import ClassMappingError, DataError, FoldError
 
 Labels = tuple[str, ...]
 """The labels of one row: one name, or for multi-label any number of names."""
@@ -244,6 +244,10 @@ class Predictions:
             pq.write_table(table, temporary)
 
 
+_PREDICTIONS = "is not a prediction file of kaggle_kit"
+_PREDICT = "Run `kk train` (out-of-fold) or `kk predict` (test) first."
+
+
 def read_predictions(path: Path) -> Predictions:
     """Read a file that :meth:`Predictions.write` made.
 
@@ -256,25 +260,41 @@ def read_predictions(path: Path) -> Predictions:
     import pyarrow.parquet as pq
 
     path = Path(path)
-    try:
-        table = pq.ParquetFile(path).read()  # not read_table, which refuses two columns called "id"
+    with (
+        files.parsing(path, fault=_PREDICTIONS, remedy=_PREDICT, also=(pa.ArrowException,)),
+        files.open_regular(path) as handle,
+    ):
+        table = pq.ParquetFile(handle).read()  # not read_table, which refuses two columns called "id"
         meta = json.loads(table.schema.metadata[_METADATA_KEY])
         classes = Classes(tuple(meta.pop("classes")))
         fingerprint = meta.pop("classes_fingerprint")
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} does not exist. Run `kk train` (out-of-fold) or `kk predict` (test) first.") from None
-    except (pa.ArrowException, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged ({error}). Make it again.") from error
     columns = tuple(table.column_names)
     if columns != ("id", *classes.names) or fingerprint != classes.fingerprint:
         raise ClassMappingError(
             f"{path}: the columns ({shown(columns[1:])}) are not the classes that the file was written with "
             f"({shown(classes.names)}). It was changed after it was made; make it again."
         )
-    probs = np.empty((table.num_rows, len(classes)), dtype=np.float32)
-    for position in range(len(classes)):
-        probs[:, position] = table.column(position + 1).to_numpy()
-    return Predictions(tuple(table.column(0).to_pylist()), probs, classes, meta)
+    with files.parsing(path, fault=_PREDICTIONS, remedy=_PREDICT, also=(pa.ArrowException,)):
+        _require_cells(table, path)
+        probs = np.empty((table.num_rows, len(classes)), dtype=np.float32)
+        for position in range(len(classes)):
+            probs[:, position] = table.column(position + 1).to_numpy()
+        ids = tuple(table.column(0).to_pylist())
+    return Predictions(ids, probs, classes, meta)
+
+
+def _require_cells(table: Any, path: Path) -> None:
+    """Refuse a table whose ids are not text or whose probabilities are not floating-point numbers, or that lacks a cell."""
+    import pyarrow as pa
+
+    for position, column in enumerate(table.columns):
+        sound = pa.types.is_floating(column.type) if position else pa.types.is_string(column.type)
+        if not sound or column.null_count:
+            wanted = "floating-point numbers" if position else "text"
+            raise DataError(
+                f"{path}: column {table.column_names[position]!r} holds {column.type} with {column.null_count} empty cells, "
+                f"expected {wanted} in every row. {_PREDICT}"
+            )
 
 
 def read_prediction_meta(path: Path) -> dict[str, Any]:
@@ -282,12 +302,12 @@ def read_prediction_meta(path: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        meta = json.loads((pq.read_schema(Path(path)).metadata or {})[_METADATA_KEY])
-    except FileNotFoundError:
-        raise MissingFileError(f"{path} does not exist. Run `kk train` (out-of-fold) or `kk predict` (test) first.") from None
-    except (pa.ArrowException, OSError, KeyError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged ({error}). Make it again.") from error
+    path = Path(path)
+    with (
+        files.parsing(path, fault=_PREDICTIONS, remedy=_PREDICT, also=(pa.ArrowException,)),
+        files.open_regular(path) as handle,
+    ):
+        meta = json.loads((pq.read_schema(handle).metadata or {})[_METADATA_KEY])
     if not isinstance(meta, dict):
         raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged. Make it again.")
     return meta
@@ -418,11 +438,10 @@ def read_folds(path: Path) -> FoldTable:
         FoldError: the table was changed after it was made, or columns are missing.
     """
     path = Path(path)
-    frame = files.read_table(path) if path.exists() else None
-    if frame is None:
-        raise MissingFileError(f"{path} does not exist. Run `kk folds` first.")
-    record = files.read_json(path.with_suffix(".json"), made_by="kk folds")
-    try:
+    remedy = "Run `kk folds` first."
+    with files.parsing(path, fault="is not a fold table of kaggle_kit", remedy=remedy, error=FoldError):
+        frame = files.read_table(path)
+        record = files.read_json(path.with_suffix(".json"), made_by="kk folds")
         n_folds, multilabel = int(record.pop("n_folds")), bool(record.pop("multilabel"))
         classes, stated = Classes(tuple(record.pop("classes"))), record.pop("fingerprint")
         record.pop("classes_fingerprint")
@@ -431,8 +450,6 @@ def read_folds(path: Path) -> FoldTable:
         assignments = np.array([frame[column].astype("int64") for column in columns], dtype=np.int64)
         groups = np.array(frame["group"].astype("int64"), dtype=np.int64)
         ids = tuple(frame["id"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise FoldError(f"{path} is not a fold table of kaggle_kit ({error!r}). Run `kk folds` again.") from error
     table = FoldTable(ids, labels, groups, assignments, n_folds, classes, multilabel, record)
     if table.fingerprint != stated:
         raise FoldError(

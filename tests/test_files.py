@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit import files
-from kaggle_kit.errors import DataError, MissingFileError, StorageError
+from kaggle_kit.errors import DataError, ImageError, MissingFileError, StorageError
+from kaggle_kit.images.decode import decode_image, image_size
+from kaggle_kit.runs.model_header import read_safetensors_header
+from kaggle_kit.tables import read_prediction_meta, read_predictions
 
 CELLS = ["0001", "NA", "None", "nan", "", "1e5", "true", "a,b", 'say "x"', "é ü", " padded ", "two\nlines", "007.50"]
 
@@ -187,3 +190,67 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
         temporary.touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "model.tmp", "new.csv"]
     files.remove_leftovers(tmp_path / "not there")
+
+
+class TestOnlyRegularFilesAreOpened:
+    @pytest.fixture
+    def odd(self, tmp_path: Path) -> dict[str, Path]:
+        """Files that would hang, never end, or cannot be opened at all."""
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "zero").symlink_to("/dev/zero")
+        (tmp_path / "itself").symlink_to(tmp_path / "itself")
+        (tmp_path / "folder").mkdir()
+        with open(tmp_path / "huge", "wb") as handle:
+            handle.truncate(files.LARGEST + 1)
+        return {name: tmp_path / name for name in ("pipe", "zero", "itself", "folder", "huge")} | {
+            "long": tmp_path / ("x" * 300)
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("pipe", "is a named pipe"),
+            ("zero", "is a device"),
+            ("itself", "cannot be opened: Too many levels"),
+            ("folder", "is a folder"),
+            ("huge", "is a file of"),
+            ("long", "cannot be opened: File name too long"),
+        ],
+    )
+    def test_the_reason_is_told(self, odd: dict[str, Path], name: str, why: str) -> None:
+        for read in (
+            files.read_bytes,
+            files.read_table,
+            files.file_fingerprint,
+            lambda path: files.read_json(path, made_by="kk blend"),
+            read_predictions,
+            read_prediction_meta,
+            read_safetensors_header,
+        ):
+            with pytest.raises(DataError, match=why):
+                read(odd[name])
+
+    @pytest.mark.parametrize("name", ["pipe", "zero", "itself", "folder", "huge"])
+    def test_images_too(self, odd: dict[str, Path], name: str) -> None:
+        with pytest.raises(ImageError, match=name):
+            decode_image(odd[name])
+        with pytest.raises(ImageError, match=name):
+            image_size(odd[name])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}", "[]", "{", "\udcff", "\0"])
+def test_deep_and_wrong_json_is_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=r"a\.json.*Run `kk blend`"):
+        files.read_json(tmp_path / "a.json", made_by="kk blend")
+
+
+@pytest.mark.parametrize("number", [errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.EIO, errno.ENOTCONN])
+def test_every_failure_to_write_is_a_storage_error(tmp_path: Path, number: int) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(StorageError, match=r"cannot write .*a\.txt"), files.atomic_path(tmp_path / "a.txt"):
+        fail()
+    with pytest.raises(StorageError, match=r"cannot write .*a\.txt"), files.storage_errors(tmp_path / "a.txt"):
+        fail()

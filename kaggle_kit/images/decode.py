@@ -29,9 +29,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from kaggle_kit.errors import ImageError
+from kaggle_kit import files
+from kaggle_kit.errors import DataError, ImageError
 from kaggle_kit.machine.host import available_cpus
 
+LARGEST = 2 * 1024**3
+"""Bytes of an image file."""
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 Progress = Callable[[int, int], None]
@@ -141,7 +144,7 @@ def _read(source: Path | bytes) -> tuple[bytes, str]:
 def read_file(path: Path) -> bytes:
     """The content of an image file. Raises ImageError."""
     with _naming(str(path)):
-        return Path(path).read_bytes()
+        return files.read_bytes(path, most=LARGEST)
 
 
 @contextlib.contextmanager
@@ -153,6 +156,8 @@ def _naming(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: {error}") from None
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file.") from None
+    except DataError as error:  # no regular file, which says its name itself
+        raise ImageError(str(error)) from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image in a known format, or its header is damaged.") from None
     except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError, ArithmeticError, MemoryError) as error:
@@ -170,7 +175,7 @@ def _sentence(error: BaseException) -> str:
 @contextlib.contextmanager
 def _header(source: bytes | Path) -> Iterator[tuple[Image.Image, int]]:
     """Open with Pillow, which parses the header only; also yields where in the stream the header ended."""
-    stream = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")  # noqa: SIM115
+    stream = io.BytesIO(source) if isinstance(source, bytes) else files.open_regular(source, most=LARGEST)
     with stream, Image.open(stream) as image:
         yield image, stream.tell()
 

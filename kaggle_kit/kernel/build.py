@@ -20,6 +20,7 @@ from kaggle_kit.kernel.dataset import choose_recipe, write_inference, write_trai
 from kaggle_kit.kernel.image import load_image
 from kaggle_kit.kernel.notebook import (
     TITLE_LENGTHS,
+    checked_address,
     checked_title,
     dataset_metadata,
     kernel_metadata,
@@ -113,6 +114,9 @@ def build_kernel(
         MissingFileError, SubmissionError, DataError, WeightsError: what is to be shipped is missing or stale.
         DependencyError: a wheel cannot be had.
     """
+    checked_address(username, "username")
+    if competition_slug is not None:
+        checked_address(competition_slug, "competition")
     image, kind = load_image(image_list), "training" if train else "inference"
     titles, needs = _titles(title, competition.name, kind), TRAINING_NEEDS if train else INFERENCE_NEEDS
     notes = [f"the image has {one}" for one in unlike(image, needs)]

@@ -126,6 +126,19 @@ def checked_title(title: str, what: str) -> str:
     return title
 
 
+def checked_address(name: str, what: str) -> str:
+    """Return ``name``, a part of an address at Kaggle, which also goes into the text of a notebook.
+
+    Raises:
+        ConfigError: it holds other characters than Kaggle allows in it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ConfigError(
+            f"{what}: expected Latin letters, digits, dashes and dots, as in its address at Kaggle, got {name!r}."
+        )
+    return name
+
+
 def write_notebook(path: Path, kind: str, names: Mapping[str, str]) -> None:
     """Write the notebook of ``kind``; ``names`` fill the places such as ``@BUILD@``."""
     cells = [_cell("markdown", INTRODUCTIONS[kind], 0, names)]

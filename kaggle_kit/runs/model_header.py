@@ -7,15 +7,18 @@ kaggle_kit keep a record of their own in the header's metadata.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.errors import DataError, MissingFileError
+from kaggle_kit import files
+from kaggle_kit.errors import DataError
 
 KEY = "kaggle_kit"
 """Entry of the header's metadata that holds our record as JSON."""
 _LONGEST = 100_000_000
+_MODEL, _TRAIN = "is no model file of kaggle_kit", "Train it again with `kk train`."
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,18 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
         DataError: it is no such file, or bytes are missing or too many.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist. Run `kk train` first.")
-    try:
-        with open(path, "rb") as handle:
-            length = int.from_bytes(handle.read(8), "little")
-            if not 2 <= length <= _LONGEST:
-                raise ValueError(f"a header of {length} bytes")
-            tensors = json.loads(handle.read(length))
+    with files.parsing(path, fault=_MODEL, remedy=_TRAIN), files.open_regular(path) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        length = int.from_bytes(handle.read(8), "little")
+        if not 2 <= length <= min(_LONGEST, size - 8):
+            raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+        tensors = json.loads(handle.read(length))
         metadata = tensors.pop("__metadata__", {})
         last = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-        if path.stat().st_size != 8 + length + last:
-            raise ValueError(f"{path.stat().st_size:,} bytes instead of {8 + length + last:,}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise DataError(f"{path} is no model file of kaggle_kit, or it is damaged ({error}). Train it again.") from error
+        if size != 8 + length + last:
+            raise ValueError(f"{size:,} bytes instead of {8 + length + last:,}")
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise TypeError("metadata that is not text")
     return SafetensorsHeader(tensors, metadata, 8 + length)
 
 
@@ -74,10 +75,8 @@ def record_in(header: SafetensorsHeader, path: Path) -> dict[str, Any]:
     Raises:
         DataError: there is none, or it is damaged.
     """
-    try:
+    with files.parsing(path, fault=_MODEL, remedy=_TRAIN):
         record = json.loads(header.metadata[KEY])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{path} is no model file of kaggle_kit, or it is damaged ({error!r}). Train it again.") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} is no model file of kaggle_kit: its record is no table. Train it again.")
     return record

@@ -188,7 +188,7 @@ def test_no_image(tmp_path: Path, content: bytes) -> None:
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         decode_image(tmp_path / "gone.jpg")
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="is a folder"):
         decode_image(tmp_path)
 
 

@@ -177,3 +177,17 @@ def test_a_training_kernel_takes_configuration_folds_and_weights_along(world, tm
 def test_the_blend_is_found_again(world):
     """The world is what the tests say it is: weights were found, and views differ."""
     assert len(read_predictions(world.workspace.submission_path("blend").with_suffix(".probs.parquet"))) == 14
+
+
+@pytest.mark.parametrize("username", ['ada"', "ada}", "{__import__('os')}", "a da", "", "ada/x", "-ada"])
+def test_what_is_no_user_name_reaches_no_notebook(world, tmp_path, username):
+    with pytest.raises(ConfigError, match="username: expected Latin letters"):
+        kernel.build_kernel(world.workspace, world.config, world.competition, out=tmp_path / "k", username=username)
+    assert not (tmp_path / "k").exists()
+
+
+def test_what_is_no_competition_reaches_no_notebook(world, tmp_path):
+    with pytest.raises(ConfigError, match="competition: expected Latin letters"):
+        kernel.build_kernel(
+            world.workspace, world.config, world.competition, out=tmp_path / "k", username="ada", competition_slug='x"'
+        )

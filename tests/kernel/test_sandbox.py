@@ -141,3 +141,64 @@ def test_a_kernel_is_proved_on_a_visible_and_a_hidden_test_set(built, world):
     assert record["passed"]
     assert record["build"] == built.build
     assert record["sessions"]["visible"]["peak_bytes"] > 1e8
+
+
+ESCAPES = """
+import os, pathlib, json
+def attempt(action):
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+outside, inputs = pathlib.Path(os.environ["OUTSIDE"]), pathlib.Path(os.environ["KK_INPUT_ROOT"])
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(json.dumps({
+    "write outside": attempt(lambda: (outside / "made").write_text("x")),
+    "write root": attempt(lambda: pathlib.Path("/kk-made").write_text("x")),
+    "shadow": attempt(lambda: open("/etc/shadow").read()),
+    "remount": os.system(f"mount -o remount,bind,rw {inputs} 2>/dev/null") and "refused" or "done",
+    "change input": attempt(lambda: (inputs / "data" / "a.txt").write_text("changed")),
+    "become root": attempt(lambda: os.setuid(0)),
+    "secret": attempt(lambda: open(os.environ["SECRET"]).read()),
+    "uid": os.getuid(), "capabilities": int(status["CapEff"], 16), "no new privileges": status["NoNewPrivs"].strip(),
+}))
+"""
+
+
+def test_a_notebook_cannot_leave_the_sandbox(environment, tmp_path):
+    isolation = find_isolation()
+    if not isolation.prefix:
+        pytest.skip("this machine allows no namespaces, and the result says so")
+    root = tmp_path / "session"
+    (root / "input" / "data").mkdir(parents=True)
+    (root / "input" / "data" / "a.txt").write_text("as it was")
+    secret = tmp_path / "secret"
+    secret.write_text("key")
+    secret.chmod(0o600)
+    variables = {"OUTSIDE": str(tmp_path), "SECRET": str(secret)}
+    notebook = write_notebook(tmp_path / "n.ipynb", ESCAPES)
+    done = run_session("probe", notebook, root, environment=environment, isolation=isolation, timeout=60, variables=variables)
+    assert not done.error
+    answer = json.loads(done.lines[0])
+    assert answer["no new privileges"] == "1"
+    assert answer["capabilities"] == 0
+    for attempt in ("remount", "change input", "write outside", "write root", "secret"):
+        assert answer[attempt] != "done", attempt
+    assert not (tmp_path / "made").exists()
+    if os.getuid() == 0 and not done.missing:
+        assert answer["uid"] != 0
+        assert (answer["shadow"], answer["become root"]) == ("PermissionError", "PermissionError")
+
+
+def test_what_the_machine_does_not_allow_is_told(environment, tmp_path, monkeypatch):
+    (tmp_path / "input").mkdir()
+    done = run_session(
+        "probe",
+        write_notebook(tmp_path / "n.ipynb", "1"),
+        tmp_path,
+        environment=environment,
+        isolation=Isolation(()),
+        timeout=60,
+    )
+    assert any("read-only file system" in text for text in done.missing)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,18 +19,28 @@ from typing import Any
 
 import psutil
 
+from kaggle_kit.kernel.sandbox.confine import Folders, confine
+
 _INTERVAL = 0.1
 
 
-def main(request_path: Path) -> None:
-    """Carry out the request in the file and write its answer beside it."""
+def main(request_path: Path, *missing: str, confined: bool = False) -> None:
+    """Carry out the request in the file and write its answer where it says, first taking this process' own rights away."""
     request = json.loads(request_path.read_text(encoding="utf-8"))
-    mounted = request["may_mount"] and all(_mount_read_only(Path(folder)) for folder in request["read_only"])
-    answer: dict[str, Any] = {"read_only_mount": mounted}
+    if not confined:
+        folders = Folders(
+            root=Path(request["root"]),
+            writable=tuple(map(Path, request["writable"])),
+            read_only=tuple(map(Path, request["read_only"])),
+            environment=Path(request["python"]).parent.parent,
+        )
+        prefix, lacking = confine(folders, may_mount=request["may_mount"])
+        command = [*prefix, sys.executable, "-m", __spec__.name, "--confined", str(request_path), *lacking]
+        os.execvpe(command[0], command, {**os.environ, **request["environ"]})
     begin = time.monotonic()
     with _peak_memory() as peak:
         error, notebook = _run(request)
-    answer |= {"error": error, "seconds": time.monotonic() - begin, "peak_bytes": peak[0]}
+    answer = {"error": error, "seconds": time.monotonic() - begin, "peak_bytes": peak[0], "missing": missing}
     Path(request["executed"]).write_text(json.dumps(notebook), encoding="utf-8")
     Path(request["answer"]).write_text(json.dumps(answer), encoding="utf-8")
 
@@ -96,11 +105,8 @@ def _peak_memory() -> Iterator[list[int]]:
         thread.join()
 
 
-def _mount_read_only(folder: Path) -> bool:
-    """Make a folder read-only for this mount namespace, also for root, whom permissions do not stop."""
-    steps = (["mount", "--bind", str(folder), str(folder)], ["mount", "-o", "remount,bind,ro", str(folder)])
-    return all(subprocess.run(step, capture_output=True, check=False).returncode == 0 for step in steps)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--confined":
+        main(Path(sys.argv[2]), *sys.argv[3:], confined=True)
+    else:
+        main(Path(sys.argv[1]))

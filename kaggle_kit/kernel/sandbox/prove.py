@@ -264,6 +264,12 @@ def _ran(session: Session, bench: _Bench) -> list[Check]:
         checks.append(Check(f"{session.name}: inputs", "failed", f"changed: {shown(session.changed)}"))
     else:
         checks.append(Check(f"{session.name}: inputs", "passed", "read only, and as they were"))
+    if session.missing:
+        checks.append(
+            Check(f"{session.name}: confinement", "warning", f"not possible on this machine: {'; '.join(session.missing)}")
+        )
+    else:
+        checks.append(Check(f"{session.name}: confinement", "passed", "no privileges, read-only files, hidden home folder"))
     record = record_path(session.working / SUBMISSION)
     if record.is_file():
         own = files.read_json(record, made_by="the notebook")["checks"]

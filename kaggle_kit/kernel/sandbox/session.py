@@ -49,6 +49,7 @@ class Session:
         error: what ended it early, or "".
         lines: what the cells printed.
         changed: input files that were changed.
+        missing: what of the sandbox this machine does not allow.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Session:
     peak_bytes: int
     lines: tuple[str, ...]
     changed: tuple[str, ...]
+    missing: tuple[str, ...]
     executed: Path
     environment: Environment
 
@@ -94,40 +96,62 @@ def run_session(
     Raises:
         KaggleKitError: the session could not be started at all; an error in a cell is told by the session.
     """
-    inputs, working, home = root / "input", root / "working", root / "home"
-    for folder in (working, home):
+    root = root.resolve()
+    inputs, working, home, told = root / "input", root / "working", root / "home", root / "told"
+    for folder in (working, home, told):
         folder.mkdir(parents=True, exist_ok=True)
     for path in [inputs, *inputs.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
+    shutil.copyfile(notebook, root / "notebook.ipynb")
     before = fingerprints(inputs)
     kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
-    own = {"HOME": str(home), "KK_INPUT_ROOT": str(inputs), "KK_WORKING_ROOT": str(working), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "KK_INPUT_ROOT": str(inputs),
+        "KK_WORKING_ROOT": str(working),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     request: dict[str, Any] = {
-        "notebook": str(notebook),
+        "notebook": str(root / "notebook.ipynb"),
         "python": str(environment.python),
         "cwd": str(working),
         "env": {**kept, **own, **(variables or {})},
         "timeout": timeout,
+        "root": str(root),
+        "environ": {"HOME": str(home), "TMPDIR": str(home)},
         "read_only": [str(inputs)],
+        "writable": [*map(str, (working, home, told)), str(environment.python.parent.parent)],  # wheels are installed there
         "may_mount": bool(isolation.prefix),
-        "executed": str(root / "executed.ipynb"),
-        "answer": str(root / "answer.json"),
+        "executed": str(told / "executed.ipynb"),
+        "answer": str(told / "answer.json"),
     }
     files.write_json(root / "request.json", request)
     command = [*isolation.prefix, sys.executable, "-m", "kaggle_kit.kernel.sandbox.execute", str(root / "request.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if not (root / "answer.json").is_file():
+    if not (told / "answer.json").is_file():
         last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
         raise KaggleKitError(f"the notebook could not be started in the sandbox: {last}")
-    answer = files.read_json(root / "answer.json", made_by="kk kernel test")
+    answer = files.read_json(told / "answer.json", made_by="kk kernel test")
     after = fingerprints(inputs)
     changed = tuple(sorted(path for path in {*before, *after} if before.get(path) != after.get(path)))
     for path in [inputs, *inputs.rglob("*")]:
         path.chmod(path.stat().st_mode | 0o200)  # so that the folder can be removed
-    executed = root / "executed.ipynb"
+    executed = told / "executed.ipynb"
     lines = tuple(printed(json.loads(executed.read_text(encoding="utf-8"))["cells"]))
     error = _COLOURS.sub("", answer["error"])
-    return Session(name, working, error, answer["seconds"], answer["peak_bytes"], lines, changed, executed, environment)
+    return Session(
+        name,
+        working,
+        error,
+        answer["seconds"],
+        answer["peak_bytes"],
+        lines,
+        changed=changed,
+        missing=tuple(answer["missing"]),
+        executed=executed,
+        environment=environment,
+    )
 
 
 def printed(cells: Sequence[Mapping[str, Any]]) -> list[str]:
