@@ -281,7 +281,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is empty; expected a CSV with a header line.") from None
     except pd.errors.ParserWarning:
         raise DataError(f"{path} has rows with more cells than its header has names; quote cells that hold commas.") from None
-    except (pd.errors.ParserError, *DAMAGE) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read as a UTF-8 CSV: {str(error).strip()}.") from error
 
 

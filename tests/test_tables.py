@@ -284,3 +284,39 @@ def test_require_unique_names_each_id_once() -> None:
 def test_shown_stops_after_a_few() -> None:
     assert shown("abc") == "a, b, c"
     assert shown(str(number) for number in range(20)).endswith("7 … and 12 more")
+
+
+class TestPredictionCells:
+    """What pandas or another tool may have made of a prediction file."""
+
+    def damage(self, path: Path, **columns: object) -> Path:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        Predictions(("1", "2"), np.full((2, 2), 0.5, np.float32), Classes(("a", "b"))).write(path)
+        table = pq.read_table(path)
+        for name, values in columns.items():
+            table = table.set_column(table.column_names.index(name), name, pa.array(values))
+        pq.write_table(table, path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("columns", "text"),
+        [
+            ({"id": ["1", None]}, r"'id' holds string with 1 empty cells, expected text"),
+            ({"id": [1, 2]}, r"'id' holds int64"),
+            ({"a": ["0.5", "x"]}, r"'a' holds string with 0 empty cells, expected floating-point numbers"),
+            ({"a": [[0.5], [0.5]]}, r"'a' holds list"),
+            ({"b": [0.5, None]}, r"'b' holds double with 1 empty cells"),
+            ({"b": [0, 1]}, r"'b' holds int64"),
+        ],
+    )
+    def test_other_types_are_named(self, tmp_path: Path, columns: dict[str, object], text: str) -> None:
+        with pytest.raises(DataError, match=text):
+            read_predictions(self.damage(tmp_path / "p.parquet", **columns))
+
+    def test_damaged_text_in_it(self, tmp_path: Path) -> None:
+        path = self.damage(tmp_path / "p.parquet", id=["row-one", "row-two"])
+        path.write_bytes(path.read_bytes().replace(b"row-one", b"row-\xff\xfe\xfd"))
+        with pytest.raises(DataError, match=r"p\.parquet"):
+            read_predictions(path)
