@@ -279,7 +279,7 @@ def minutes_to_submission(data_dir: Path, folder: Path, device: str) -> dict[str
     summary = train_run(workspace, config, competition, run="finetune")
     trained = time.perf_counter()
     predict_runs(workspace, competition, run="finetune", views=VIEWS)
-    result = blend(workspace, config, competition, name="finetune")
+    result = blend(workspace, config, competition, name="finetune", force=True)
     return {
         "images": len(competition.train),
         "out-of-fold score": round(summary.oof_score, 4),

@@ -109,7 +109,7 @@ class Scene:
 
     def blend(self) -> CheckReport:
         """Blend, which also checks."""
-        return blend(self.workspace, self.config, self.competition, name=NAME, method=self.method).report
+        return blend(self.workspace, self.config, self.competition, name=NAME, method=self.method, force=True).report
 
     def check(self) -> CheckReport:
         return check_submission(self.path, workspace=self.workspace, config=self.config, competition=self.competition)

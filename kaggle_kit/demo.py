@@ -33,7 +33,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         *("batch_size=64", "augment=shift", "data.crop_pct=1.0", "schedule.warmup_epochs=1"),
     ),
     ("predict", "--tta", "multiscale"),
-    ("blend",),
+    ("blend", "--name", "blend"),
     ("check", "submissions/blend.csv", "--answers", "../answers.csv"),
 )
 """What is typed in the demo's workspace, without the leading ``kk``."""

@@ -264,33 +264,38 @@ class Project:
         runs: Sequence[str] = (),
         *,
         method: str = "mean",
-        name: str = "blend",
+        name: str | None = None,
         seed: int = 0,
         tune_thresholds: bool = False,
+        force: bool = False,
     ) -> BlendResult:
         """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it.
 
         Args:
             runs: their names; none: all that have a finished fold.
             method: an entry of ``kaggle_kit.blending.BLENDERS``.
+            name: of the submission; by default the next of ``blend-0001``, ``blend-0002`` …
             tune_thresholds: for multi-label: find a threshold for each class out of fold.
+            force: write over a submission of that name, unless it was sent to Kaggle.
         """
         from kaggle_kit.blending.blend import blend
 
         thresholds: Any = "tuned" if tune_thresholds else "config"
-        return blend(*self._open(), runs=names(runs), method=method, name=name, seed=seed, thresholds=thresholds)
+        options: dict[str, Any] = {"method": method, "name": name, "seed": seed, "thresholds": thresholds, "force": force}
+        return blend(*self._open(), runs=names(runs), **options)
 
-    def check(self, file: PathLike = "submissions/blend.csv", *, answers: PathLike | None = None) -> CheckReport:
+    def check(self, file: PathLike | None = None, *, answers: PathLike | None = None) -> CheckReport:
         """Say whether a submission would be accepted, and whether each class stands in its own column.
 
         Args:
-            file: the submission; a relative path is looked for in the workspace, then where you are.
+            file: the submission, by default the last that was blended; a relative path is looked for in the workspace, then
+                where you are.
             answers: a CSV with the true labels, to score the submission as Kaggle would.
         """
         from kaggle_kit.check import check_submission
 
         workspace, config, competition = self._open()
-        path, known = self.path(file), None if answers is None else self.path(answers)
+        path, known = self._submission(file), None if answers is None else self.path(answers)
         return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known)
 
     def keys(self, key: str = "") -> Keys:
@@ -443,7 +448,7 @@ class Project:
     def submit(
         self,
         competition: str,
-        file: PathLike = "submissions/blend.csv",
+        file: PathLike | None = None,
         *,
         message: str = "",
         wait: bool = True,
@@ -453,13 +458,14 @@ class Project:
 
         Args:
             competition: its name as in its address.
+            file: the submission, by default the last that was blended.
             message: what Kaggle lists it under.
             force: although the check did not pass, or these bytes were sent before.
         """
         from kaggle_kit.kaggle_api import submit
 
         options: dict[str, Any] = {"message": message, "force": force, "wait": wait}
-        return submit(self.workspace, competition, self.path(file), **options, on_status=show.status)
+        return submit(self.workspace, competition, self._submission(file), **options, on_status=show.status)
 
     @staticmethod
     def download(competition: str, folder: PathLike | None = None) -> Path:
@@ -467,6 +473,9 @@ class Project:
         from kaggle_kit.kaggle_api import download
 
         return download(competition, Path(folder or competition), show_bar=not show.quiet())
+
+    def _submission(self, file: PathLike | None) -> Path:
+        return self.workspace.latest_submission() if file is None else self.path(file)
 
     def path(self, file: PathLike) -> Path:
         """Return ``file`` in the workspace if it is there, else as it was given."""
@@ -493,7 +502,7 @@ class Kernel:
         *overrides: str,
         username: str,
         out: PathLike | None = None,
-        blend: str = "blend",
+        blend: str | None = None,
         runs: Sequence[str] = (),
         train: bool = False,
         half: bool = False,
@@ -509,7 +518,7 @@ class Kernel:
             overrides, entries: with ``train``: of the run's configuration.
             username: your Kaggle user name.
             out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
-            blend: the blend to repeat there, or
+            blend: the blend to repeat there, by default the last one, or
             runs: the runs to average instead.
             train: a kernel that trains, over several sessions if need be.
             half: weights in 16 bits.

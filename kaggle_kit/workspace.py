@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from kaggle_kit.errors import ConfigError, MissingFileError
 from kaggle_kit.registry import shortened
 
 CONFIG_NAME = "kk.yaml"
+LATEST = "latest"
 _PLAIN = re.compile(r"[\w-][\w.-]*")
 _LONGEST = 200  # bytes; a file name has at most 255, and suffixes follow
 
@@ -49,8 +51,30 @@ class Workspace:
     def tune_dir(self, study: str) -> Path:
         return _plain_path(self.root / "tune", study, "study")
 
+    @property
+    def submissions_dir(self) -> Path:
+        return self.root / "submissions"
+
     def submission_path(self, name: str) -> Path:
-        return _plain_path(self.root / "submissions", name, "submission", ".csv")
+        return _plain_path(self.submissions_dir, name, "submission", ".csv")
+
+    def latest_submission(self) -> Path:
+        """Return the submission that ``kk blend`` wrote last: the one that ``submissions/latest`` names.
+
+        The pointer is a text file with a name, since links need rights on Windows and are not kept in Kaggle's archives. In
+        workspaces without one it is the newest submission that has a record.
+
+        Raises:
+            MissingFileError: there is none.
+        """
+        with contextlib.suppress(OSError, ValueError, ConfigError):
+            named = self.submission_path((self.submissions_dir / LATEST).read_text(encoding="utf-8").strip())
+            if named.is_file():
+                return named
+        recorded = [path for path in self.submissions_dir.glob("*.csv") if path.with_suffix(".json").is_file()]
+        if not recorded:
+            raise MissingFileError(f"no submission in {self.submissions_dir}. Run `kk blend` first.")
+        return max(recorded, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def open_workspace(root: Path | str = ".") -> Workspace:

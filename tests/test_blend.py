@@ -201,10 +201,10 @@ def test_other_workspaces(tmp_path, options):
 
 def test_a_control_file_of_an_earlier_blend_does_not_stay(tmp_path):
     made = make_workspace(tmp_path, n_runs=1)
-    control = run_blend(made).path.with_suffix(".control.csv")
+    control = run_blend(made, name="blend").path.with_suffix(".control.csv")
     assert control.exists()
     (made.workspace.fold_dir("run0", 0) / runs.CONTROL).unlink()
-    result = run_blend(made)
+    result = run_blend(made, name="blend", force=True)
     assert not control.exists()
     assert any("no control submission: run0" in note for note in result.notes)
 

@@ -49,7 +49,7 @@ def test_light_commands_do_not_import_torch(tmp_path):
         "import sys\n"
         "from kaggle_kit import cli\n"
         "for line in (['--help'], ['folds', '--duplicates', 'off', '--name', 'other'], ['blend'],\n"
-        "             ['check', 'submissions/blend.csv'], ['runs']):\n"
+        "             ['check', 'submissions/blend-0001.csv'], ['runs']):\n"
         "    try:\n"
         "        cli.main(line)\n"
         "    except SystemExit as ended:\n"
@@ -112,7 +112,7 @@ def test_blend_check_and_runs_print_their_tables(kk, tmp_path):
     assert code == 0, out + err
     assert "cross-fitted" in out
     assert "PASSED" in out
-    code, out, _ = kk("check", "submissions/blend.csv")
+    code, out, _ = kk("check", "submissions/blend-0001.csv")
     assert code == 0
     assert "form: ids" in out
     assert "finished" in kk("runs")[1]
@@ -122,10 +122,10 @@ def test_a_failed_check_ends_with_1(kk, tmp_path):
     made = make_workspace(tmp_path / "work")
     root = made.workspace.root
     assert kk("blend", folder=root)[0] == 0
-    path = root / "submissions" / "blend.csv"
+    path = root / "submissions" / "blend-0001.csv"
     frame = pd.read_csv(path, dtype=str)
     frame.iloc[1:].to_csv(path, index=False)
-    code, out, _ = kk("check", "submissions/blend.csv")
+    code, out, _ = kk("check", "submissions/blend-0001.csv")
     assert code == 1
     assert "FAILED" in out
 
@@ -156,7 +156,7 @@ def test_awkward_ids_survive_the_whole_pass(kk, tmp_path):
     ):
         code, out, err = kk(*step, folder=work)
         assert code == 0 or step == ["blend"], out + err  # one epoch on twelve images need not pass the check
-    ids = pd.read_csv(work / "submissions" / "blend.csv", dtype=str, keep_default_na=False)["id"]
+    ids = pd.read_csv(work / "submissions" / "blend-0001.csv", dtype=str, keep_default_na=False)["id"]
     assert list(ids) == ["0001", "NA", "None", "1e5"]
     oof = pd.concat(pd.read_parquet(path) for path in sorted((work / "runs" / "a").glob("fold*/oof.parquet")))
     assert sorted(oof["id"]) == sorted(pd.read_csv(data / "train.csv", dtype=str, keep_default_na=False)["image"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,8 @@ from kaggle_kit.blending import (
     get_blender,
     tune_thresholds,
 )
-from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, usable_runs
+from kaggle_kit.blending.names import claimed_path, require_free
+from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, test_rows, usable_runs
 from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
@@ -41,6 +42,7 @@ from kaggle_kit.tables import FoldTable, Predictions, shown
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
+NO_TEST_SET = "there is no test set: the blend is scored out of fold only, and no submission is written"
 Thresholds = Literal["config", "tuned"]
 
 
@@ -79,13 +81,14 @@ class BlendResult(Result):
     """What :func:`blend` made.
 
     Attributes:
-        path: the submission; its record, probabilities, out-of-fold rows and control rows lie beside it.
+        path: the submission; its record, probabilities, out-of-fold rows and control rows lie beside it. None without a test
+            set.
         description: the method and what it learnt.
         notes: what a reader should know: unfinished folds, unlike views, left-out rows.
-        report: what ``kk check`` says. The files stay, whatever it says.
+        report: what ``kk check`` says; None without a submission. The files stay, whatever it says.
     """
 
-    path: Path
+    path: Path | None
     method: str
     description: str
     runs: tuple[RunScore, ...]
@@ -93,20 +96,20 @@ class BlendResult(Result):
     thresholds: tuple[float, ...] | None
     notes: tuple[str, ...]
     record: dict[str, Any]
-    report: CheckReport
+    report: CheckReport | None
 
     @property
     def passed(self) -> bool:
-        return self.report.passed
+        return self.report is None or self.report.passed
 
     @property
     def exit_code(self) -> int:
         """What ``kk blend`` ends with: as ``kk check`` would."""
-        return self.report.exit_code
+        return 0 if self.report is None else self.report.exit_code
 
     @property
     def parts(self) -> tuple[Result, ...]:
-        return (self.report,)
+        return () if self.report is None else (self.report,)
 
     def table(self) -> pd.DataFrame:
         """Return a row a run: its folds, its views, its out-of-fold score and its weight."""
@@ -136,14 +139,14 @@ class BlendResult(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return the blend's scores, its runs and its check."""
         return {
-            "path": self.path.as_posix(),
+            "path": None if self.path is None else self.path.as_posix(),
             "method": self.method,
             "description": self.description,
             **plain(self.scores),
             "runs": plain(self.runs),
             "thresholds": plain(self.thresholds),
             "notes": list(self.notes),
-            "check": self.report.to_dict(),
+            "check": None if self.report is None else self.report.to_dict(),
         }
 
 
@@ -165,20 +168,24 @@ def blend(
     *,
     runs: Sequence[str] = (),
     method: str | Blender = "mean",
-    name: str = "blend",
+    name: str | None = None,
     seed: int = 0,
     thresholds: Thresholds = "config",
+    force: bool = False,
 ) -> BlendResult:
     """Blend runs to ``submissions/<name>.csv`` in the form of the sample submission, and check it.
 
     Beside it are written ``<name>.json`` (how it was made), ``<name>.probs.parquet`` (blended test probabilities),
     ``<name>.oof.parquet`` (cross-fitted out-of-fold rows) and, when ``kk predict`` left control rows, ``<name>.control.csv``.
+    Without a test set nothing is written: the runs are blended and scored out of fold.
 
     Args:
         runs: names; all runs with a finished fold when none are given.
         method: an entry of BLENDERS, or a blender that learns in another way.
+        name: by default the next of ``blend-0001``, ``blend-0002`` …; ``submissions/latest`` names the last.
         seed: of methods that draw.
         thresholds: multi-label: "config" takes the threshold of ``kk.yaml``, "tuned" finds one a class out of fold.
+        force: write over a submission of that name, unless it was sent to Kaggle.
 
     Raises:
         ConfigError: unknown method, or thresholds are tuned where none are used.
@@ -186,18 +193,17 @@ def blend(
         FoldError: the runs were trained on different fold tables.
         ClassMappingError: a run has other classes than the competition.
         DataError: the runs hold different rows, or test predictions of another test set.
-        SubmissionError: the predictions do not fit the sample submission.
+        SubmissionError: the predictions do not fit the sample submission, or there is a submission of that name.
     """
     blender = method if isinstance(method, Blender) else get_blender(method)
-    path = workspace.submission_path(name)
+    if name is not None:  # known before the work; looked at again when it is written
+        require_free(workspace.submission_path(name), force=force)
     _require_thresholds_make_sense(thresholds, competition)
     chosen, notes = usable_runs(workspace, runs)
     folds = common_folds(workspace, chosen)
-    test, views = align_test(workspace, competition, chosen, run_files.TEST)
+    test, views = test_rows(workspace, competition, chosen)
     evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
     fit = _fit(blender, evidence, competition, seed=seed, tuned=thresholds == "tuned")
-    blended = Predictions(test.ids, fit.fitted.apply(test.stack), competition.classes, {"kind": "blend", "name": name})
-    control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
     scores = tuple(
         RunScore(
             run.name,
@@ -210,13 +216,24 @@ def blend(
         )
         for at, (run, score) in enumerate(zip(chosen, fit.run_scores, strict=True))
     )
-    about = _about(competition, chosen, scores, folds, fit, seed) | {"name": name, "notes": notes}
-    record = _write(path, competition, blended, control, evidence, fit, about)
-    report = check_submission(path, workspace=workspace, config=config, competition=competition)
-    for note in notes:
-        _LOG.warning(note)
     tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
-    return BlendResult(path, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), record, report)
+    result = BlendResult(None, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), {}, None)
+    if test is None:
+        return _told(replace(result, notes=(*notes, NO_TEST_SET)))
+    probs = fit.fitted.apply(test.stack)
+    control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
+    with claimed_path(workspace, name, force=force) as path:
+        about = _about(competition, chosen, scores, folds, fit, seed) | {"name": path.stem, "notes": notes}
+        blended = Predictions(test.ids, probs, competition.classes, {"kind": "blend", "name": path.stem})
+        record = _write(path, competition, blended, control, evidence, fit, about)
+    report = check_submission(path, workspace=workspace, config=config, competition=competition)
+    return _told(replace(result, path=path, notes=tuple(notes), record=record, report=report))
+
+
+def _told(result: BlendResult) -> BlendResult:
+    for note in result.notes:
+        _LOG.warning(note)
+    return result
 
 
 def _require_thresholds_make_sense(thresholds: str, competition: Competition) -> None:
@@ -326,19 +343,20 @@ def _write(
         write_submission(target, predictions, form, classes=classes, ids=ids, columns=header, thresholds=fit.thresholds)
         return files.file_fingerprint(target)
 
-    sha256 = write(path, blended, [row.id for row in competition.test])
-    control_path = path.with_suffix(".control.csv")
-    # One of an earlier blend must not be taken for this one's.
-    control_path.unlink(missing_ok=True)
-    control_entry = control and {"n": len(control), "sha256": write(control_path, control, control.ids)}
     made_from = {key: about[key] for key in ("name", "competition", "competition_fingerprint", "folds_fingerprint", "views")}
     test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **made_from})
     oof = Predictions(evidence.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
-    tables = {}
-    for suffix, rows in ((".probs.parquet", test), (".oof.parquet", oof)):
-        rows.write(path.with_suffix(suffix))
-        tables[suffix] = files.file_fingerprint(path.with_suffix(suffix))
-    classes = {"classes": list(competition.classes), "classes_fingerprint": competition.classes.fingerprint}
-    record = {**about, **classes, "n_test": len(blended), "sha256": sha256, "control": control_entry, "tables": tables}
-    files.write_json(path.with_suffix(".json"), record)
+    with files.atomic_path(path) as temporary:  # it appears last: a submission that is there is there with all its files
+        sha256 = write(temporary, blended, [row.id for row in competition.test])
+        control_path = path.with_suffix(".control.csv")
+        # One of an earlier blend must not be taken for this one's.
+        control_path.unlink(missing_ok=True)
+        control_entry = control and {"n": len(control), "sha256": write(control_path, control, control.ids)}
+        tables = {}
+        for suffix, rows in ((".probs.parquet", test), (".oof.parquet", oof)):
+            rows.write(path.with_suffix(suffix))
+            tables[suffix] = files.file_fingerprint(path.with_suffix(suffix))
+        classes = {"classes": list(competition.classes), "classes_fingerprint": competition.classes.fingerprint}
+        record = {**about, **classes, "n_test": len(blended), "sha256": sha256, "control": control_entry, "tables": tables}
+        files.write_json(path.with_suffix(".json"), record)
     return record

@@ -70,6 +70,13 @@ def common_folds(workspace: Workspace, chosen: Sequence[Run]) -> FoldTable:
     return folds
 
 
+def test_rows(workspace: Workspace, competition: Competition, chosen: Sequence[Run]) -> tuple[Aligned | None, dict[str, str]]:
+    """Test rows of the runs as :func:`align_test` gives them; none, and no views, where the competition has no test set."""
+    if not competition.test:
+        return None, {run.name: "none" for run in chosen}
+    return align_test(workspace, competition, chosen, run_files.TEST)
+
+
 def align_test(
     workspace: Workspace, competition: Competition, chosen: Sequence[Run], file_name: str, *, common: bool = False
 ) -> tuple[Aligned, dict[str, str]]:

@@ -117,19 +117,20 @@ def predict(
 def blend(
     runs: Annotated[str, typer.Option(help="runs to blend, separated by commas; default: all")] = "",
     method: Annotated[str, typer.Option(help=BLENDERS.listed)] = "mean",
-    name: Annotated[str, typer.Option(help="writes submissions/NAME.csv")] = "blend",
+    name: Annotated[str | None, typer.Option(help="writes submissions/NAME.csv; default: blend-0001, blend-0002 …")] = None,
     seed: Annotated[int, typer.Option(help="of methods that draw")] = 0,
     tune_thresholds: Annotated[
         bool, typer.Option("--tune-thresholds", help="multi-label: a threshold a class, out of fold")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="write over NAME, unless it was sent to Kaggle")] = False,
 ) -> object:
     """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it."""
-    return Project.open().blend(runs, method=method, name=name, seed=seed, tune_thresholds=tune_thresholds)
+    return Project.open().blend(runs, method=method, name=name, seed=seed, tune_thresholds=tune_thresholds, force=force)
 
 
 @command(app)
 def check(
-    file: Annotated[Path, typer.Argument(help="the submission")] = Path("submissions/blend.csv"),
+    file: Annotated[Path | None, typer.Argument(help="the submission; default: the last blend")] = None,
     answers: Annotated[Path | None, typer.Option(help="a CSV with the true labels, to score as Kaggle would")] = None,
 ) -> object:
     """Say whether a submission would be accepted and whether each class stands in its own column.

@@ -24,7 +24,7 @@ def build(
     username: Annotated[str, typer.Option(help="your Kaggle user name")],
     overrides: Entries = None,
     out: Annotated[Path | None, typer.Option(help="the folder to write; default: kernel, with --train training")] = None,
-    blend: Annotated[str, typer.Option(help="the blend to repeat there")] = "blend",
+    blend: Annotated[str | None, typer.Option(help="the blend to repeat there; default: the last one")] = None,
     runs: Annotated[str, typer.Option(help="runs to average instead, separated by commas")] = "",
     train: Annotated[bool, typer.Option("--train", help="a kernel that trains, over several sessions if need be")] = False,
     half: Annotated[bool, typer.Option("--half", help="weights in 16 bits")] = False,
@@ -63,7 +63,7 @@ def push(
 @command(app)
 def submit(
     competition: Slug,
-    file: Annotated[Path, typer.Argument(help="the submission")] = Path("submissions/blend.csv"),
+    file: Annotated[Path | None, typer.Argument(help="the submission; default: the last blend")] = None,
     message: Annotated[str, typer.Option("--message", "-m", help="what Kaggle lists it under")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="wait for the score")] = True,
     force: Force = False,

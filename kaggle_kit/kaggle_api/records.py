@@ -14,6 +14,8 @@ from kaggle_kit.errors import DataError
 from kaggle_kit.workspace import Workspace
 
 KEY = "kaggle"
+EARLIER = "kaggle_earlier"
+"""Where a record keeps what Kaggle said of other bytes that were sent under the same name."""
 COLUMNS = (
     "submission",
     "method",
@@ -46,6 +48,9 @@ def write_entry(submission: Path, entry: dict[str, Any]) -> None:
     path = submission.with_suffix(".json")
     record = files.read_json(path, made_by="kk blend") if path.exists() else {}
     before = files.file_fingerprint(path) if path.exists() else ""
+    earlier = record.get(KEY)
+    if isinstance(earlier, dict) and earlier.get("ref") and earlier.get("sha256") != entry.get("sha256"):
+        record = {**record, EARLIER: [*(record.get(EARLIER) or []), earlier]}  # other bytes under this name; their score stays
     files.write_json(path, {**record, KEY: entry})
     verdict_path = check_record_path(submission)
     if not before or not verdict_path.exists():

@@ -87,7 +87,7 @@ def build_kernel(
     out: Path,
     username: str,
     runs: Sequence[str] = (),
-    blend: str = "blend",
+    blend: str | None = None,
     train: bool = False,
     half: bool = False,
     title: str | None = None,
@@ -100,7 +100,7 @@ def build_kernel(
 
     Args:
         username: of the Kaggle account.
-        runs: names of runs to average; without any, the blend called ``blend`` is repeated.
+        runs: names of runs to average; without any, the blend called ``blend`` is repeated, by default the last one.
         train: build a training kernel instead.
         half: store weights in 16 bits.
         title: of the notebook; the dataset's is the same with " data".

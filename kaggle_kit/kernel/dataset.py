@@ -45,9 +45,9 @@ class Recipe:
 
 
 def choose_recipe(
-    workspace: Workspace, competition: Competition, *, runs: Sequence[str], blend: str, force: bool
+    workspace: Workspace, competition: Competition, *, runs: Sequence[str], blend: str | None, force: bool
 ) -> tuple[Recipe, list[str]]:
-    """The blend called ``blend``, or the plain mean of ``runs`` when some are named; and notes.
+    """Return the blend called ``blend`` (None: the last one), or the plain mean of ``runs`` when some are named; and notes.
 
     Raises:
         MissingFileError, SubmissionError: there is no such blend, or it has no passed and current check.
@@ -57,7 +57,7 @@ def choose_recipe(
         chosen, notes = usable_runs(workspace, runs)
         mean = Fitted(get_blender("mean"), len(chosen), len(competition.classes), competition.multilabel, {})
         return Recipe("", tuple(chosen), mean, None), notes
-    path = workspace.submission_path(blend)
+    path = workspace.latest_submission() if blend is None else workspace.submission_path(blend)
     require_passed(path, force=force, root=workspace.root)
     record = files.read_json(path.with_suffix(".json"), made_by="kk blend")
     chosen = [run_files.read_run(workspace, str(entry["name"])) for entry in record["runs"]]
@@ -65,7 +65,7 @@ def choose_recipe(
         now = {str(fold.fold): fold.record.model_fingerprint for fold in run.finished_folds()}
         if now != {**now, **entry["models"]} or set(now) != set(entry["models"]):
             raise DataError(f"run {run.name} was trained further after {path.name} was blended. Run `kk blend` again.")
-    return Recipe(blend, tuple(chosen), fitted_from_dict(record["blend"]), record["thresholds"]), []
+    return Recipe(path.stem, tuple(chosen), fitted_from_dict(record["blend"]), record["thresholds"]), []
 
 
 def write_inference(

@@ -180,7 +180,14 @@ def tune_blend(
     search.seconds = None if time_limit is None else time_limit / (len(np.unique(evidence.parts)) + 1)
     with hushed():
         tuned = blend(
-            workspace, config, competition, runs=runs, method=replace(search.base, learn=search), name=name, seed=seed
+            workspace,
+            config,
+            competition,
+            runs=runs,
+            method=replace(search.base, learn=search),
+            name=name,
+            seed=seed,
+            force=True,
         )
         study, metric = search.studies[0], tuned.scores.metric
         rows = [*_plain_scores(evidence, competition, method, seed), (f"{method}, tuned", tuned.scores.cross_fitted)]

@@ -45,7 +45,7 @@ class Blended:
         return next(check for check in self.check().checks if check.name == name)
 
     def reblend(self, **options: Any) -> None:
-        blend(self.workspace, self.config, self.competition, **options)
+        blend(self.workspace, self.config, self.competition, name="blend", force=True, **options)
 
     def frame(self, path: Path | None = None) -> pd.DataFrame:
         return pd.read_csv(path or self.path, dtype=str, keep_default_na=False)
@@ -100,7 +100,7 @@ def _bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path
         if key not in made:
             root = tmp_path_factory.mktemp("base")
             workspace = make_workspace(root, **options)
-            blend(workspace.workspace, workspace.config, workspace.competition)
+            blend(workspace.workspace, workspace.config, workspace.competition, name="blend")
             made[key] = (root, workspace.answers)
         return made[key]
 

@@ -1,0 +1,138 @@
+import json
+import multiprocessing
+
+import pytest
+from factories import make_workspace
+
+from kaggle_kit import files
+from kaggle_kit.blending.blend import NO_TEST_SET, blend
+from kaggle_kit.check import check_submission
+from kaggle_kit.errors import MissingFileError, SubmissionError
+from kaggle_kit.kaggle_api.records import EARLIER, KEY, write_entry
+
+
+def run_blend(made, **options):
+    return blend(made.workspace, made.config, made.competition, **options)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.fixture
+def made(tmp_path):
+    return make_workspace(tmp_path, n_runs=2)
+
+
+def test_each_blend_gets_a_name_of_its_own_and_latest_names_the_last(made):
+    folder = made.workspace.submissions_dir
+    assert run_blend(made).path.name == "blend-0001.csv"
+    first = contents(folder)
+    second = run_blend(made, method="rank")
+    assert second.path.name == "blend-0002.csv"
+    assert (folder / "latest").read_text() == "blend-0002\n"
+    assert made.workspace.latest_submission() == second.path
+    changed = {name for name, data in contents(folder).items() if first.get(name, data) != data}
+    assert changed == {"latest"}
+    assert json.loads(second.path.with_suffix(".json").read_text())["name"] == "blend-0002"
+
+
+def test_a_number_is_never_used_again_while_a_record_of_it_is_left(made):
+    folder = made.workspace.submissions_dir
+    run_blend(made)
+    run_blend(made).path.unlink()
+    assert run_blend(made).path.name == "blend-0003.csv"
+    assert (folder / "blend-0002.json").exists()
+
+
+def test_a_name_that_is_taken_wants_force(made):
+    path = run_blend(made, name="mine").path
+    before = contents(path.parent)
+    with pytest.raises(SubmissionError, match=r"mine\.csv is there already.*--name NAME.*--force"):
+        run_blend(made, name="mine", method="rank")
+    assert contents(path.parent) == before
+    assert run_blend(made, name="mine", method="rank", force=True).record["method"] == "rank"
+
+
+def test_a_file_that_somebody_put_there_is_not_written_over(made):
+    path = made.workspace.submission_path("mine")
+    files.write_text(path, "id,label\n")
+    with pytest.raises(SubmissionError, match="is there already"):
+        run_blend(made, name="mine")
+    assert path.read_text() == "id,label\n"
+
+
+def test_what_was_sent_to_kaggle_is_never_written_over(made):
+    path = run_blend(made, name="mine").path
+    write_entry(path, {"ref": 7, "sha256": files.file_fingerprint(path), "public_score": 0.91, "date": "2026-01-02"})
+    before = contents(path.parent)
+    with pytest.raises(SubmissionError, match=r"was sent to Kaggle \(2026-01-02, public score 0\.91\)"):
+        run_blend(made, name="mine", method="rank", force=True)
+    assert contents(path.parent) == before
+
+
+def test_the_score_of_other_bytes_sent_under_a_name_stays(made):
+    path = run_blend(made, name="mine").path
+    write_entry(path, {"ref": 7, "sha256": "a", "public_score": 0.91})
+    write_entry(path, {"ref": None, "sha256": "b", "status": "uploading"})
+    write_entry(path, {"ref": 8, "sha256": "b", "public_score": 0.95})
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record[KEY]["public_score"] == 0.95
+    assert record[EARLIER] == [{"ref": 7, "sha256": "a", "public_score": 0.91}]
+
+
+def test_the_latest_is_found_without_a_pointer_as_well(made):
+    with pytest.raises(MissingFileError, match="Run `kk blend` first"):
+        made.workspace.latest_submission()
+    path = run_blend(made, name="blend").path
+    for pointer in ("gone\n", "../../etc/passwd\n", ""):
+        (path.parent / "latest").write_text(pointer)
+        assert made.workspace.latest_submission() == path
+    (path.parent / "latest").unlink()
+    assert made.workspace.latest_submission() == path
+
+
+def test_without_a_test_set_a_blend_is_scored_out_of_fold_and_says_so(made):
+    from dataclasses import replace
+
+    whole = run_blend(made, method="weights")
+    before = contents(made.workspace.submissions_dir)
+    for fold in made.workspace.runs_dir.glob("*/fold*"):
+        (fold / "test.parquet").unlink()
+    result = blend(made.workspace, made.config, replace(made.competition, test=()), method="weights")
+    assert (result.path, result.report, result.passed, result.exit_code) == (None, None, True, 0)
+    assert result.scores == whole.scores
+    assert NO_TEST_SET in result.notes
+    assert NO_TEST_SET in result.describe()
+    assert result.to_dict()["cross_fitted"] == whole.scores.cross_fitted
+    assert contents(made.workspace.submissions_dir) == before
+
+
+def _blend(root, count, errors):
+    from kaggle_kit.competition import load_competition
+    from kaggle_kit.config import load_config
+    from kaggle_kit.workspace import Workspace
+
+    workspace, config = Workspace(root), load_config(root / "kk.yaml")
+    competition = load_competition(workspace, config.competition)
+    for _ in range(count):
+        try:
+            blend(workspace, config, competition)
+        except Exception as error:
+            errors.put(repr(error))
+
+
+def test_two_processes_that_blend_at_once_get_names_of_their_own(made):
+    context = multiprocessing.get_context("spawn")
+    errors = context.Queue()
+    both = [context.Process(target=_blend, args=(made.workspace.root, 4, errors)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert errors.empty()
+    made_by_both = sorted(made.workspace.submissions_dir.glob("*.csv"))
+    assert [path.name for path in made_by_both if "control" not in path.name] == [f"blend-{at:04}.csv" for at in range(1, 9)]
+    for at in range(1, 9):
+        path = made.workspace.submission_path(f"blend-{at:04}")
+        assert check_submission(path, workspace=made.workspace, config=made.config, competition=made.competition).passed
