@@ -12,6 +12,7 @@ from typing import Any
 import timm
 import torch
 from timm.data import resolve_data_config
+from timm.layers import BlurPool2d
 from timm.models import group_parameters
 from torch import nn
 
@@ -27,6 +28,11 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\):)? \[?'(\w+)'")
 _OPTIONAL = ("drop_path_rate", "drop_rate")
 
 
+AA_LAYERS: dict[str, type[nn.Module]] = {
+    **dict.fromkeys(("blur", "blurpool"), BlurPool2d),
+    **dict.fromkeys(("avg", "avgpool"), nn.AvgPool2d),
+}
+"""timm's names of anti-aliasing layers."""
 HEAD_STD = 0.01
 """Standard deviation of a new classifier's weights on a pretrained backbone."""
 
@@ -127,7 +133,7 @@ def to_layout(model: nn.Module, channels_last: bool) -> nn.Module:
 
 def _create(name: str, n_classes: int, options: dict[str, Any]) -> nn.Module:
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=n_classes, **options)
+        model = timm.create_model(name, pretrained=False, num_classes=n_classes, **_with_classes(options))
     except TypeError as error:
         match = _UNEXPECTED.search(str(error))
         refused = match[1] if match else ""
@@ -140,6 +146,12 @@ def _create(name: str, n_classes: int, options: dict[str, Any]) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} is not a model that can be trained.")
     return model
+
+
+def _with_classes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return timm's arguments with layers as classes: only some architectures take an ``aa_layer`` by its name."""
+    layer = options.get("aa_layer")
+    return {**options, "aa_layer": AA_LAYERS[layer]} if isinstance(layer, str) and layer in AA_LAYERS else dict(options)
 
 
 def _size_option(name: str, image_size: ImageSize | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +245,7 @@ def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tenso
 
 def _classifier_tensors(model: nn.Module) -> list[str]:
     """Names in the state dict that belong to the classifier."""
-    stated = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    stated = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     modules = (stated,) if isinstance(stated, str) else tuple(stated)
     return [key for key in model.state_dict() if key.startswith(tuple(f"{module}." for module in modules))]
 
@@ -301,7 +313,7 @@ def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
         ConfigError: the model was built for another size than ``data.image_size``.
     """
     inner = unwrap(model)
-    cfg = dict(getattr(inner, "pretrained_cfg", {}))
+    cfg = dict(getattr(inner, "pretrained_cfg", None) or {})
     built = record_of(inner).options.get("img_size")
     size = height_width(data.image_size) if data.image_size is not None else None
     if built is not None:
@@ -312,7 +324,8 @@ def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
     test_size = tuple(cfg.get("test_input_size") or cfg.get("input_size") or (3, 0, 0))[1:]
     # timm tests many models at a larger size than it trained them at, with a wider crop; that crop belongs to that size.
     large = size is not None and min(size) >= min(test_size)
-    resolved = resolve_data_config({}, pretrained_cfg=cfg, use_test_size=large)
+    # An own model may say nothing; timm's defaults are those of ImageNet.
+    resolved = resolve_data_config({}, pretrained_cfg=cfg or {"input_size": (3, 224, 224)}, use_test_size=large)
     height, width = size or resolved["input_size"][1:]
     return ImageSpec(
         height=height,

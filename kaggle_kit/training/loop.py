@@ -150,6 +150,7 @@ def validate(learner: Learner, data: FoldData, config: RunConfig, state: LoopSta
             save_best(watch.folder, learner, state)
     if trained:
         learner.schedule.step(epoch, row.score)
+        learner.schedule.step_update(state.updates)  # a rate that the score has lowered counts from the next update on
         state.next_epoch()
         save_state(watch.folder, learner, state, watch.inputs)
     if learner.fabric.is_global_zero:

@@ -18,6 +18,7 @@ from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import find_weights
 from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
+from kaggle_kit.runs.provenance import require_unseen, seen_by
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, paths_of
 from kaggle_kit.workspace import Workspace
@@ -55,7 +56,7 @@ def prepare_run(
         ConfigError: the run was begun with another configuration; names the entries.
         WeightsError: the pretrained weights were not found.
         ImageError: training images cannot be read, and ``data.bad_images`` is "stop"; lists them.
-        ClassMappingError, FoldError: the fold table is of other data.
+        ClassMappingError, FoldError: the fold table is of other data, or the weights have seen what a fold is validated on.
         DataError: the run was begun with other images under the same names; names them.
     """
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
@@ -68,6 +69,9 @@ def prepare_run(
         )
     weights = find_weights(config.model.name, config.model.pretrained)
     logger.info("%s", weights.text)
+    seen = seen_by(weights.path) if weights.path is not None else ()
+    for fold in fold_list:
+        require_unseen(seen, workspace, competition.name, folds, fold=fold)
     record = make_record(workspace, config, competition, folds, run, restart=restart)
     contents = training_contents(competition, folds, workspace.cache_dir)
     if not restart:
@@ -81,7 +85,8 @@ def prepare_run(
             _throw_away(workspace, run)
         runs.write_run_record(workspace.run_dir(run), record)
     return [
-        FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents) for fold in fold_list
+        FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents, seen=seen)
+        for fold in fold_list
     ]
 
 

@@ -312,14 +312,16 @@ def _fit_head(
 def inner_split(folds: FoldTable, rows: Positions, share: float, seed: int) -> tuple[Positions, Positions]:
     """Positions among ``rows`` to fit to and to choose by; groups stay whole, and rows that are only trained on are fitted to.
 
-    Groups are sorted by class and every ``1 / share``-th is taken, so that each class gives its share.
+    Groups are sorted by class and every ``1 / share``-th is taken, so that each class gives its share. With a single fold, as
+    under holdout, no row to train on is ever validated on; then any of them may be chosen by.
     """
     truth = folds.truth(rows)
     key = truth if truth.ndim == 1 else row_weights(truth)
     groups, first, unit = np.unique(folds.groups[rows], return_index=True, return_inverse=True)
     order = np.lexsort((generator(seed, "inner validation").permutation(len(groups)), key[first]))
     only_trained = np.unique(unit[(folds.assignments[:, rows] < 0).all(axis=0)])
-    order = order[~np.isin(order, only_trained)]
+    others = order[~np.isin(order, only_trained)]
+    order = others if len(others) else order  # with a single fold, all rows to train on are of no other
     picks = np.unique((np.arange(0.5 / share, len(order), 1 / share)).astype(np.int64))
     held_out = np.isin(unit, order[picks])
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -7,11 +7,24 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.layers import BlurPool2d
+from timm.models import register_model
 from torch import nn
 
 from kaggle_kit.config import DataConfig, ModelConfig
 from kaggle_kit.errors import ConfigError, WeightsError
-from kaggle_kit.models import PACKAGES, build_model, find_weights, freeze, image_spec, model_name, set_train_mode, unwrap
+from kaggle_kit.models import (
+    PACKAGES,
+    build_model,
+    find_weights,
+    freeze,
+    image_spec,
+    load_pretrained,
+    model_name,
+    set_train_mode,
+    unwrap,
+)
+from kaggle_kit.models.build import record_of
 
 SMALL = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext")
 
@@ -205,3 +218,34 @@ def test_a_new_head_on_pretrained_features_starts_undecided(name, tmp_path):
     probs = model(torch.randn(8, 3, 64, 64)).softmax(1)  # (8, 13)
     entropy = -(probs * probs.log()).sum(dim=1).mean()
     assert entropy > 0.75 * math.log(13)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "seresnet18", "densenet121", "test_efficientnet"])
+def test_anti_aliasing_by_name(name):
+    model = build_model(config(name, options={"aa_layer": "blurpool"}), 3, image_size=32).eval()
+    assert any(isinstance(module, BlurPool2d) for module in model.modules())
+    assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    assert record_of(model).options == {"aa_layer": "blurpool"}  # as it can be written down
+
+
+class Own(nn.Module):
+    """A model that timm knows nothing of but its name."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(3, num_classes)
+
+    def forward(self, images):
+        return self.fc(images.mean((2, 3)))
+
+
+def own_net(num_classes=1000, **_):
+    return Own(num_classes)
+
+
+def test_an_own_model_without_a_description_gets_the_usual_one():
+    register_model(own_net)
+    model = build_model(config("own_net", pretrained=False), 3)
+    assert image_spec(model, DataConfig()).size == (224, 224)
+    assert image_spec(model, DataConfig(image_size=32)).size == (32, 32)
+    assert load_pretrained(model, find_weights("own_net", False)) is None

@@ -317,3 +317,10 @@ def test_a_batch_of_another_shape_is_not_compiled(monkeypatch):
     assert wrapped(torch.zeros(3, 3, 8, 8)).shape == (3, 2, 8, 8)
     assert seen == [(4, 3, 8, 8)]
     assert [name for name, _ in wrapped.named_parameters()] == ["module.weight", "module.bias"]
+
+
+def test_a_rate_that_plateau_lowers_counts_from_the_next_update(tiny):
+    options = "schedule.options={patience: 0, min_delta: 10, decay_rate: 0.5}"  # no gain is ever enough
+    job = job_of(tiny, "epochs=3", "batch_size=24", "schedule=plateau", options, "lr=0.01")  # one update an epoch
+    train_fold(job)
+    assert history(job)["lr"].tolist()[1:] == pytest.approx([0.01, 0.01, 0.005])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_a_changed_image_is_computed_again(tiny, counted):
     probe(tiny, fold="0")
     path = tiny.competition.train[3].path
     path.write_bytes(path.read_bytes() + b" ")
-    probe(tiny, fold="1")
+    probe(tiny, fold="1", restart=True)
     assert counted[36:] == [tiny.competition.train[3].id]
 
 
@@ -207,6 +208,17 @@ def test_groups_stay_whole_within(tiny):
     assert 4 <= len(inner) <= 12
     assert not set(groups[train]) & set(groups[inner])
     assert not set(inner) & set(range(4))  # those are only ever trained on
+
+
+def test_a_strength_is_chosen_with_a_single_fold_too(tiny):
+    assignments = np.where(np.arange(36) % 4 == 0, 0, -1)[None]  # as `kk folds --scheme holdout` divides
+    folds = replace(tiny.folds, assignments=assignments, n_folds=1)
+    rows, valid = folds.split(0)
+    train, inner = inner_split(folds, rows, 0.25, seed=0)
+    assert len(inner) == pytest.approx(len(rows) / 4, abs=1)
+    assert sorted([*train, *inner]) == list(range(len(rows)))
+    assert not set(folds.groups[rows[train]]) & set(folds.groups[rows[inner]])
+    assert not set(rows) & set(valid)
 
 
 def test_augmented_views_do_not_depend_on_the_pass(tiny):

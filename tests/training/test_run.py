@@ -15,11 +15,12 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.choices import STRATEGIES
-from kaggle_kit.errors import ConfigError, DataError, ImageError, LockedError, StorageError, TrainingError
+from kaggle_kit.errors import ConfigError, DataError, FoldError, ImageError, LockedError, StorageError, TrainingError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, at_epochs, log_lines, silent
 from kaggle_kit.files import read_json
 from kaggle_kit.folds import parse_folds
 from kaggle_kit.inference import sources as readable
+from kaggle_kit.runs.provenance import seen_by
 from kaggle_kit.tables import Classes
 from kaggle_kit.training import checkpoint
 from kaggle_kit.training import probe as probe_module
@@ -301,3 +302,45 @@ def test_a_run_of_a_version_that_recorded_no_contents_goes_on(tiny):
     assert record.pop("contents")
     path.write_text(json.dumps(record))
     assert train(tiny, fold="0").trained == ()
+
+
+def test_a_truncated_model_is_trained_again(tiny, caplog):
+    train(tiny, fold="0")
+    path = tiny.workspace.fold_dir("run", 0) / runs.MODEL
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    assert train(tiny, fold="0").trained == (0,)
+    assert "bytes instead of" in caplog.text
+    assert path.read_bytes() == whole
+    assert train(tiny, fold="0").trained == ()
+
+
+def test_weights_that_have_seen_the_validation_rows_are_refused(tiny):
+    train(tiny, run="first", fold="0")
+    tiny.folds.write(tiny.workspace.folds_path("folds"))
+    path = tiny.workspace.fold_dir("first", 0) / runs.MODEL
+    with pytest.raises(FoldError, match=r"fold 0 of run 'first' was trained on 12 images that fold 1 is validated on"):
+        train(tiny, f"pretrained={path}", run="second", fold="1")
+    assert not (tiny.workspace.run_dir("second") / runs.RUN_RECORD).exists()
+    train(tiny, f"pretrained={path}", run="second", fold="0")
+    # What began from it has seen all that it has seen, under whatever name it is copied.
+    copy = tiny.workspace.root / "copy.safetensors"
+    copy.write_bytes((tiny.workspace.fold_dir("second", 0) / runs.MODEL).read_bytes())
+    assert [one.run for one in seen_by(copy)] == ["second", "first"]
+    with pytest.raises(FoldError, match="fold 0 of run 'second'"):
+        train(tiny, f"pretrained={copy}", run="third", fold="2")
+    other = replace(tiny.folds, assignments=np.roll(tiny.folds.assignments, 1, axis=1))
+    with pytest.raises(FoldError, match=r"fold 0 of run 'second' was trained on \d+ images that fold 0 is validated on"):
+        train_run(tiny.workspace, tiny.whole(f"pretrained={copy}"), tiny.competition, other, run="fourth", fold="0")
+    tiny.workspace.folds_path("folds").unlink()
+    with pytest.raises(FoldError, match="nobody can tell"):
+        train_run(tiny.workspace, tiny.whole(f"pretrained={copy}"), tiny.competition, other, run="fourth", fold="0")
+    elsewhere = replace(tiny.competition, name="elsewhere")
+    train_run(tiny.workspace, tiny.whole(f"pretrained={copy}", "epochs=1"), elsewhere, other, run="fifth", fold="0")
+
+
+def test_a_failed_start_leaves_no_run(tiny):
+    for override in ("augment=heavyy", "loss=bcee", "optimizer=adamm", "schedule=cosin", "strategy=prob", "model=resnet_18"):
+        with pytest.raises(ConfigError):
+            train(tiny, override, run="wrong", fold="0")
+        assert runs.list_runs(tiny.workspace) == []

@@ -1,0 +1,107 @@
+"""Which rows a model has seen, so that it is never scored on them. No torch here.
+
+A model file says what it was trained on: run, fold and fold table. Where training began from another model of kaggle_kit, what
+that one has seen stands under ``seen``, with all before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit.errors import DataError, FoldError
+from kaggle_kit.runs.model_header import read_model_record
+from kaggle_kit.tables import FoldTable, read_folds, shown
+from kaggle_kit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The training rows of one fold of a fold table, seen by a model of ``run``."""
+
+    competition: str
+    run: str
+    fold: int
+    folds_fingerprint: str
+
+    @property
+    def text(self) -> str:
+        """Run and fold in words."""
+        return f"fold {self.fold} of run {self.run!r}"
+
+
+def seen_by(path: Path) -> tuple[Seen, ...]:
+    """Return what the model in ``path`` and those that it began from were trained on; nothing for a file of another origin."""
+    if path.suffix != ".safetensors":
+        return ()
+    try:
+        return seen_in(read_model_record(path))
+    except DataError:  # of timm or of a hub, say
+        return ()
+
+
+def seen_in(record: Mapping[str, Any]) -> tuple[Seen, ...]:
+    """Return what a model's record, or the ``meta`` of its predictions, says that it was trained on.
+
+    Raises:
+        DataError: an entry is damaged.
+    """
+    earlier = record.get("seen") or []
+    own = [record] if record.get("run") is not None and record.get("folds_fingerprint") is not None else []
+    try:
+        found = (
+            Seen(str(one["competition"]), str(one["run"]), int(one["fold"]), str(one["folds_fingerprint"]))
+            for one in (*own, *earlier)
+        )
+        return tuple(dict.fromkeys(found))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"a model's record of what it has seen is damaged ({error!r}). Train it again.") from error
+
+
+def to_entries(seen: Iterable[Seen]) -> list[dict[str, Any]]:
+    """Return what to write under ``seen``."""
+    return [asdict(one) for one in seen]
+
+
+def require_unseen(seen: Sequence[Seen], workspace: Workspace, competition: str, folds: FoldTable, *, fold: int) -> None:
+    """Refuse to train or score ``fold`` by something that has seen rows, or twins of rows, that the fold is validated on.
+
+    Rows of other competitions are no matter. Another table of this competition is looked for in ``folds/`` by its fingerprint.
+
+    Raises:
+        FoldError: names both folds, or the table that is not here, so that nothing can be told.
+    """
+    _, valid = folds.split(fold)
+    groups = {row_id: int(group) for row_id, group in zip(folds.ids, folds.groups, strict=True)}
+    validated = {int(group) for group in folds.groups[valid]}
+    for one in seen:
+        if one.competition != competition or (one.folds_fingerprint, one.fold) == (folds.fingerprint, fold):
+            continue
+        table = folds if one.folds_fingerprint == folds.fingerprint else _find(workspace, one.folds_fingerprint)
+        if table is None:
+            raise FoldError(
+                f"{one.text} was trained on a fold table that is not in {workspace.root / 'folds'} any more "
+                f"({one.folds_fingerprint[:8]}), so nobody can tell whether it has seen what fold {fold} is validated on. "
+                "Begin from other weights, or put the table back."
+            )
+        trained, _ = table.split(one.fold)
+        leaked = [table.ids[row] for row in trained.tolist() if groups.get(table.ids[row]) in validated]
+        if leaked:
+            raise FoldError(
+                f"{one.text} was trained on {len(leaked)} images that fold {fold} is validated on ({shown(leaked)}), so its "
+                f"score would mean nothing. Begin fold {fold} from the model of the same fold of the same table, or from "
+                "weights that have not seen this competition."
+            )
+
+
+def _find(workspace: Workspace, fingerprint: str) -> FoldTable | None:
+    for path in sorted((workspace.root / "folds").glob("*.csv")):
+        try:
+            table = read_folds(path)
+        except DataError:
+            continue
+        if table.fingerprint == fingerprint:
+            return table
+    return None
