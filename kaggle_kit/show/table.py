@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MAX_ROWS = 60
-_GAP = 3  # between two columns
+_GAP = 2  # between two columns
 _PROSE = 24  # longer cells may stand on several lines
 _STYLES = {"passed": "green", "failed": "bold red", "warning": "yellow", "inconclusive": "cyan"}
 _PIECE = re.compile(r"[^\s\-_/,]*[\s\-_/,]?")
@@ -35,7 +35,7 @@ def table(frame: pd.DataFrame, *, title: str = "") -> None:
     cells = {str(name): [cell(value) for value in values.head(_MAX_ROWS)] for name, values in frame.items()}
     numeric = {str(name) for name in frame.columns if frame[name].dtype.kind in "iuf"}
     widths = fit(cells, console().width, optional=frame.attrs.get(OPTIONAL, ()))
-    shown = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    shown = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     for name, width in widths.items():
         justify: Any = "right" if name in numeric else "left"
         shown.add_column(Text(wrap(name, width)), justify=justify, overflow="fold", max_width=width)
@@ -47,7 +47,7 @@ def table(frame: pd.DataFrame, *, title: str = "") -> None:
         line(f"… and {len(frame) - _MAX_ROWS} more rows")
     left_out = [name for name in cells if name not in widths]
     if left_out:
-        line(f"not shown: {', '.join(left_out)} (a wider terminal or --json has them)")
+        line(f"not shown: {', '.join(left_out)}; --json has them")
 
 
 def fit(cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[str] = ()) -> dict[str, int]:
@@ -63,6 +63,8 @@ def fit(cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[st
         name: max(len(piece.rstrip()) for text in [name, *cells[name]] for piece in _PIECE.findall(text)) for name in natural
     }
     widths = dict(natural)
+    if sum(widths.values()) + _GAP * len(widths) > width:  # a heading of two lines costs less than rows of two
+        widths = {name: max(longest_word(name), *map(len, cells[name])) for name in natural}
     while sum(widths.values()) + _GAP * len(widths) > width:
         wide = max((name for name in widths if widths[name] > least[name]), key=lambda name: widths[name], default=None)
         if wide is None:
@@ -87,11 +89,11 @@ def wrap(text: str, width: int) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as a cell: numbers with four digits, times to the minute, nothing for what is not there."""
+    """Return a value as a cell: numbers with four digits, times to the minute, or the day in other years, nothing for what is not there."""
     if value is None or value != value:
         return ""
     if hasattr(value, "tz_localize"):  # a time of pandas
-        return f"{value.tz_convert(None):%Y-%m-%d %H:%M}" if value.tzinfo else f"{value:%Y-%m-%d %H:%M}"
+        return f"{value:%d %b %H:%M}" if value.year == type(value).now().year else f"{value:%d %b %Y}"
     if isinstance(value, float):
         return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
     return str(value)

@@ -12,27 +12,10 @@ import pandas as pd
 import pytest
 from factories import make_workspace
 
-from kaggle_kit import cli
-
 COMMANDS = [
     *("init", "folds", "train", "predict", "blend", "check", "runs", "demo"),
     *("tune", "plan", "cache", "kernel", "submit", "download", "config"),
 ]
-
-
-@pytest.fixture
-def kk(monkeypatch, capsys):
-    """Run ``kk`` in a folder; returns exit code, output and error output."""
-
-    def run(*arguments: str, folder: Path = Path()) -> tuple[int, str, str]:
-        monkeypatch.chdir(folder)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize("command", COMMANDS)

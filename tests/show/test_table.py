@@ -1,0 +1,72 @@
+"""Tables fit the terminal: columns that may go are left out first, then text is wrapped between words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from factories import make_workspace
+
+from kaggle_kit import show
+from kaggle_kit.runs.comparison import runs_table
+from kaggle_kit.show.table import cell, fit, wrap
+from kaggle_kit.show.terminal import console
+
+
+@pytest.fixture
+def narrow(monkeypatch, capsys):
+    """Print at 80 columns; returns the lines."""
+    monkeypatch.setenv("COLUMNS", "80")
+    console.cache_clear()
+
+    def run(frame):
+        show.table(frame)
+        return capsys.readouterr().out.splitlines()
+
+    yield run
+    console.cache_clear()
+
+
+def test_optional_columns_go_in_order_until_the_others_fit():
+    cells = {"name": ["x" * 20], "score": ["0.5"], "seconds": ["1" * 10], "state": ["finished"]}
+    assert list(fit(cells, 80, optional=("seconds", "state"))) == list(cells)
+    assert list(fit(cells, 45, optional=("seconds", "state"))) == ["name", "score", "state"]
+    assert list(fit(cells, 31, optional=("seconds", "state"))) == ["name", "score"]
+
+
+def test_text_is_broken_between_words_only():
+    assert wrap("tf_efficientnet_lite0-9b83d1", 16).splitlines() == ["tf_efficientnet_", "lite0-9b83d1"]
+    assert wrap("short", 3) == "short"
+    assert wrap("", 3) == ""
+    assert fit({"text": ["one two three"], "n": ["1"]}, 12) == {"text": 7, "n": 1}
+
+
+def test_the_runs_of_a_workspace_fit_80_columns_with_whole_names(narrow, tmp_path):
+    frame = runs_table(make_workspace(tmp_path, n_runs=2).workspace)
+    frame["run"] = ["tf_efficientnet_lite0-9b83d1", "convnext_tiny.fb_in22k-77aa00"]
+    lines = narrow(frame)
+    assert max(map(len, lines)) <= 80
+    for heading in ("strategy", "image_size", "lr", "epochs", "score", "created"):
+        assert any(heading.split("_")[0] in line for line in lines[:4]), heading
+    assert any("9b83d1" in line for line in lines)
+    assert any("not shown: model, metric" in line for line in lines)
+
+
+def test_a_long_frame_says_what_is_missing(narrow):
+    assert narrow(pd.DataFrame({"row": range(100)}))[-1] == "… and 40 more rows"
+    assert narrow(pd.DataFrame({"row": []})) == ["none yet"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.95384, "0.9538"),
+        (3e-05, "3e-05"),
+        (0.0, "0.0000"),
+        (np.nan, ""),
+        (None, ""),
+        (pd.NaT, ""),
+        (pd.Timestamp("2020-03-04T05:06:07Z"), "04 Mar 2020"),
+        (12, "12"),
+    ],
+)
+def test_cells(value, text):
+    assert cell(value) == text
