@@ -89,7 +89,7 @@ def wrap(text: str, width: int) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as a cell: numbers with four digits, times to the minute, or the day in other years, nothing for what is not there."""
+    """Return a value as a cell: numbers with four digits, times to the minute or, of other years, the day; "" for none."""
     if value is None or value != value:
         return ""
     if hasattr(value, "tz_localize"):  # a time of pandas

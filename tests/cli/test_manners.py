@@ -27,6 +27,7 @@ METHODS = {
     "tune": [Project.tune, Project.dashboard],
     "plan": [Project.plan],
     "submit": [Project.submit],
+    "config": [Project.keys],
     "download": [Project.download],
     "kernel build": [Kernel.build],
     "kernel test": [Kernel.test],
