@@ -208,6 +208,7 @@ class Project:
         control: int | None = None,
         oof: bool = True,
         engine: str = "auto",
+        time_limit: Duration | None = None,
     ) -> list[RunPrediction]:
         """Predict the test images with the models of every fold.
 
@@ -217,6 +218,7 @@ class Project:
             merge: how the views' probabilities become one: ``"mean"``, ``"gmean"`` or ``"max"``.
             control: training images hidden among the test images, for :meth:`check`; 0 for none.
             oof: predict the out-of-fold rows with these views, too.
+            time_limit: for instance ``"8h30m"``; what there is no time for is left out, views first, then folds.
         """
         from kaggle_kit.runs import choose_runs
 
@@ -224,6 +226,7 @@ class Project:
         workspace, config, competition = self._open()
         choose_runs(workspace, [run] if run else [])
         from kaggle_kit.inference import predict_runs
+        from kaggle_kit.units import as_seconds
 
         return predict_runs(
             workspace,
@@ -235,6 +238,7 @@ class Project:
             oof=oof,
             engine=engine,
             cache=config.cache,
+            time_limit=as_seconds(time_limit),
             progress=show.bar("predicting"),
         )
 
@@ -251,7 +255,8 @@ class Project:
         """Predict any folder of images and write ``out``: id, predicted class, a probability for each class.
 
         Args:
-            run: a run's name, or the path of a run's folder or of a model file; None: the newest run.
+            run: names of runs with commas between them, whose mean is taken, or the path of a run's folder or of a model file;
+                None: the newest run.
         """
         require_prediction(tta, merge, engine)
         from kaggle_kit.inference import predict_to_csv

@@ -265,7 +265,11 @@ def _blend_control(
     workspace: Workspace, competition: Competition, chosen: Sequence[Run], fitted: Fitted, notes: list[str]
 ) -> Predictions | None:
     """Control rows through the same blend; None when a fold has none."""
-    without = [run.name for run in chosen if any(not (fold.path / run_files.CONTROL).exists() for fold in run.finished_folds())]
+    without = [
+        run.name
+        for run in chosen
+        if any(not (fold.path / run_files.CONTROL).exists() for fold in run_files.predicted_folds(run))
+    ]
     if without:
         notes.append(f"no control submission: {shown(without)} lack control rows; `kk predict` makes them")
         return None

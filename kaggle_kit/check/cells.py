@@ -91,7 +91,7 @@ def _out_of_fold(case: Case) -> tuple[Array, Array]:
     total, count = np.zeros((len(ids), len(case.classes))), np.zeros(len(ids))
     where = {row_id: row for row, row_id in enumerate(ids)}
     for run in case.runs:
-        for fold in run.finished_folds():
+        for fold in runs.predicted_folds(run):
             table = case.predictions(fold, runs.OOF)
             known = [row_id for row_id in table.ids if row_id in where]
             rows = [where[row_id] for row_id in known]
@@ -102,7 +102,7 @@ def _out_of_fold(case: Case) -> tuple[Array, Array]:
 
 def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:
     """(N, C): a run's test probabilities, the mean of its folds; joined by id."""
-    folds = run.finished_folds()
+    folds = runs.predicted_folds(run)
     total = np.zeros((len(ids), len(case.classes)))
     for fold in folds:
         total += rows_at(case.predictions(fold, runs.TEST), ids)

@@ -34,7 +34,7 @@ def _test(case: Case, name: str) -> Check:
     stated = [
         (f"{run.name} fold {fold.fold}", run.path, _predicted_from(case, fold))
         for run in case.runs
-        for fold in run.finished_folds()
+        for fold in runs.predicted_folds(run)
     ]
     return _compare(name, now, stated, what="test images", remedy="Run `kk predict` and `kk blend` again.")
 

@@ -198,7 +198,7 @@ def _predictions(case: Case, name: str) -> Check:
     count = 0
     for run in case.runs:
         views: set[str] = set()
-        for fold in run.finished_folds():
+        for fold in runs.predicted_folds(run):
             tables = _tables(case, fold)
             problem = (
                 _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables) or _other_pass(case, fold, tables)

@@ -68,7 +68,7 @@ class Pair:
 
 
 def _sharp(case: Case, name: str) -> Check:
-    pairs = [pair for run in case.runs for fold in run.finished_folds() if (pair := _pair(case, run, fold)).ids]
+    pairs = [pair for run in case.runs for fold in runs.predicted_folds(run) if (pair := _pair(case, run, fold)).ids]
     rows = sum(len(pair.ids) for pair in pairs)
     if not rows:
         return Check(name, INCONCLUSIVE, "no control row was validated on by the fold that predicted it")
@@ -152,7 +152,7 @@ def _unit_of_views(case: Case, run: Run) -> ViewsUnit | None:
     """None for a run predicted without views. The p-value is McNemar's, exact, of as many rows lost by the views."""
     from scipy.stats import binom
 
-    folds = run.finished_folds()
+    folds = runs.predicted_folds(run)
     if case.predictions(folds[0], runs.TEST).meta.get("views", "none") == "none":
         return None
     before, after = [], []

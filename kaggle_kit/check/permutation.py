@@ -139,7 +139,7 @@ def _span(values: list[float] | list[int]) -> str:
 
 def _test_rows(case: Case, name: str) -> Check:
     """Each fold's test probabilities against what the other models say of the same rows: models of one task agree."""
-    folds = [(run.name, fold) for run in case.runs for fold in run.finished_folds()]
+    folds = [(run.name, fold) for run in case.runs for fold in runs.predicted_folds(run)]
     if len(folds) < 2:
         return Check(name, INCONCLUSIVE, "there is one model only; its test rows have nothing to be compared with")
     every = case.predictions(folds[0][1], runs.TEST).ids

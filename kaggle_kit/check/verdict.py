@@ -17,6 +17,7 @@ from kaggle_kit.check.foreign import check_foreign
 from kaggle_kit.check.form import check_form
 from kaggle_kit.check.grader import check_grader, score_of
 from kaggle_kit.check.permutation import check_permutation
+from kaggle_kit.check.pixels import check_pixels
 from kaggle_kit.check.report import CLAIMS, FAILED, INCONCLUSIVE, Check, CheckReport, digest
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
@@ -32,6 +33,7 @@ CHECKS: Registry[Callable[[Case], Iterable[Check]]] = Registry(
         Entry("form", "the file has the rows, columns and kinds of cells that the sample has", check_form),
         Entry("contract", "classes, fingerprints and records agree along the whole chain", check_contract),
         Entry("contents", "the images hold what they held when runs and predictions were made", check_contents),
+        Entry("pixels", "each row was predicted from the image that its id names", check_pixels),
         Entry("permutation", "each class scores best in its own column, out of fold and in the blend", check_permutation),
         Entry("control", "training images hidden among the test images are recognised", check_control),
         Entry("cells", "each cell is what the runs' predictions give", check_cells),

@@ -105,12 +105,15 @@ def predict(
     ] = None,
     oof: Annotated[bool, typer.Option("--oof/--no-oof", help="also predict out-of-fold rows with these views")] = True,
     engine: Annotated[str, typer.Option(help=ENGINE_CHOICES.listed)] = "auto",
+    time_limit: Annotated[
+        str | None, typer.Option(help="e.g. 8h30m; leaves out what there is no time for: views first, then folds")
+    ] = None,
 ) -> object:
     """Predict the test images with every fold's model, or any folder of images with --images."""
     if images is not None:
         found = Project.here().predict_images(images, out=out, run=run, tta=tta, merge=merge, engine=engine)
         return Done(f"wrote {out} ({len(found)} rows)", {"path": out, "rows": len(found)})
-    return Project.open().predict(run=run, tta=tta, merge=merge, control=control, oof=oof, engine=engine)
+    return Project.open().predict(run=run, tta=tta, merge=merge, control=control, oof=oof, engine=engine, time_limit=time_limit)
 
 
 @command(app)

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kaggle_kit.errors import ConfigError, KaggleKitError
 from kaggle_kit.images.dataset import ImageDataset, PixelSource, Transform, source_for
+from kaggle_kit.images.pixels import pixel_hash
 from kaggle_kit.images.samplers import EpochSampler, rank_share
 from kaggle_kit.images.transforms import ImageSpec, eval_transform
 from kaggle_kit.machine.host import available_cpus
@@ -46,12 +47,14 @@ _PRELOAD = ["kaggle_kit.images.forkserver", "kaggle_kit.images.loaders", "albume
 class Batch(NamedTuple):
     """Some samples.
 
-    images: (B, 3, H, W) uint8 in channels_last memory. targets: (B,) int64, (B, C) float32 or None. rows: (B,) int64.
+    images: (B, 3, H, W) uint8 in channels_last memory. targets: (B,) int64, (B, C) float32 or None. rows: (B,) int64. origins:
+    file -> hash of the pixels that were read from it, where they were asked for.
     """
 
     images: Tensor
     targets: Tensor | None
     rows: Tensor
+    origins: dict[str, int] | None = None
 
 
 class TrainLoader:
@@ -128,16 +131,18 @@ class EvalLoader:
         workers: int | None = None,
         source: PixelSource | None = None,
         transform: Transform | None = None,
+        origins: bool = False,
     ) -> None:
         """``rows``: key and file; the key is for error messages of callers and not used here. ``source``: none: the files.
-        ``transform``: none: that of evaluation; another one gets the row's number as seed."""
+        ``transform``: none: that of evaluation; another one gets the row's number as seed. ``origins``: say of each file which
+        pixels were read from it; of a stack of views, of the first."""
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}.")
         paths = [path for _, path in rows]
         dataset = ImageDataset(paths, transform or eval_transform(spec), source=source or source_for(spec))
         self.batch_size = batch_size
         self._rows = len(paths)
-        self._workers = _Workers(dataset, workers, batch_size)
+        self._workers = _Workers(dataset, workers, batch_size, hashed=spec.height if origins else None)
 
     def __len__(self) -> int:
         return -(-self._rows // self.batch_size)
@@ -165,9 +170,10 @@ def eval_batches(
     batch_size: int,
     workers: int | None = None,
     source: PixelSource | None = None,
+    origins: bool = False,
 ) -> Iterator[Batch]:
     """One pass of an :class:`EvalLoader`, whose workers end with it."""
-    with EvalLoader(rows, spec, batch_size=batch_size, workers=workers, source=source) as loader:
+    with EvalLoader(rows, spec, batch_size=batch_size, workers=workers, source=source, origins=origins) as loader:
         yield from loader
 
 
@@ -181,7 +187,7 @@ def default_workers(n_rows: int) -> int:
 class _Workers:
     """A pool that reads given lists of keys as batches, in order; without processes it reads in the caller's."""
 
-    def __init__(self, dataset: ImageDataset, workers: int | None, batch_size: int) -> None:
+    def __init__(self, dataset: ImageDataset, workers: int | None, batch_size: int, *, hashed: int | None = None) -> None:
         count = default_workers(len(dataset)) if workers is None else workers
         if count and multiprocessing.current_process().daemon:
             count = 0  # such a process may not have children
@@ -196,7 +202,7 @@ class _Workers:
                 "worker_init_fn": _start_worker,
             }
         self._loader: DataLoader[Any] | None = DataLoader(
-            _Reader(dataset),
+            _Reader(dataset, hashed),
             batch_size=None,
             sampler=self._schedule,
             collate_fn=_as_is,
@@ -247,19 +253,26 @@ class _Failure:
 
 
 class _Reader(Dataset[Batch | _Failure]):
-    """Reads one batch; runs in the worker."""
+    """Reads one batch; runs in the worker. Of each image the first ``hashed`` rows of pixels are hashed, by its file."""
 
-    def __init__(self, dataset: ImageDataset) -> None:
+    def __init__(self, dataset: ImageDataset, hashed: int | None) -> None:
         self._dataset = dataset
+        self._hashed = hashed
 
     def __getitem__(self, keys: Keys) -> Batch | _Failure:
         try:
-            images = np.stack([self._dataset.pixels(row, seed) for row, seed in keys])  # (B, H, W, 3)
+            samples = [self._dataset.pixels(row, seed) for row, seed in keys]
         except KaggleKitError as error:
             return _Failure(error)
+        images = np.stack(samples)  # (B, H, W, 3)
         rows = torch.tensor([row for row, _ in keys], dtype=torch.int64)
         targets = None if self._dataset.targets is None else self._dataset.targets[rows]
-        return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, rows)
+        origins = None
+        if self._hashed is not None:
+            # By file, not by place in the batch: whatever happens to the order later, this is what the file holds.
+            named = zip(keys, samples, strict=True)
+            origins = {str(self._dataset.paths[row]): pixel_hash(pixels[: self._hashed]) for (row, _), pixels in named}
+        return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, rows, origins)
 
 
 def _as_is(batch: Any) -> Any:

@@ -31,6 +31,7 @@ from kaggle_kit.errors import DataError, StorageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import Pixels
 from kaggle_kit.images.loaders import EvalLoader
+from kaggle_kit.images.pixels import Hashes, batch_hashes
 from kaggle_kit.images.shards import absolute, file_state
 from kaggle_kit.images.transforms import ImageSpec, eval_transform, train_transform
 from kaggle_kit.inference.engines import Engine
@@ -43,12 +44,14 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[tuple[str, Path]]
 Features = npt.NDArray[np.float32]
 Stamp = tuple[str, int, int]
+Fill = Callable[[Sequence[Features], Hashes], None]
+"""Fills one array (N, F) a view, and the hashes (N, 2) of the plain view's pixels."""
 PLAIN, MIRRORED = "plain", "hflip"
 KEPT_VIEWS: dict[str, tuple[str, ...]] = {"none": (PLAIN,), "hflip": (PLAIN, MIRRORED)}
 """Entries of ``VIEWS`` that can be answered from kept features -> the views they consist of, in order."""
-_VERSION = 1  # of the layout and of what the features are made from: raise it when decoding or a transform changes
+_VERSION = 2  # of the layout and of what the features are made from: raise it when decoding or a transform changes
 _PART = 8192  # images; what an interrupted extraction loses at most
-_INDEX = "index.json"
+_INDEX, _HASHES = "index.json", "pixels"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class FeatureTable:
         self.folder = folder
         self._role = role
         self._where: dict[str, dict[Stamp, tuple[Path, int]]] = {}
-        self._arrays: dict[tuple[Path, str], Features] = {}
+        self._arrays: dict[tuple[Path, str], npt.NDArray[Any]] = {}
         self.reload()
 
     def reload(self) -> None:
@@ -119,8 +122,18 @@ class FeatureTable:
             result[into] = arrays[part][out_of]
         return result
 
-    def add(self, rows: Rows, views: Sequence[str], compute: Callable[[Sequence[Features]], None], width: int) -> None:
-        """Keep a part: ``compute`` fills one array (N, ``width``) a view, in the order of ``rows``.
+    def pixels(self, paths: Sequence[Path]) -> npt.NDArray[np.uint64]:
+        """Return hashes (N, 2) of the plain view: of the pixels that the backbone saw, and of those that the file holds.
+
+        Raises:
+            DataError: the plain view of one of them is not kept, or the part that holds it is damaged.
+        """
+        where = self._where.get(PLAIN, {})
+        found = [where[stamp(path)] for path in paths]
+        return np.array([self._array(part, _HASHES)[row] for part, row in found], dtype=np.uint64).reshape(-1, 2)
+
+    def add(self, rows: Rows, views: Sequence[str], compute: Fill, width: int) -> None:
+        """Keep a part: ``compute`` fills one array (N, ``width``) a view, and pixel hashes (N, 2), in the order of ``rows``.
 
         Raises:
             StorageError: it cannot be written.
@@ -132,8 +145,9 @@ class FeatureTable:
             temporary.mkdir(parents=True)
             shape = (len(rows), width)
             arrays = [np.lib.format.open_memmap(temporary / f"{view}.npy", "w+", np.float32, shape) for view in views]
-            compute(arrays)
-            for array in arrays:
+            hashes = np.lib.format.open_memmap(temporary / f"{_HASHES}.npy", "w+", np.uint64, (len(rows), 2))
+            compute(arrays, hashes)
+            for array in (*arrays, hashes):
                 array.flush()
             files.write_json(temporary / _INDEX, {"views": list(views), "images": stamps})
             temporary.rename(final)
@@ -152,7 +166,7 @@ class FeatureTable:
         for view in index["views"]:
             self._where.setdefault(view, {}).update({one: (part, row) for row, one in enumerate(stamps)})
 
-    def _array(self, part: Path, view: str) -> Features:
+    def _array(self, part: Path, view: str) -> npt.NDArray[Any]:
         if (part, view) not in self._arrays:
             try:
                 self._arrays[part, view] = np.load(part / f"{view}.npy", mmap_mode="r", allow_pickle=False)
@@ -258,15 +272,22 @@ class Extractor:
             table.add(part, views, partial(self._fill, part, views, plan), self._width())
         return len(todo)
 
-    def _fill(self, rows: Rows, views: Sequence[str], plan: ViewPlan, arrays: Sequence[Features]) -> None:
+    def _fill(self, rows: Rows, views: Sequence[str], plan: ViewPlan, arrays: Sequence[Features], hashes: Hashes) -> None:
         augmented = [view for view in views if view in plan.augmented]
         transform = StackedViews(self.spec, plan.augment, augmented, [row_id for row_id, _ in rows])
         into = dict(zip(views, arrays, strict=True))
         with EvalLoader(
-            *(rows, self.spec), batch_size=self.batch_size, workers=self.workers, source=self.source, transform=transform
+            *(rows, self.spec),
+            batch_size=self.batch_size,
+            workers=self.workers,
+            source=self.source,
+            transform=transform,
+            origins=True,
         ) as loader:
             for batch in loader:
                 positions = batch.rows.numpy()
+                hashes[positions, 0] = batch_hashes(batch.images[:, :, : self.spec.height])
+                hashes[positions, 1] = [(batch.origins or {})[str(rows[at][1])] for at in positions.tolist()]
                 for view, images in self._views(batch.images, augmented, mirrored=MIRRORED in into):
                     if view in into:
                         into[view][positions] = self.engine.logits(images).cpu().numpy()

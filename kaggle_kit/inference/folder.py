@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
-from kaggle_kit.errors import MissingFileError
-from kaggle_kit.inference.predict import Compute, Progress, predict_rows
-from kaggle_kit.models import load_model
+from kaggle_kit.config import load_config
+from kaggle_kit.errors import DataError, ImageError, MissingFileError
+from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.predict import Compute, Probs, Progress, Rows, predict_rows
+from kaggle_kit.inference.workers import read_notes, tolerant_source
+from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.tables import Predictions
 from kaggle_kit.workspace import Workspace
+
+_LOG = logging.getLogger(__name__)
+_UNTUNED = 0.5
 
 
 def find_models(source: Path) -> list[Path]:
@@ -65,19 +76,24 @@ def predict_to_csv(
 ) -> Predictions:
     """Predict the folder ``images`` and write a CSV: id, predicted class (or classes, with ``|``), a probability a class.
 
-    Returns what :func:`predict_folder` returns.
+    Classes of a multi-label task are named by the thresholds of the newest blend of these runs, see :func:`thresholds_of`.
+    Returns what :func:`predict_folder` returns; images that cannot be read are listed in the log and have no row.
 
     Args:
-        run: a run of the workspace one stands in, or the path of a run folder or model file; None: the newest run here.
+        run: runs of the workspace one stands in, separated by commas, or the path of a run folder or model file; None: the
+            newest run here.
 
     Raises:
         MissingFileError: there is no such run; and what :func:`predict_folder` raises.
     """
-    models = find_models(_run_path(run))
-    compute = Compute(engine=engine, cache_dir=Workspace(Path()).cache_dir)
+    workspace = Workspace(Path())
+    paths = _run_paths(workspace, run)
+    compute = Compute(engine=engine, cache_dir=workspace.cache_dir)
+    models = [find_models(path) for path in paths]
     found = predict_folder(models, images, views=views, merge=merge, compute=compute, progress=progress)
     if found.meta["task"] == "multilabel":
-        labels = ["|".join(row) for row in found.classes.above(found.probs)]
+        threshold, at_least_one = thresholds_of(workspace, [path.name for path in paths], len(found.classes))
+        labels = ["|".join(row) for row in found.classes.above(found.probs, threshold, at_least_one=at_least_one)]
     else:
         labels = found.classes.top(found.probs)
     columns = ["id", "predicted", *(f"p_{name}" for name in found.classes)]
@@ -86,18 +102,51 @@ def predict_to_csv(
     return found
 
 
-def _run_path(run: str | None) -> Path:
+def thresholds_of(workspace: Workspace, names: Sequence[str], n_classes: int) -> tuple[npt.ArrayLike, bool]:
+    """Return from which probability on a class is named, and whether each row gets at least one.
+
+    The thresholds are those that the newest blend of exactly these runs was written with, else of the newest blend that these
+    runs are part of, else that of ``kk.yaml``, else 0.5.
+    """
+    threshold: npt.ArrayLike = _UNTUNED
+    at_least_one = False
+    if workspace.config_path.is_file():
+        form = load_config(workspace.config_path).competition.submission
+        threshold, at_least_one = form.threshold, form.empty_label is None
+    tuned = [record for record in _blends(workspace, n_classes) if set(names) <= record[1]]
+    if tuned:
+        _, _, threshold = max(tuned, key=lambda record: (record[1] == set(names), record[0]))
+    return threshold, at_least_one
+
+
+def _blends(workspace: Workspace, n_classes: int) -> list[tuple[str, set[str], list[float]]]:
+    """Return when each blend with tuned thresholds was made, of which runs, and the thresholds."""
+    found = []
+    for path in workspace.submission_path("any").parent.glob("*.json"):
+        try:
+            record = files.read_json(path, made_by="kk blend")
+        except DataError:
+            continue
+        entries, thresholds = record.get("runs"), record.get("thresholds")
+        if isinstance(entries, list) and isinstance(thresholds, list) and len(thresholds) == n_classes:
+            names = {str(entry.get("name")) for entry in entries if isinstance(entry, dict)}
+            found.append((str(record.get("created")), names, [float(one) for one in thresholds]))
+    return found
+
+
+def _run_paths(workspace: Workspace, run: str | None) -> list[Path]:
+    """Return the folders of the runs that are named, or the one path that is given."""
     if run is not None and Path(run).exists():
-        return Path(run)
-    workspace = Workspace(Path())
+        return [Path(run)]
     known = runs.list_runs(workspace)
     if run is None and not known:
         raise MissingFileError("no runs here. Run `kk train` first, or name a run folder or a model file with --run PATH.")
-    return runs.read_run(workspace, run if run is not None else known[-1]).path
+    names = known[-1:] if run is None else [name.strip() for name in run.split(",") if name.strip()]
+    return [runs.read_run(workspace, name).path for name in dict.fromkeys(names)]
 
 
 def predict_folder(
-    models: Sequence[Path],
+    models: Sequence[Path] | Sequence[Sequence[Path]],
     folder: Path,
     *,
     views: str = "none",
@@ -105,26 +154,84 @@ def predict_folder(
     compute: Compute | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
-    """Predict every image below ``folder``: the mean over ``models`` (see :func:`find_models`).
+    """Predict every image below ``folder``: the mean over the models of a run (see :func:`find_models`), then over runs.
+
+    Args:
+        models: the models of one run, or of several, a sequence each.
 
     Returns:
-        A row an image; ids are paths relative to ``folder``.
+        A row an image that can be read; ids are paths relative to ``folder``. Its ``meta`` says which ones cannot, and why.
 
     Raises:
         MissingFileError: there is no image or no model.
         ClassMappingError: the models have different classes.
-        ImageError: images cannot be read; lists all of them.
+        ImageError: no image can be read.
     """
-    rows = find_images(folder)
-    loaded = [load_model(path) for path in models]
-    probs = predict_rows(loaded, rows, views=views, merge=merge, compute=compute, progress=progress)
+    of_runs = [[one] if isinstance(one, Path) else list(one) for one in models]
+    if all(isinstance(one, Path) for one in models):
+        of_runs = [[path for some in of_runs for path in some]]
+    rows, loaded = find_images(folder), [[load_model(path) for path in paths] for paths in of_runs]
+    flat = [model for some in loaded for model in some]
+    for other in flat[1:]:
+        flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
+    compute = compute or Compute()
+    with tempfile.TemporaryDirectory() as notes:
+        found = _predict_by_spec(flat, rows, compute, Path(notes), {"views": views, "merge": merge}, progress)
+        reasons = read_notes(Path(notes))
+    unreadable = _listed({row_id: reasons[path] for row_id, path in rows if path in reasons}, len(rows))
+    parts = np.split(found, np.cumsum([len(some) for some in loaded])[:-1])
+    means = [part.mean(axis=0, dtype="float64") for part in parts]
+    keep = np.array([row_id not in unreadable for row_id, _ in rows], dtype=bool)
     meta = {
         "kind": "new",
         "views": views,
         "merge": merge,
-        "task": loaded[0].task,
-        "models": [model.fingerprint for model in loaded],
+        "task": flat[0].task,
+        "models": [model.fingerprint for model in flat],
+        "unreadable": unreadable,
         "versions": files.versions(),
     }
-    ids = tuple(row_id for row_id, _ in rows)
-    return Predictions(ids, probs.mean(axis=0, dtype="float64").astype("float32"), loaded[0].classes, meta)
+    ids = tuple(row_id for row_id, _ in rows if row_id not in unreadable)
+    return Predictions(ids, np.mean(means, axis=0)[keep].astype("float32"), flat[0].classes, meta)
+
+
+def _listed(unreadable: dict[str, str], images: int) -> dict[str, str]:
+    """Warn of images (id -> reason) that cannot be read, and return them.
+
+    Raises:
+        ImageError: none of all ``images`` can be read.
+    """
+    listed = "\n  ".join(f"{row_id}: {reason}" for row_id, reason in unreadable.items())
+    text = f"{len(unreadable)} of {images} images cannot be read"
+    if len(unreadable) == images:
+        raise ImageError(f"{text}; there is nothing to predict:\n  {listed}")
+    if unreadable:
+        _LOG.warning("%s and are left out:\n  %s", text, listed)
+    return unreadable
+
+
+def _predict_by_spec(
+    models: Sequence[LoadedModel],
+    rows: Rows,
+    compute: Compute,
+    notes: Path,
+    how: dict[str, str],
+    progress: Progress | None,
+) -> Probs:
+    """Return what each model says, (M, N, C); images that cannot be read are noted in ``notes``."""
+    alike: dict[ImageSpec, list[int]] = {}
+    for position, model in enumerate(models):
+        alike.setdefault(model.spec, []).append(position)
+    found = np.zeros((len(models), len(rows), len(models[0].classes)), dtype=np.float32)
+    for number, positions in enumerate(alike.values()):
+        some = [models[position] for position in positions]
+        source = tolerant_source(compute.source, some[0], notes)
+
+        def advance(done: int, of: int, passed: int = number) -> None:
+            if progress is not None:
+                progress(passed * of + done, len(alike) * of)
+
+        found[positions] = predict_rows(
+            some, rows, views=how["views"], merge=how["merge"], compute=replace(compute, source=source), progress=advance
+        )
+    return found

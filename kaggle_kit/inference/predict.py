@@ -2,11 +2,13 @@
 
 One decode of an image feeds every model and every view, and models that share a backbone run it once. Features that a probe has
 kept are taken instead of computed again. Only probabilities are held, so a test set may be larger than memory.
+
+What is said of an image travels with a hash of the pixels that the models saw, in one row of one array, from the batch on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,10 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from kaggle_kit import files
 from kaggle_kit.errors import DataError, ImageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
+from kaggle_kit.images.pixels import batch_hashes
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine
 from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
@@ -34,10 +38,18 @@ from kaggle_kit.tables import Classes, shown
 
 Probs: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = Sequence[tuple[str, Path]]
-Part: TypeAlias = tuple[npt.NDArray[np.int64], Probs]
+Said: TypeAlias = npt.NDArray[np.void]
+"""(M, N) rows of :func:`row_type`: what each of M models says of N images."""
+Part: TypeAlias = tuple[npt.NDArray[np.int64], Said]
+"""Row numbers (B,), and what is said of them, (M, B)."""
 Progress: TypeAlias = Callable[[int, int], None]
 """Called after each batch with the number of images done and of all images."""
 _CHUNK = 4096  # rows of features that are in memory at once
+
+
+def row_type(n_classes: int) -> np.dtype[np.void]:
+    """Return the type of a row: ``probs`` (C,) float32, and the hash of the ``pixels`` that the model saw."""
+    return np.dtype([("probs", "<f4", (n_classes,)), ("pixels", "<u8")])
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,12 @@ class Compute:
     @property
     def rounding(self) -> str:
         """What the models compute in on this device: fp32, bf16 or fp16."""
-        dtype = half_dtype(choose_device(self.device), self.precision)
-        return {None: "fp32", torch.bfloat16: "bf16"}.get(dtype, "fp16")
+        return rounding_of(choose_device(self.device), self.precision)
+
+
+def rounding_of(device: torch.device, precision: str) -> str:
+    """Return what models compute in on a device: fp32, bf16 or fp16."""
+    return {None: "fp32", torch.bfloat16: "bf16"}.get(half_dtype(device, precision), "fp16")
 
 
 def predict_rows(
@@ -92,20 +108,146 @@ def predict_rows(
         ImageError: images cannot be read; lists all of them.
         ConfigError, DependencyError, DeviceMemoryError: see the engines.
     """
-    classes, task = _common(models)
-    compute = compute or Compute()
-    how = _How(views, merge, task, choose_device(compute.device), compute)
-    result = np.full((len(models), len(rows), len(classes)), np.nan, dtype=np.float32)
-    passes = _plan(models, rows, how)
-    for number, one in enumerate(passes):
-        advance = _counter(progress, offset=number * len(rows), total=len(passes) * len(rows))
-        members = [member for group in one.groups for member in group.members]
-        with kept_heap(how.device.type):
-            for positions, probs in chain(_from_features(one, rows, how), _from_files(one, rows, how)):
-                result[np.array(members)[:, None], positions] = probs
-                advance(len(positions))
-    _require_every_row(result, rows)
-    return result
+    probs: Probs = Predictor(models, rows, views=views, merge=merge, compute=compute).predict(progress=progress)["probs"]
+    return probs
+
+
+def predict_with_pixels(
+    model: LoadedModel,
+    rows: Rows,
+    *,
+    views: str = "none",
+    merge: str = "mean",
+    compute: Compute | None = None,
+    progress: Progress | None = None,
+) -> tuple[Probs, npt.NDArray[np.uint64]]:
+    """Predict image files with one model, as :func:`predict_rows` does.
+
+    Returns:
+        (N, C) probabilities, and the two pixel hashes (N, 2) of :class:`~kaggle_kit.tables.Predictions`.
+    """
+    predictor = Predictor([model], rows, views=views, merge=merge, compute=compute)
+    said = predictor.predict(progress=progress)[0]
+    return said["probs"], with_origins(said["pixels"], predictor.origins, [path for _, path in rows])
+
+
+def with_origins(seen: npt.NDArray[np.uint64], origins: Mapping[str, int], paths: Sequence[Path]) -> npt.NDArray[np.uint64]:
+    """Return (N, 2): the hashes (N,) of what the model saw beside those of what the files hold; 0 for a file never read."""
+    return np.column_stack([seen, np.array([origins.get(str(path), 0) for path in paths], dtype=np.uint64)])
+
+
+def prepared_as(spec: ImageSpec, source: PixelSource | None) -> str | None:
+    """Return what images are prepared by, so that one image has one hash wherever this is the same; None where nothing says so,
+    since the store keeps images as JPEG and those that it lacks are read from their files."""
+    if getattr(source, "codec", "raw") != "raw":
+        return None
+    return files.fingerprint([spec.to_dict(), files.versions().get("opencv-python-headless")])
+
+
+class Predictor:
+    """Models and rows with all that is made ready once; rows may be predicted in parts.
+
+    Attributes:
+        passes: how often each image is decoded: once for all models that want the same input.
+        origins: file -> hash of the pixels that were read from it, of the rows predicted so far.
+
+    Raises:
+        ClassMappingError, DataError: the models' classes or tasks differ.
+        ConfigError, DependencyError: there are no such views, or they need a package.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[LoadedModel],
+        rows: Rows,
+        *,
+        views: str = "none",
+        merge: str = "mean",
+        compute: Compute | None = None,
+    ) -> None:
+        classes, task = _common(models)
+        compute = compute or Compute()
+        self.origins: dict[str, int] = {}
+        self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes))
+        self._how = _How(views, merge, task, choose_device(compute.device), compute)
+        self._passes = _plan(models, rows, self._how)
+        self._engines: dict[int, list[GroupEngine]] = {}
+
+    @property
+    def passes(self) -> int:
+        return len(self._passes)
+
+    @property
+    def rounding(self) -> str:
+        """What the models compute in: fp32, bf16 or fp16."""
+        return rounding_of(self._how.device, self._how.compute.precision)
+
+    def predict(self, part: range | None = None, *, progress: Progress | None = None) -> Said:
+        """Return what the models say of the rows of ``part``, or of all: (M, n), in order.
+
+        Raises:
+            ImageError: images cannot be read; lists all unreadable ones of the part.
+            DataError: a probability came out that is no number.
+            DeviceMemoryError, ConfigError, DependencyError: see the engines.
+        """
+        part = range(len(self._rows)) if part is None else part
+        result = np.zeros((self._n_models, len(part)), dtype=self._type)
+        result["probs"] = np.nan
+        for number, one in enumerate(self._passes):
+            advance = _counter(progress, offset=number * len(part), total=len(self._passes) * len(part))
+            members = [member for group in one.groups for member in group.members]
+            with kept_heap(self._how.device.type):
+                for positions, said in chain(self._from_features(one, part), self._from_files(number, one, part)):
+                    result[np.array(members)[:, None], positions - part.start] = said
+                    advance(len(positions))
+        _require_every_row(result["probs"], [self._rows[position] for position in part])
+        return result
+
+    def _from_features(self, one: _Pass, part: range) -> Iterator[Part]:
+        """Yield the rows whose features are kept."""
+        if one.table is None:
+            return
+        heads, how = one.groups[0].heads(self._how.device), self._how
+        places = part.start + np.flatnonzero(one.kept[part.start : part.stop])
+        for positions in np.array_split(places, -(-len(places) // _CHUNK)) if len(places) else ():
+            paths = [self._rows[position][1] for position in positions.tolist()]
+            with torch.inference_mode():
+                features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in KEPT_VIEWS[how.views]]
+                probs = _merged([heads(of_view) for of_view in features], how)
+            hashes = one.table.pixels(paths)
+            self.origins |= zip(map(str, paths), hashes[:, 1].tolist(), strict=True)
+            yield positions, _together(probs, hashes[:, 0])
+
+    def _from_files(self, number: int, one: _Pass, part: range) -> Iterator[Part]:
+        """Yield all other rows, predicted from their pixels."""
+        places = part.start + np.flatnonzero(~one.kept[part.start : part.stop])
+        if not len(places):
+            return
+        if number not in self._engines:
+            self._engines[number] = self._make_engines(one)
+        spec, compute = one.groups[0].spec, self._how.compute
+        todo = [self._rows[position] for position in places.tolist()]
+        batches = eval_batches(
+            todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=compute.source, origins=True
+        )
+        try:
+            for positions, said in _said_of_batches(self._engines[number], self._noting(batches), spec, self._how):
+                yield places[positions], said
+        except ImageError as error:
+            raise _all_unreadable(todo, compute.workers, error) from error
+
+    def _make_engines(self, one: _Pass) -> list[GroupEngine]:
+        spec, how = one.groups[0].spec, self._how
+        pixels = int((~one.kept).sum()) * len(make_views(how.views, *spec.size)) * spec.height * spec.width
+        name = choose_engine(how.compute.engine, how.device, pixels)
+        with memory_errors():
+            return [make_group_engine(group, name, how.options) for group in one.groups]
+
+    def _noting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass the batches on, and remember which pixels each file holds."""
+        for batch in batches:
+            self.origins |= batch.origins or {}
+            yield batch
 
 
 @dataclass(frozen=True)
@@ -125,7 +267,7 @@ class _How:
 
 @dataclass(frozen=True)
 class _Pass:
-    """Units that want the same input, and where the features of rows (N,) that are ``kept`` lie."""
+    """Groups that want the same input, and where the features of rows (N,) that are ``kept`` lie."""
 
     groups: tuple[ModelGroup, ...]
     kept: npt.NDArray[np.bool_]
@@ -161,39 +303,6 @@ def _plan(models: Sequence[LoadedModel], rows: Rows, how: _How) -> list[_Pass]:
     return passes
 
 
-def _from_features(one: _Pass, rows: Rows, how: _How) -> Iterator[Part]:
-    """Positions (B,) and probabilities (M, B, C) of the rows whose features are kept."""
-    if one.table is None:
-        return
-    heads = one.groups[0].heads(how.device)
-    places = np.flatnonzero(one.kept)
-    for positions in np.array_split(places, -(-len(places) // _CHUNK)):
-        paths = [rows[position][1] for position in positions.tolist()]
-        with torch.inference_mode():
-            features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in KEPT_VIEWS[how.views]]
-            probs = _merged([heads(of_view) for of_view in features], how)
-        yield positions, probs
-
-
-def _from_files(one: _Pass, rows: Rows, how: _How) -> Iterator[Part]:
-    """Positions (B,) and probabilities (M, B, C) of all other rows, from their pixels."""
-    places = np.flatnonzero(~one.kept)
-    if not len(places):
-        return
-    spec, compute = one.groups[0].spec, how.compute
-    todo = [rows[position] for position in places.tolist()]
-    pixels = len(todo) * len(make_views(how.views, *spec.size)) * spec.height * spec.width
-    name = choose_engine(compute.engine, how.device, pixels)
-    with memory_errors():
-        engines = [make_group_engine(group, name, how.options) for group in one.groups]
-    batches = eval_batches(todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=compute.source)
-    try:
-        for positions, probs in _probs_of_batches(engines, batches, spec, how):
-            yield places[positions], probs
-    except ImageError as error:
-        raise _all_unreadable(rows, compute.workers, error) from error
-
-
 def predict_model(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -216,16 +325,18 @@ def predict_model(
     engine = GroupEngine(TorchEngine(unwrap(model), how.options))
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []
-    for positions, part in _probs_of_batches([engine], batches, spec, how):
+    for positions, part in _said_of_batches([engine], batches, spec, how, hashed=False):
         rows.append(positions)
-        probs.append(part[0])
+        probs.append(part[0]["probs"])
         if on_batch is not None:
             on_batch(len(positions))
     return np.concatenate(rows), np.concatenate(probs) if probs else np.empty((0, 0), dtype=np.float32)
 
 
-def _probs_of_batches(engines: Sequence[GroupEngine], batches: Iterable[Batch], spec: ImageSpec, how: _How) -> Iterator[Part]:
-    """For each batch its row numbers (B,) and probabilities (M, B, C) of the engines' models."""
+def _said_of_batches(
+    engines: Sequence[GroupEngine], batches: Iterable[Batch], spec: ImageSpec, how: _How, *, hashed: bool = True
+) -> Iterator[Part]:
+    """Yield for each batch its row numbers (B,) and what the engines' models say, (M, B)."""
     channels_last = any(isinstance(engine.engine, TorchEngine) for engine in engines)
     views = make_views(how.views, *spec.size)
     for batch in batches:
@@ -235,8 +346,17 @@ def _probs_of_batches(engines: Sequence[GroupEngine], batches: Iterable[Batch], 
             for view in views:
                 seen = view(images)
                 by_view.append(torch.cat([engine.logits(seen) for engine in engines]))
+            # Of the very tensor; a GPU is still computing meanwhile.
+            hashes = batch_hashes(batch.images) if hashed else np.zeros(len(batch.rows), dtype=np.uint64)
             merged = _merged(by_view, how)
-        yield batch.rows.numpy(), merged
+        yield batch.rows.numpy(), _together(merged, hashes)
+
+
+def _together(probs: Probs, hashes: npt.NDArray[np.uint64]) -> Said:
+    """Return probabilities (M, B, C) and pixel hashes (B,) as rows (M, B) of :func:`row_type`."""
+    said = np.empty(probs.shape[:2], dtype=row_type(probs.shape[2]))
+    said["probs"], said["pixels"] = probs, hashes
+    return said
 
 
 def _merged(by_view: Sequence[torch.Tensor], how: _How) -> Probs:

@@ -1,42 +1,57 @@
-"""Predicting a whole run: the test images and the control rows with every fold's model, and out-of-fold rows with views."""
+"""Predicting whole runs: the test images and the control rows with every fold's model, and out-of-fold rows with views.
+
+All runs go through one stream of rows, test and control images shuffled together, so that runs with the same input share the
+decoding, and nothing in the stream can tell one kind of row from the other. `kk predict` and a kernel at Kaggle both come here.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from kaggle_kit import files, runs
-from kaggle_kit.choices import MERGES, VIEWS
-from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
+from kaggle_kit import runs
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import CacheConfig
-from kaggle_kit.errors import DataError, FoldError, MissingFileError
-from kaggle_kit.inference.control import CONTROL_ROWS, disguise, sample_control
+from kaggle_kit.errors import ConfigError, DataError, KaggleKitError
+from kaggle_kit.inference.control import CONTROL_ROWS, disguise
 from kaggle_kit.inference.features import FeatureCache
-from kaggle_kit.inference.predict import Compute, Progress, predict_rows
+from kaggle_kit.inference.job import RunJob, control_paths, make_job
+from kaggle_kit.inference.predict import Compute, Progress, predict_with_pixels, prepared_as, with_origins
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
-from kaggle_kit.models import LoadedModel, load_model
+from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, Share, Worklist
+from kaggle_kit.inference.tta import make_views
+from kaggle_kit.inference.workers import Key, Stream, StreamResult, predict_stream, read_notes, usable_devices
+from kaggle_kit.models import LoadedModel
 from kaggle_kit.results import Result
 from kaggle_kit.runs import FoldRun, Run
-from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, read_predictions, shown
+from kaggle_kit.tables import FoldTable, Predictions, read_folds, shown
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, repr=False)
 class RunPrediction(Result):
-    """What :func:`predict_run` did.
+    """What was done for one run.
 
     Attributes:
         predicted: folds whose files were written.
         current: folds whose files were already what this call would write.
         n_test, n_control: rows of each file.
+        left_out: what there was no time for, or what could not be used, in words.
+        unreadable: id -> reason of test images that could not be read and have no row.
+        late: ids of test images that there was no time for and that have no row.
     """
 
     run: str
@@ -44,140 +59,74 @@ class RunPrediction(Result):
     current: tuple[int, ...]
     n_test: int
     n_control: int
+    left_out: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Return what was written, and what was there already."""
+        """Return what was written, what was there already and what was left out."""
         predicted, current = (", ".join(map(str, folds)) for folds in (self.predicted, self.current))
         already = f"; already there: fold {current}" if current else ""
+        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return (
             f"{self.run}: predicted {self.n_test} test images and {self.n_control} control images "
-            f"with the models of fold {predicted or 'none'}{already}"
+            f"with the models of fold {predicted or 'none'}{already}{left_out}"
         )
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be predicted, the same for all folds of the run.
-
-    Attributes:
-        control_ids: training rows to hide among the test rows.
-        train_paths: training id -> file.
-        with_oof: whether out-of-fold rows are predicted again, with the views.
-        contents: part ("test", "train") -> what its images hold.
-    """
-
-    competition: Competition
-    run: Run
-    folds: FoldTable
-    views: str
-    merge: str
-    control_ids: tuple[str, ...]
-    train_paths: Mapping[str, Path]
-    with_oof: bool
-    contents: Mapping[str, Contents]
-
-    @property
-    def file_names(self) -> dict[str, str]:
-        """Kind of rows -> the file that a fold folder is to hold."""
-        names = {"test": runs.TEST}
-        if self.control_ids:
-            names["control"] = runs.CONTROL
-        if self.with_oof:
-            names["oof"] = runs.OOF_VIEWS
-        return names
-
-    def meta(self, fold: FoldRun, kind: str) -> dict[str, Any]:
-        """What a prediction file was made from; equal to what a file says exactly when that file is current."""
-        return {
-            "kind": kind,
-            "competition": self.competition.name,
-            "competition_fingerprint": self.competition.fingerprint,
-            "test_fingerprint": self.competition.test_fingerprint,
-            "run": self.run.name,
-            "fold": fold.fold,
-            "views": self.views,
-            "merge": self.merge,
-            "task": self.competition.task,
-            "seed": self.run.record.config.seed,
-            "model_fingerprint": _model_fingerprint(fold),
-            "folds_fingerprint": self.folds.fingerprint,
-            "control_fingerprint": files.fingerprint(list(self.control_ids)),
-            "contents": self.contents["test" if kind == "test" else "train"].fingerprint,
-        }
-
-    def is_current(self, fold: FoldRun) -> bool:
-        """Whether all files of ``fold`` hold what would be written now."""
-        for kind, file_name in self.file_names.items():
-            try:
-                meta = read_predictions(fold.path / file_name).meta
-            except DataError:
-                return False
-            if any(meta.get(key) != value for key, value in self.meta(fold, kind).items()):
-                return False
-        return True
-
-    def changed_images(self, fold: FoldRun) -> str:
-        """Say which test images changed since ``fold`` was predicted; empty when none did, or nothing is known of them."""
-        try:
-            before = read_prediction_meta(fold.path / runs.TEST).get("contents")
-        except DataError:
-            return ""
-        return describe_change(self.contents["test"], self.run.path, before, what="test images")
-
-    def write(self, fold: FoldRun, kind: str, predictions: Predictions, **about: str) -> None:
-        meta = {**self.meta(fold, kind), **about, "versions": files.versions()}
-        Predictions(predictions.ids, predictions.probs, predictions.classes, meta).write(fold.path / self.file_names[kind])
 
 
 def predict_runs(
     workspace: Workspace,
     competition: Competition,
     *,
-    run: str | None = None,
-    views: str = "none",
+    run: str | Sequence[str] | None = None,
+    views: str = NO_VIEWS,
     merge: str = "mean",
     control: int | None = None,
     oof: bool = True,
     engine: str = "auto",
     cache: CacheConfig | None = None,
+    time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> list[RunPrediction]:
-    """:func:`predict_run` for ``run``, or for all runs that have a finished fold.
+    """Predict the test images with every finished fold of ``run``, or of all runs that have one.
+
+    Each fold folder gets ``test.parquet``; ``control.parquet``, training images that went through the very same pass hidden
+    among the test images; and with views ``oof_views.parquet``, so that a blend compares like with like. Folds whose files
+    are current are skipped.
 
     Args:
+        run: a name, or several.
         control: number of control rows; None: :data:`~kaggle_kit.inference.control.CONTROL_ROWS`, 0: none.
+        oof: whether to predict the out-of-fold rows again when ``views`` is not "none".
         engine: "auto" leaves the choice to each run's configuration.
         cache: settings of the store of decoded images; none: images are read from their files.
+        time_limit: seconds; what there is no time for is left out by the rule of
+            :mod:`~kaggle_kit.inference.time_limit`, and every file says so. Without one, all is done.
+        progress: called with images done and of all.
 
     Raises:
-        MissingFileError, DataError: there is no such run, or none with a finished fold; and what :func:`predict_run` raises.
+        MissingFileError, DataError: there is no such run, or none with a finished fold; or a model is not that of its run.
+        ConfigError: there are no such views, or the time does not suffice for one fold.
+        ClassMappingError, FoldError: run, competition and models do not belong together.
+        ImageError: images cannot be read; lists all of them.
     """
-    chosen = runs.choose_runs(workspace, [run] if run else [])
+    started = time.monotonic()
+    chosen = runs.choose_runs(workspace, [run] if isinstance(run, str) else list(run or ()))
     ready = [one for one in chosen if any(fold.finished for fold in one.folds)]
     for one in chosen:
         if ready and one not in ready:
             _LOG.warning("run %s has no finished fold; it is left out", one.name)
-    results = []
     sources = prediction_pixels(workspace, competition, ready, cache)
+    jobs = []
     for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
         folds = read_folds(workspace.folds_path(one.record.folds))
         source = sources.get(prepare_size(one)) if sources else None
         compute = compute_of(workspace, one, engine=None if engine == "auto" else engine, source=source)
-        results.append(
-            predict_run(
-                workspace,
-                competition,
-                one,
-                folds,
-                views=views,
-                merge=merge,
-                control=CONTROL_ROWS if control is None else control,
-                oof=oof,
-                compute=compute,
-                progress=progress,
-            )
+        rows = CONTROL_ROWS if control is None else control
+        jobs.append(
+            make_job(workspace, competition, one, folds, compute=compute, views=views, merge=merge, control=rows, oof=oof)
         )
-    return results
+    return predict_jobs(jobs, time_limit=time_limit, started=started, progress=progress)
 
 
 def predict_run(
@@ -186,57 +135,22 @@ def predict_run(
     run: Run,
     folds: FoldTable,
     *,
-    views: str = "none",
+    views: str = NO_VIEWS,
     merge: str = "mean",
     control: int = CONTROL_ROWS,
     oof: bool = True,
     compute: Compute | None = None,
+    time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> RunPrediction:
-    """Predict the test images with the model of every finished fold.
-
-    Each fold folder gets ``test.parquet``; ``control.parquet``, training images that went through the very same pass hidden
-    among the test images; and with views ``oof_views.parquet``, so that a blend compares like with like. Folds whose files
-    are current are skipped.
-
-    Args:
-        control: number of control rows; 0 writes none.
-        oof: whether to predict the out-of-fold rows again when ``views`` is not "none".
-        compute: by default what the run's configuration says.
-
-    Raises:
-        DataError: there is no finished fold or no test image, or a model is not the one that was trained.
-        ClassMappingError: run, competition and models have different classes.
-        FoldError: the fold table is not the run's.
-        ImageError: images cannot be read; lists all of them.
-    """
-    VIEWS.require(views)
-    MERGES.require(merge)
-    _require_same_origin(competition, run, folds)
-    finished = run.finished_folds()
-    left_out = {row_id for fold in finished for row_id in fold.record.left_out}
-    control_ids = tuple(sample_control(folds, control, left_out=left_out))
-    paths = {row.id: row.path for row in competition.train}
-    contents = {
-        "test": contents_of(competition.test, workspace.cache_dir),
-        "train": training_contents(competition, folds, workspace.cache_dir),
-    }
-    job = _Job(competition, run, folds, views, merge, control_ids, paths, oof and views != "none", contents)
-    todo = [fold for fold in finished if not job.is_current(fold)]
-    current = tuple(fold.fold for fold in finished if fold not in todo)
-    if current:
-        _LOG.info("run %s, views %s: already predicted: fold %s", run.name, views, shown(map(str, current)))
-    for change in dict.fromkeys(filter(None, map(job.changed_images, todo))):
-        _LOG.warning("run %s is predicted again: %s", run.name, change)
-    if todo:
-        for part in contents.values():
-            keep_contents(run.path, part)
-        _predict_folds(job, todo, compute or compute_of(workspace, run), progress)
-    return RunPrediction(run.name, tuple(fold.fold for fold in todo), current, len(competition.test), len(control_ids))
+    """Predict one run, as :func:`predict_runs` does; ``compute`` is by default what the run's configuration says."""
+    compute = compute or compute_of(workspace, run)
+    job = make_job(workspace, competition, run, folds, compute=compute, views=views, merge=merge, control=control, oof=oof)
+    return predict_jobs([job], time_limit=time_limit, progress=progress)[0]
 
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
-    """How to predict, from the configuration that ``run`` was trained with; ``changes`` are fields of :class:`Compute`."""
+    """Return how to predict as ``run`` was trained; ``changes`` are fields of :class:`Compute`."""
     config = run.record.config
     chosen = {
         "batch_size": config.data.eval_batch_size or 2 * config.data.batch_size,
@@ -249,111 +163,264 @@ def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
     return Compute(**{**chosen, **{key: value for key, value in changes.items() if value is not None}})
 
 
-def _predict_folds(job: _Job, todo: Sequence[FoldRun], compute: Compute, progress: Progress | None) -> None:
-    models = [_load_fold(job, fold) for fold in todo]
-    oof_ids = [_oof_ids(job, fold) for fold in todo] if job.with_oof else []
-    done, total = 0, len(job.competition.test) + len(job.control_ids) + sum(map(len, oof_ids))
+def predict_jobs(
+    jobs: Sequence[RunJob],
+    *,
+    time_limit: float | None = None,
+    started: float | None = None,
+    tolerant: bool = False,
+    say: Say = _LOG.info,
+    progress: Progress | None = None,
+) -> list[RunPrediction]:
+    """Predict runs together; see :func:`predict_runs`.
 
-    def advance(rows: int, _of: int) -> None:
-        if progress is not None:
-            progress(done + rows, total)
+    Args:
+        time_limit: seconds from ``started`` on, which is by default now, as ``time.monotonic()`` tells.
+        tolerant: go on without what cannot be used: models that do not load, images that cannot be read, views whose package
+            is missing, and rows that there is no time for. They then have no row in the files.
+        say: is given each line for the reader.
+    """
+    for job in jobs:
+        if current := [fold.fold for fold in job.run.finished_folds() if fold not in job.todo]:
+            say(f"run {job.run.name}, views {job.views}: already predicted: fold {shown(map(str, current))}")
+        if job.todo:
+            job.keep_contents(_LOG.warning)
+    done: dict[str, RunPrediction] = {}
+    for accelerator in dict.fromkeys(job.compute.device for job in jobs):
+        some = [job for job in jobs if job.compute.device == accelerator and job.todo]
+        if some:
+            with _notes(tolerant) as notes:
+                limit = _Limit(time_limit, time.monotonic() if started is None else started, notes, say, progress)
+                done |= {result.run: result for result in _Pass(some, limit).run(accelerator)}
+    return [done.get(job.run.name) or _nothing_done(job) for job in jobs]
 
-    _predict_test(job, todo, models, compute, advance)
-    done += len(job.competition.test) + len(job.control_ids)
-    compute = replace(compute, features=_features(compute, "train"))
-    for fold, model, ids in zip(todo, models, oof_ids, strict=False):  # no out-of-fold rows, no loop
-        rows = [(row_id, job.train_paths[row_id]) for row_id in ids]
-        probs = predict_rows([model], rows, views=job.views, merge=job.merge, compute=compute, progress=advance)
-        job.write(fold, "oof", Predictions(ids, probs[0], model.classes), precision=compute.rounding)
-        done += len(ids)
+
+def _nothing_done(job: RunJob) -> RunPrediction:
+    current = tuple(fold.fold for fold in job.run.finished_folds())
+    return RunPrediction(job.run.name, (), current, len(job.competition.test), len(job.control_ids))
+
+
+@contextlib.contextmanager
+def _notes(tolerant: bool) -> Iterator[Path | None]:
+    """A folder for notes on unreadable images, when they are to be left out."""
+    if not tolerant:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """What a pass is told: its time, whether it is tolerant (then there is a folder for notes), and who listens."""
+
+    seconds: float | None
+    started: float
+    notes: Path | None
+    say: Say
+    progress: Progress | None
+
+
+class _Pass:
+    """Runs that go through one stream of rows."""
+
+    def __init__(self, jobs: Sequence[RunJob], limit: _Limit) -> None:
+        self._jobs = {job.run.name: job for job in jobs}
+        self._limit = limit
+        self._left_out: dict[str, list[str]] = {job.run.name: [] for job in jobs}
+        self._models = self._load()
+        first = jobs[0]
+        seed = int(first.run.record.folds_fingerprint.ljust(8, "0")[:8], 16)
+        control = control_paths(jobs)
+        self._test = {row.id: row.path for row in first.competition.test}
+        self._disguises = disguise(tuple(control), list(self._test), seed=seed)
+        rows = [*self._test.items(), *((hidden, control[real]) for real, hidden in self._disguises.items())]
+        # Control rows lie anywhere in the batches of test rows.
+        self._rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
+        self._paths = dict(rows)
+
+    def run(self, accelerator: str) -> list[RunPrediction]:
+        """Predict, write the files and return what was done."""
+        limit, jobs = self._limit, self._jobs
+        devices = usable_devices(accelerator, limit.say)
+        share = tuple(self._full_share(job) for job in jobs.values() if any(name == job.run.name for name, _ in self._models))
+        worklist = Worklist(
+            len(self._rows), share, limit.seconds, devices=len(devices), say=limit.say, strict=limit.notes is None,
+            started=limit.started,
+        )  # fmt: skip
+        specs = {(self._models[run.name, run.folds[0]].spec, run.views, run.merge) for run in share}
+        total = len(specs) * len(self._rows) + sum(run.oof_rows for run in share)
+        done = 0
+
+        def advance(images: int) -> None:
+            nonlocal done
+            done = min(done + images, total)
+            if limit.progress is not None:
+                limit.progress(done, total)
+
+        limit.say(f"predicting {len(self._rows):,} images with {len(self._models)} models on {shown(devices)}")
+        computes = {name: replace(job.compute, features=_features(job.compute, "test")) for name, job in jobs.items()}
+        stream = Stream(self._rows, self._models, computes, worklist, limit.notes, limit.say, advance)
+        result = predict_stream(stream, devices)
+        unreadable = {} if limit.notes is None else read_notes(limit.notes)
+        return [self._finish(run, worklist, result, unreadable, devices[0], advance) for run in self._kept(share, worklist)]
+
+    def _load(self) -> dict[Key, LoadedModel]:
+        """Return the models of all folds to predict; when tolerant, without those that cannot be used."""
+        models: dict[Key, LoadedModel] = {}
+        for name, job in self._jobs.items():
+            for fold in job.todo:
+                try:
+                    models[name, fold.fold] = job.load(fold)
+                except KaggleKitError as error:
+                    if self._limit.notes is None:
+                        raise
+                    self._limit.say(f"run {name} goes on without fold {fold.fold}: {error}")
+                    self._left_out[name].append(f"run {name} fold {fold.fold} (does not load)")
+        if not models:
+            raise DataError("none of the models can be loaded here; the lines above say why.")
+        return models
+
+    def _full_share(self, job: RunJob) -> RunShare:
+        """Return all that is planned of a run, of the models that are there."""
+        name, views = job.run.name, job.views
+        folds = tuple(fold for run, fold in self._models if run == name)
+        if views != NO_VIEWS and self._limit.notes is not None and importlib.util.find_spec("ttach") is None:
+            self._limit.say(f"ttach is not installed: run {name} is predicted without its {views} views")
+            self._left_out[name].append(f"{views} views of run {name}")
+            views = NO_VIEWS
+        spec = self._models[name, folds[0]].spec
+        count = 1 if views == NO_VIEWS else len(make_views(views, spec.height, spec.width))
+        with_oof = "oof" in job.file_names(views)
+        oof_rows = sum(len(job.oof_rows(fold)) for fold in job.todo) if with_oof else 0
+        return RunShare(name, folds, views, job.merge, count, job.weight, oof_rows)
+
+    def _kept(self, planned: Share, worklist: Worklist) -> list[tuple[RunShare, RunShare | None]]:
+        """Return what was planned of each run beside what is left of it."""
+        now = {run.name: run for run in worklist.share}
+        return [(run, now.get(run.name)) for run in planned]
+
+    def _finish(
+        self,
+        shares: tuple[RunShare, RunShare | None],
+        worklist: Worklist,
+        result: StreamResult,
+        unreadable: Mapping[Path, str],
+        device: str,
+        advance: Callable[[int], None],
+    ) -> RunPrediction:
+        """Write the files of one run."""
+        planned, now = shares
+        job = self._jobs[planned.name]
+        here = [what for what in worklist.left_out if what.split(",")[0].endswith(f"run {planned.name}")]
+        left_out = [*self._left_out[planned.name], *here]
+        summary = RunPrediction(
+            planned.name, (), tuple(fold.fold for fold in job.run.finished_folds() if fold not in job.todo),
+            len(job.competition.test), len(job.control_ids), tuple(left_out),
+        )  # fmt: skip
+        if now is None:
+            return summary
+        ids = [row_id for row_id, _ in self._rows]
+        said = {fold: result.said[now.name, fold] for fold in now.folds}
+        finite = np.all([np.isfinite(of_fold["probs"]).all(axis=1) for of_fold in said.values()], axis=0)
+        bad = np.array([path in unreadable for _, path in self._rows], dtype=bool)
+        late = [row_id for row_id, there in zip(ids, finite | bad, strict=True) if not there and row_id in self._test]
+        if late and self._limit.notes is None:
+            raise ConfigError(f"the time limit was reached before all images were predicted ({len(late):,} are left). "
+                              "Nothing was written for this run; give more time.")  # fmt: skip
+        rows = np.flatnonzero(finite & ~bad)
+        without_oof = now.oof_passes > 0 and not worklist.affords(now.oof_passes)
+        if without_oof:
+            left_out.append(f"out-of-fold rows with views of run {now.name}")
+            self._limit.say(f"short of time: going on without {left_out[-1]}")
+        prepared = prepared_as(self._models[now.name, now.folds[0]].spec, job.compute.source)
+        about = {"precision": result.rounding, "prepared": prepared, **self._about(planned, now, left_out)}
+        for fold in job.todo:
+            if fold.fold in said:
+                self._write(job, fold, said[fold.fold][rows], rows, now.views, about, result)
+            else:  # files of an earlier call would be taken for this one's
+                for name in (runs.TEST, runs.CONTROL, runs.OOF_VIEWS):
+                    (fold.path / name).unlink(missing_ok=True)
+        if not without_oof and now.oof_passes:
+            self._predict_oof(job, now, worklist, about, device, advance)
+        here_bad = {row_id: unreadable[path] for row_id, path in self._test.items() if path in unreadable}
+        return replace(summary, predicted=now.folds, left_out=tuple(left_out), unreadable=here_bad, late=tuple(late))
+
+    def _about(self, planned: RunShare, now: RunShare, left_out: Sequence[str]) -> dict[str, Any]:
+        """Return what the files say of what was left out: nothing where nothing was."""
+        job = self._jobs[now.name]
+        folds = [fold.fold for fold in job.todo if fold.fold not in now.folds]
+        views = job.views if now.views != job.views else None
+        if not (folds or views or left_out):
+            return {}
+        return {"left_out": {"views": views, "folds": folds, "of": len(planned.folds), "in_words": list(left_out)}}
+
+    def _write(
+        self,
+        job: RunJob,
+        fold: FoldRun,
+        said: npt.NDArray[np.void],
+        rows: npt.NDArray[np.int64],
+        views: str,
+        about: Mapping[str, Any],
+        result: StreamResult,
+    ) -> None:
+        """Part the stream again: one file of test rows, one of control rows. ``said`` is of ``rows`` of the stream."""
+        ids = tuple(self._rows[row][0] for row in rows)
+        at_test = [at for at, row_id in enumerate(ids) if row_id in self._test]
+        # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
+        test_rows = runs.rows_fingerprint([ids[at] for at in at_test], said["probs"][at_test])
+        about = {**about, "test_rows": test_rows}
+        # The hash of an id's own image is looked up by the id, those of what the model saw came with the rows.
+        pixels = with_origins(said["pixels"], result.origins, [self._paths[row_id] for row_id in ids])
+        together = Predictions(ids, said["probs"], self._models[job.run.name, fold.fold].classes, {}, pixels)
+        there = set(ids)
+        real = [row_id for row_id in job.control_ids if self._disguises[row_id] in there]
+        if job.control_ids:
+            hidden = together.take([self._disguises[row_id] for row_id in real])
+            control = Predictions(tuple(real), hidden.probs, hidden.classes, {}, hidden.pixels)
+            job.write(fold, "control", control, views=views, about=about)
+        else:
+            (fold.path / runs.CONTROL).unlink(missing_ok=True)  # one of an earlier pass says nothing about this one
+        test = together.take([row.id for row in job.competition.test if row.id in there])
+        job.write(fold, "test", test, views=views, about=about)
+
+    def _predict_oof(
+        self,
+        job: RunJob,
+        now: RunShare,
+        worklist: Worklist,
+        about: Mapping[str, Any],
+        device: str,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Predict the out-of-fold rows of each fold again, with the views."""
+        compute = replace(job.compute, device=device, features=_features(job.compute, "train"))
+        for fold in job.todo:
+            if fold.fold not in now.folds:
+                continue
+            rows, before = job.oof_rows(fold), 0
+
+            def count(done: int, of: int) -> None:
+                nonlocal before
+                advance(done - before)
+                before = done
+                if done < of and worklist.is_over:
+                    raise TimeoutError
+
+            model = self._models[now.name, fold.fold]
+            try:
+                probs, pixels = predict_with_pixels(
+                    model, rows, views=now.views, merge=now.merge, compute=compute, progress=count
+                )
+            except TimeoutError:
+                self._limit.say(f"out of time: no out-of-fold rows with views for fold {fold.fold} of run {now.name}")
+                return
+            oof = Predictions(tuple(row_id for row_id, _ in rows), probs, model.classes, {}, pixels)
+            job.write(fold, "oof", oof, views=now.views, about={**about, "precision": compute.rounding})
 
 
 def _features(compute: Compute, role: Literal["train", "test"]) -> FeatureCache | None:
-    """What a probe kept for this kind of pass. A test pass never takes what was computed for training: its control rows are
-    to show that test images go the same way."""
+    """Return what a probe kept for this kind of pass. A test pass never takes what was computed for training: its control rows
+    are to show that test images go the same way."""
     return FeatureCache(compute.cache_dir, role) if compute.cache_dir is not None else None
-
-
-def _predict_test(
-    job: _Job, todo: Sequence[FoldRun], models: Sequence[LoadedModel], compute: Compute, progress: Progress
-) -> None:
-    """One pass over test and control rows together, shuffled, so that nothing in it can tell one from the other."""
-    test_ids = [row.id for row in job.competition.test]
-    seed = int(job.folds.fingerprint[:8], 16)
-    disguises = disguise(job.control_ids, test_ids, seed=seed)
-    rows = [(row.id, row.path) for row in job.competition.test]
-    rows += [(hidden, job.train_paths[real]) for real, hidden in disguises.items()]
-    rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
-    compute = replace(compute, features=_features(compute, "test"))
-    probs = predict_rows(models, rows, views=job.views, merge=job.merge, compute=compute, progress=progress)
-    known = set(test_ids)
-    at_test = [position for position, (row_id, _) in enumerate(rows) if row_id in known]
-    for fold, model, of_model in zip(todo, models, probs, strict=True):
-        # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
-        test_rows = runs.rows_fingerprint([rows[position][0] for position in at_test], of_model[at_test])
-        about = {"test_rows": test_rows, "precision": compute.rounding}
-        together = Predictions(tuple(row_id for row_id, _ in rows), of_model, model.classes)
-        hidden = together.take(list(disguises.values()))
-        if disguises:
-            job.write(fold, "control", Predictions(tuple(disguises), hidden.probs, model.classes), **about)
-        else:
-            (fold.path / runs.CONTROL).unlink(missing_ok=True)  # one of an earlier pass says nothing about this one
-        job.write(fold, "test", together.take(test_ids), **about)
-
-
-def _require_same_origin(competition: Competition, run: Run, folds: FoldTable) -> None:
-    """Competition, run and fold table must belong together, and every image must still be listed."""
-    run.classes.require_same(competition.classes, here=f"run {run.name}", there=f"competition {competition.name}")
-    if run.record.folds_fingerprint != folds.fingerprint:
-        raise FoldError(
-            f"run {run.name} was trained on other folds than the table given "
-            f"({run.record.folds_fingerprint[:12]} and {folds.fingerprint[:12]}). Train it again, or restore the fold table."
-        )
-    if not competition.test:
-        raise DataError(
-            f"competition {competition.name} has no test images (kk.yaml: competition.test). "
-            "Add them, or predict any folder with `kk predict --images DIR`."
-        )
-    known = {row.id for row in competition.train}
-    gone = [row_id for row_id in folds.ids if row_id not in known]
-    if gone:
-        raise FoldError(f"{len(gone)} training images of the fold table are not in the data any more: {shown(gone)}.")
-
-
-def _load_fold(job: _Job, fold: FoldRun) -> LoadedModel:
-    """The fold's model, refused unless it is the one that this run trained."""
-    path = fold.path / runs.MODEL
-    loaded = load_model(path)
-    job.competition.classes.require_same(loaded.classes, here=f"competition {job.competition.name}", there=str(path))
-    expected = {
-        "folds_fingerprint": job.folds.fingerprint,
-        "fold": fold.fold,
-        "competition": job.competition.name,
-        "model_fingerprint": fold.record.model_fingerprint or loaded.fingerprint,
-    }
-    found = {**loaded.meta, "model_fingerprint": loaded.fingerprint}
-    wrong = [key for key, value in expected.items() if found.get(key, value) != value]
-    if wrong or loaded.task != job.competition.task:
-        raise DataError(
-            f"{path} is not the model that run {job.run.name} trained for fold {fold.fold}: another "
-            f"{shown(wrong or ['task'])}. Run `kk train --run {job.run.name} --fold {fold.fold}` again."
-        )
-    return loaded
-
-
-def _oof_ids(job: _Job, fold: FoldRun) -> tuple[str, ...]:
-    """The rows that training validated on: those of the fold, less images that could not be read."""
-    oof = read_predictions(fold.path / runs.OOF)
-    unknown = [row_id for row_id in oof.ids if row_id not in job.train_paths]
-    if unknown:
-        raise DataError(
-            f"{fold.path / runs.OOF} holds rows that the competition lacks: {shown(unknown)}. Train the fold again."
-        )
-    return oof.ids
-
-
-def _model_fingerprint(fold: FoldRun) -> str:
-    path = fold.path / runs.MODEL
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist. Run `kk train --run {fold.path.parent.name} --fold {fold.fold}` again.")
-    return files.file_fingerprint(path)

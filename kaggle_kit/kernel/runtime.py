@@ -24,7 +24,6 @@ from kaggle_kit.check import Check, check_submission
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import CompetitionConfig, Config
 from kaggle_kit.errors import DataError
-from kaggle_kit.kernel.budget import Governor
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle
 from kaggle_kit.kernel.testset import TestSet, find_test_set
 from kaggle_kit.submission import sample_header, write_submission
@@ -33,11 +32,13 @@ from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kaggle_kit.kernel.predicting import Key
+    from kaggle_kit.inference.run import RunPrediction
 
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+Key = tuple[str, int]
+"""Run and fold."""
 SUBMISSION = "submission.csv"
 BUDGET = 8.5 * 3600
 """Seconds; Kaggle ends a session after nine hours."""
@@ -104,10 +105,13 @@ def run_inference_kernel(
 ) -> KernelResult:
     """Predict the test set below ``input_root`` and write ``submission.csv``, its record and its verdict to ``working``.
 
+    The dataset becomes a small workspace; what predicts, blends and checks there is what does at home.
+
     Args:
         input_root: where Kaggle mounts inputs; dataset and competition are looked for below it.
         build: of the dataset that the notebook was made for.
-        budget_seconds: from ``started`` on; what does not fit is left out: first views, then folds, then images.
+        budget_seconds: from ``started`` on; what does not fit is left out by the rule of
+            :mod:`~kaggle_kit.inference.time_limit`, and then images.
         started: ``time.monotonic()`` when the session began; by default now.
         say: is given each line for the reader.
 
@@ -122,21 +126,23 @@ def run_inference_kernel(
 
     bundle = find_bundle(Path(input_root), "inference", build, say=tell)
     plan = _read_plan(bundle)
-    left_out: list[str] = []
     for wheel, reason in bundle.damaged(bundle.wheels).items():
         tell(f"wheel {wheel}: {reason}")
-    paths = _sound_models(bundle, plan, tell, left_out)
+    paths, damaged = _sound_models(bundle, plan, tell)
     # Absolute, since the check looks at the data from another folder.
     test = find_test_set(Path(input_root).absolute(), plan.config, style=plan.style, say=tell)
-    stack, sound, shares = _predict(plan, paths, test, (begin, budget_seconds), tell, left_out)
-    probs = np.tile(plan.prior, (len(test.rows), 1))
-    if sound.any():
-        probs[sound] = plan.fitted.apply([part[sound] for part in stack])
-    predictions = Predictions(tuple(row_id for row_id, _ in test.rows), probs, plan.classes, {"kind": "kernel"})
-    checks = _write(bundle, plan, test, predictions, shares, paths, Path(working))
+    with tempfile.TemporaryDirectory() as scratch:
+        workspace = Workspace(Path(scratch))
+        _lay_out(workspace, plan, paths)
+        predicted = _predict(workspace, plan, test, (begin, budget_seconds), tell)
+        probs, sound = _blend(workspace, plan, [row_id for row_id, _ in test.rows], tell)
+        predictions = Predictions(tuple(row_id for row_id, _ in test.rows), probs, plan.classes, {"kind": "kernel"})
+        checks = _write(workspace, bundle, plan, test, predictions, Path(working))
+    left_out = (*damaged, *dict.fromkeys(text for result in predicted for text in result.left_out))
+    left_out += _rows_left_out(predicted, int(sum(path is not None for _, path in test.rows)), tell)
     n_prior = int((~sound).sum())
     seconds = time.monotonic() - begin
-    return KernelResult(Path(working) / SUBMISSION, checks, len(test.rows), n_prior, tuple(left_out), seconds)
+    return KernelResult(Path(working) / SUBMISSION, checks, len(test.rows), n_prior, left_out, seconds)
 
 
 def _read_plan(bundle: Bundle) -> _Plan:
@@ -155,10 +161,11 @@ def _read_plan(bundle: Bundle) -> _Plan:
     )
 
 
-def _sound_models(bundle: Bundle, plan: _Plan, say: Say, left_out: list[str]) -> dict[Key, Path]:
-    """The models whose bytes are those that were built."""
+def _sound_models(bundle: Bundle, plan: _Plan, say: Say) -> tuple[dict[Key, Path], list[str]]:
+    """Return the models whose bytes are those that were built, and what is left out for it."""
     named = {(str(run["name"]), int(fold)): name for run in plan.runs for fold, name in run["models"].items()}
     damaged = bundle.damaged(named.values())
+    left_out = []
     for (run, fold), name in named.items():
         if name in damaged:
             say(f"{name} is damaged: {damaged[name]}; run {run} goes on without fold {fold}")
@@ -167,117 +174,133 @@ def _sound_models(bundle: Bundle, plan: _Plan, say: Say, left_out: list[str]) ->
     if not sound:
         raise DataError(f"all {len(named)} models in {bundle.folder} are damaged or missing. Upload the dataset again.")
     say(f"{len(sound)} of {len(named)} models verified by their sha256, classes: {shown(plan.classes)}")
-    return sound
+    return sound, left_out
 
 
-def _predict(
-    plan: _Plan, paths: dict[Key, Path], test: TestSet, budget: tuple[float, float], say: Say, left_out: list[str]
-) -> tuple[list[npt.NDArray[np.float32]], npt.NDArray[np.bool_], dict[str, tuple[int, ...]]]:
-    """A stack of all runs (N, C), which rows of it can be used (N,), and run -> folds that took part.
+def _lay_out(workspace: Workspace, plan: _Plan, paths: Mapping[Key, Path]) -> None:
+    """Make the workspace of the plan: its runs with the models that are sound, as links."""
+    for run in plan.runs:
+        name = str(run["name"])
+        folds = [fold for one, fold in paths if one == name]
+        splits = max([*map(int, run["models"]), *folds]) + 1
+        files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, {**run["record"], "n_splits": splits})
+        for fold in folds:
+            folder = workspace.fold_dir(name, fold)
+            digest = files.file_fingerprint(paths[name, fold])
+            runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest))
+            (folder / runs.MODEL).symlink_to(paths[name, fold].resolve())
+
+
+def _predict(workspace: Workspace, plan: _Plan, test: TestSet, budget: tuple[float, float], say: Say) -> list[RunPrediction]:
+    """Predict the images that are there with all runs together, as `kk predict` does.
 
     Args:
         budget: when it began, and its seconds.
     """
-    from kaggle_kit.kernel.predicting import full_share, load_models, predict_all, usable_devices
+    from kaggle_kit.inference.job import RunJob
+    from kaggle_kit.inference.predict import Compute
+    from kaggle_kit.inference.run import predict_jobs
 
-    devices = usable_devices(say)
-    models = load_models(paths, say)
-    for key in [key for key in paths if key not in models]:
-        left_out.append(f"run {key[0]} fold {key[1]} (does not load)")
-        del paths[key]
-    if not models:
-        raise DataError("none of the models can be loaded here; the lines above say why.")
-    for key, loaded in models.items():
-        plan.classes.require_same(loaded.classes, here="the plan", there=str(paths[key]))
-    share = full_share(plan.runs, models, plan.fitted.weights or [1.0] * len(plan.runs), say)
-    planned = {str(run["name"]): str(run["views"]) for run in plan.runs}
-    left_out += [f"{planned[run.name]} views of run {run.name}" for run in share if run.views != planned[run.name]]
-    at = [row for row, (_, path) in enumerate(test.rows) if path is not None]
-    rows = [(row_id, path) for row_id, path in test.rows if path is not None]
+    there = tuple(ImageRow(row_id, path) for row_id, path in test.rows if path is not None)
+    competition = _competition(plan, test, there)
+    compute = Compute(batch_size=plan.batch_size, engine="torch")
+    jobs = []
+    for run, weight in zip(plan.runs, plan.fitted.weights or [1.0] * len(plan.runs), strict=True):
+        known = runs.read_run(workspace, str(run["name"]))
+        if any(fold.finished for fold in known.folds):
+            views, merge = str(run["views"]), str(run["merge"])
+            jobs.append(RunJob(competition, known, None, views, merge, compute, with_oof=False, weight=weight))
     started, seconds = budget
-    governor = Governor(len(rows), share, seconds, devices=len(devices), say=say, started=started)
-    say(f"predicting {len(rows):,} images with {sum(len(run.folds) for run in share)} models on {shown(devices)}")
-    with tempfile.TemporaryDirectory() as notes:
-        found = predict_all(models, rows, governor, devices=devices, batch_size=plan.batch_size, notes=Path(notes), say=say)
-    bad = np.array([path in found.unreadable for _, path in rows], dtype=bool)
-    left_out += governor.left_out
-    late = ~np.any([np.isfinite(probs[:, 0]) for probs in found.probs.values()], axis=0)
-    _say_rows(rows, found.unreadable, late & ~bad, say, left_out)
-    stack = _stack(plan, found.probs, len(test.rows), at, say)
-    sound = np.zeros(len(test.rows), dtype=bool)
-    sound[at] = ~(bad | late)
-    return stack, sound, {run.name: run.folds for run in share}
+    return predict_jobs(jobs, time_limit=seconds, started=started, tolerant=True, say=say) if there else []
 
 
-def _say_rows(
-    rows: Sequence[tuple[str, Path]],
-    unreadable: Mapping[Path, str],
-    late: npt.NDArray[np.bool_],
-    say: Say,
-    left_out: list[str],
-) -> None:
-    """One line for images that could not be read, one for those that there was no time for."""
+def _rows_left_out(predicted: Sequence[RunPrediction], images: int, say: Say) -> tuple[str, ...]:
+    """Say in one line each which images could not be read, and which there was no time for."""
     instead = "will have the classes' shares of the training data instead"
+    unreadable = {row_id: reason for result in predicted for row_id, reason in result.unreadable.items()}
+    lines = []
     if unreadable:
-        reasons = shown(str(reason) for reason in unreadable.values())
-        say(f"{_images(len(unreadable))} cannot be read and {instead}: {reasons}")
-        left_out.append(f"{_images(len(unreadable))} that cannot be read")
-    if late.any():
-        ids = [row_id for (row_id, _), is_late in zip(rows, late, strict=True) if is_late]
-        say(f"out of time: {len(ids):,} of {len(rows):,} images are not predicted and {instead}: {shown(ids)}")
-        left_out.append(f"{len(ids):,} images (out of time)")
+        say(f"{_images(len(unreadable))} cannot be read and {instead}: {shown(map(str, unreadable.values()))}")
+        lines.append(f"{_images(len(unreadable))} that cannot be read")
+    done = [set(result.late) for result in predicted if result.predicted]
+    late = [row_id for result in predicted[:1] for row_id in result.late if all(row_id in some for some in done)]
+    if late:
+        say(f"out of time: {len(late):,} of {images:,} images are not predicted and {instead}: {shown(late)}")
+        lines.append(f"{len(late):,} images (out of time)")
+    return tuple(lines)
 
 
 def _images(count: int) -> str:
     return f"{count:,} image{'s' * (count != 1)}"
 
 
-def _stack(
-    plan: _Plan, probs: Mapping[str, npt.NDArray[np.float32]], n_rows: int, at: Sequence[int], say: Say
-) -> list[npt.NDArray[np.float32]]:
-    """The runs in the order of the blend, over all rows; where a run was not computed, the mean of the others stands in."""
-    known = [np.isfinite(part) for part in probs.values()]
-    total = np.sum([np.where(there, part, 0.0) for there, part in zip(known, probs.values(), strict=True)], axis=0)
+def _blend(
+    workspace: Workspace, plan: _Plan, ids: Sequence[str], say: Say
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Repeat the blend on what was predicted: (N, C), and which of the rows (N,) any run has predicted.
+
+    Where a run has nothing to say, the mean of the others stands in for it; where no run has, the classes' shares of the
+    training data.
+    """
+    stack = [_of_run(workspace, str(run["name"]), plan.classes, ids) for run in plan.runs]
+    for run, part in zip(plan.runs, stack, strict=True):
+        if np.isnan(part).all():
+            say(f"run {run['name']} has no usable model: the mean of the other runs stands in for it in the blend")
+    known = [np.isfinite(part) for part in stack]
+    sound = np.any([there.all(axis=1) for there in known], axis=0)
+    total = np.sum([np.where(there, part, 0.0) for there, part in zip(known, stack, strict=True)], axis=0)
     mean = (total / np.maximum(np.sum(known, axis=0), 1)).astype(np.float32)
-    stack = []
-    for run in plan.runs:
-        name = str(run["name"])
-        if name not in probs:
-            say(f"run {name} has no usable model: the mean of the other runs stands in for it in the blend")
-        whole = np.tile(plan.prior, (n_rows, 1))
-        whole[at] = np.where(np.isfinite(probs[name]), probs[name], mean) if name in probs else mean
-        stack.append(whole)
-    return stack
+    probs = np.tile(plan.prior, (len(ids), 1))
+    if sound.any():
+        filled = [np.where(there, part, mean) for there, part in zip(known, stack, strict=True)]
+        probs[sound] = plan.fitted.apply([part[sound] for part in filled])
+    return probs, sound
+
+
+def _of_run(workspace: Workspace, name: str, classes: Classes, ids: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the mean over a run's folds for ``ids`` (N, C), as `kk blend` averages them; NaN where there is none."""
+    whole = np.full((len(ids), len(classes)), np.nan, dtype=np.float32)
+    where = {row_id: row for row, row_id in enumerate(ids)}
+    run = runs.read_run(workspace, name)
+    if not any((fold.path / runs.TEST).is_file() for fold in run.folds):
+        return whole
+    parts = [part.align(classes, here="the plan") for part in runs.read_test(run)]
+    mean = np.mean([part.probs for part in parts], axis=0, dtype=np.float64)
+    whole[[where[row_id] for row_id in parts[0].ids]] = mean
+    return whole
+
+
+def _competition(plan: _Plan, test: TestSet, rows: tuple[ImageRow, ...]) -> Competition:
+    """Return the competition as it is here, with ``rows`` as its test images and without any training image."""
+    config = test.config
+    fingerprint = files.fingerprint([config.name, config.classes, [row_id for row_id, _ in test.rows]])
+    return Competition(
+        name=config.name,
+        task=config.task,
+        metric=config.metric,
+        classes=plan.classes,
+        train=(),
+        test=rows,
+        submission=config.submission,
+        sample_path=test.sample,
+        fingerprint=fingerprint,
+    )
 
 
 def _write(
-    bundle: Bundle,
-    plan: _Plan,
-    test: TestSet,
-    predictions: Predictions,
-    shares: Mapping[str, tuple[int, ...]],
-    paths: Mapping[Key, Path],
-    working: Path,
+    workspace: Workspace, bundle: Bundle, plan: _Plan, test: TestSet, predictions: Predictions, working: Path
 ) -> tuple[Check, ...]:
-    """Submission, record and verdict."""
+    """Write submission, record and verdict."""
     config, path = test.config, working / SUBMISSION
-    rows = tuple(ImageRow(row_id, file or Path(config.data_dir)) for row_id, file in test.rows)
-    fingerprint = files.fingerprint([config.name, config.classes, list(predictions.ids)])
-    competition = Competition(
-        *(config.name, config.task, config.metric, plan.classes, (), rows, config.submission, test.sample, fingerprint)
-    )
+    competition = _competition(plan, test, tuple(ImageRow(row_id, file or Path(config.data_dir)) for row_id, file in test.rows))
     header = sample_header(test.sample) if test.sample else []
     form, ids, thresholds = config.submission, predictions.ids, plan.thresholds
     write_submission(path, predictions, form, classes=plan.classes, ids=ids, columns=header, thresholds=thresholds)
-    entries = [
-        {"name": name, "folds": list(folds), "models": {str(fold): files.file_fingerprint(paths[name, fold]) for fold in folds}}
-        for name, folds in shares.items()
-    ]
     record = {
         "name": path.stem,
         "competition": config.name,
-        "competition_fingerprint": fingerprint,
-        "runs": entries,
+        "competition_fingerprint": competition.fingerprint,
+        "runs": _entries(workspace, plan),
         "method": plan.fitted.blender.name,
         "blend": plan.fitted.to_dict(),
         "thresholds": plan.thresholds,
@@ -291,25 +314,21 @@ def _write(
     }
     files.write_json(path.with_suffix(".json"), record)
     predictions.write(path.with_suffix(".probs.parquet"))
-    with tempfile.TemporaryDirectory() as scratch:
-        workspace = Workspace(Path(scratch))
-        _lay_out(workspace, plan, entries, paths)
-        report = check_submission(
-            path, workspace=workspace, config=Config(competition=config), competition=competition, only=("form", "contract")
-        )
+    report = check_submission(
+        path, workspace=workspace, config=Config(competition=config), competition=competition, only=("form", "contract")
+    )
     # Of fold tables and out-of-fold rows, which stay at home, the check says that they are not in our scratch folder.
-    checks = tuple(replace(check, evidence=check.evidence.replace(f"{scratch}/", "")) for check in report.checks)
+    checks = tuple(replace(check, evidence=check.evidence.replace(f"{workspace.root}/", "")) for check in report.checks)
     replace(report, checks=checks).write()
     return checks
 
 
-def _lay_out(workspace: Workspace, plan: _Plan, entries: Sequence[Mapping[str, Any]], paths: Mapping[Key, Path]) -> None:
-    """Runs as ``kk check`` expects them in a workspace; models as links."""
-    records = {str(run["name"]): run["record"] for run in plan.runs}
-    for entry in entries:
-        name = str(entry["name"])
-        files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, records[name])
-        for fold, digest in entry["models"].items():
-            folder = workspace.fold_dir(name, int(fold))
-            runs.write_fold_record(folder, runs.FoldRecord(int(fold), "finished", model_fingerprint=digest))
-            (folder / runs.MODEL).symlink_to(paths[name, int(fold)].resolve())
+def _entries(workspace: Workspace, plan: _Plan) -> list[dict[str, Any]]:
+    """Return what the record says of each run: its folds that took part, with their models."""
+    entries = []
+    for run in plan.runs:
+        folds = [fold for fold in runs.read_run(workspace, str(run["name"])).folds if fold.finished]
+        if any((fold.path / runs.TEST).is_file() for fold in folds):
+            models = {str(fold.fold): fold.record.model_fingerprint for fold in folds}
+            entries.append({"name": run["name"], "folds": [fold.fold for fold in folds], "models": models})
+    return entries

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.record import RUN_RECORD, FoldRecord, RunRecord, read_fold_record, read_run_record
-from kaggle_kit.tables import Classes, Predictions, read_predictions, require_unique, shown
+from kaggle_kit.tables import Classes, Predictions, read_prediction_meta, read_predictions, require_unique, shown
 from kaggle_kit.workspace import Workspace
 
 OOF, OOF_VIEWS, TEST, CONTROL = "oof.parquet", "oof_views.parquet", "test.parquet", "control.parquet"
@@ -152,6 +152,29 @@ def read_oof(run: Run, *, views: str = "none") -> Predictions:
     return _average_by_id(parts, run.classes)
 
 
+def predicted_folds(run: Run) -> list[FoldRun]:
+    """Return the finished folds, less those that `kk predict` left out for lack of time and said so.
+
+    Raises:
+        DataError: there is no finished fold.
+    """
+    finished = run.finished_folds()
+    present = [fold for fold in finished if (fold.path / TEST).is_file()]
+    if len(present) == len(finished):
+        return finished
+    left_out = {number for fold in present for number in _left_out(fold.path / TEST)}
+    return [fold for fold in finished if fold in present or fold.fold not in left_out]
+
+
+def _left_out(path: Path) -> list[int]:
+    """Return the folds that a prediction file says were left out; none where it is damaged, which its reader reports."""
+    try:
+        stated = read_prediction_meta(path).get("left_out")
+    except DataError:
+        return []
+    return list(stated.get("folds", ())) if isinstance(stated, dict) else []
+
+
 def read_test(run: Run, file_name: str = TEST) -> list[Predictions]:
     """Test (or control) probabilities, one entry a finished fold, rows in the order of the first fold's file.
 
@@ -160,15 +183,14 @@ def read_test(run: Run, file_name: str = TEST) -> list[Predictions]:
         ClassMappingError: a fold's classes are not the run's.
     """
     parts: list[Predictions] = []
-    for fold in run.finished_folds():
+    folds = predicted_folds(run)
+    for fold in folds:
         path = fold.path / file_name
         part = read_predictions(path)
         run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
         if parts and set(parts[0].ids) != set(part.ids):
             differing = set(parts[0].ids) ^ set(part.ids)
-            raise DataError(
-                f"{path} and fold {run.finished_folds()[0].fold} hold other ids: {shown(differing)}. Run `kk predict` again."
-            )
+            raise DataError(f"{path} and fold {folds[0].fold} hold other ids: {shown(differing)}. Run `kk predict` again.")
         if parts and parts[0].meta.get("views") != part.meta.get("views"):
             raise DataError(
                 f"{path} was made with other views than the folds before it. Run `kk predict --run {run.name}` again."

@@ -16,7 +16,7 @@ from kaggle_kit.errors import DataError, MissingFileError
 from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Reporter, log_lines, phase, tee
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.features import FeatureCache
-from kaggle_kit.inference.predict import Compute, predict_rows
+from kaggle_kit.inference.predict import Compute, predict_with_pixels, prepared_as
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.metrics import get_metric
@@ -190,16 +190,17 @@ def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: 
         report(done, total)
         stop.check()
 
-    probs = predict_rows([model], rows, compute=compute, progress=advance)[0]  # (N, C)
+    probs, pixels = predict_with_pixels(model, rows, compute=compute, progress=advance)  # (N, C), (N, 2)
     meta = {
         **origin,
         "kind": "oof",
+        "prepared": prepared_as(model.spec, compute.source),
         "views": "none",
         "merge": "mean",
         "precision": compute.rounding,
         "versions": files.versions(),
     }
-    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta)
+    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta, pixels)
 
 
 def compute_of_job(job: FoldJob, fabric: Fabric) -> Compute:

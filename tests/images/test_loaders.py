@@ -59,7 +59,7 @@ def test_batches_are_complete(paths: list[Path]) -> None:
     batches = list(loader.batches(0))
     assert len(batches) == len(loader) == 6
     assert sorted(torch.cat([batch.rows for batch in batches]).tolist()) == list(range(COUNT))
-    for images, targets, rows in batches:
+    for images, targets, rows, *_ in batches:
         assert images.dtype == torch.uint8
         assert images.shape == (len(rows), 3, 16, 16)
         assert images.is_contiguous(memory_format=torch.channels_last)

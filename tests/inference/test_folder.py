@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from handmade_run import CLASSES, write_image
+from handmade_run import CLASSES, make_world, write_image
 
-from kaggle_kit import runs
+from kaggle_kit import files, runs
 from kaggle_kit.errors import ImageError, MissingFileError
 from kaggle_kit.inference import Compute, find_images, find_models, predict_folder, predict_rows, predict_to_csv
 from kaggle_kit.models import load_model
@@ -74,7 +74,44 @@ def test_a_csv_with_the_newest_run_or_a_named_one(world, folder, tmp_path, monke
         predict_to_csv(folder, tmp_path / "x.csv")
 
 
-def test_unreadable_images_are_listed(world, folder):
+def test_unreadable_images_are_listed_and_left_out(world, folder, caplog):
+    whole = predict_folder(find_models(world.workspace.run_dir("r")), folder, compute=COMPUTE)
     (folder / "b.png").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"b\.png"):
+    found = predict_folder(find_models(world.workspace.run_dir("r")), folder, compute=COMPUTE)
+    assert found.ids == ("a.JPG", "deep/er/a.png")
+    np.testing.assert_allclose(found.probs, whole.take(found.ids).probs, atol=1e-6)
+    assert list(found.meta["unreadable"]) == ["b.png"]
+    assert "1 of 3 images cannot be read and are left out" in caplog.text
+    for name in found.ids:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(ImageError, match=r"3 of 3 images cannot be read.*\n.*a\.JPG"):
         predict_folder(find_models(world.workspace.run_dir("r")), folder, compute=COMPUTE)
+
+
+def test_several_runs_count_alike_whatever_their_folds(world, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(world.workspace.root)
+    shutil.copytree(world.workspace.run_dir("r"), world.workspace.run_dir("s"))
+    shutil.rmtree(world.workspace.fold_dir("s", 1))
+    one, other = (predict_to_csv(folder, tmp_path / "o.csv", run=name, engine="torch").probs for name in "rs")
+    both = predict_to_csv(folder, tmp_path / "o.csv", run="r,s", engine="torch").probs
+    assert np.abs(one - other).max() > 1e-3
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
+
+
+def test_tuned_thresholds_name_the_classes(tmp_path, monkeypatch):
+    world = make_world(tmp_path / "w", "multilabel")
+    images = write_image(tmp_path / "new" / "a.png", 5).parent
+    monkeypatch.chdir(world.workspace.root)
+
+    def predicted():
+        predict_to_csv(images, tmp_path / "o.csv", engine="torch")
+        return pd.read_csv(tmp_path / "o.csv", dtype=str, keep_default_na=False)["predicted"][0]
+
+    low = {"created": "2026-01-02", "thresholds": [0.0, 0.0, 1.1], "runs": [{"name": "r"}]}
+    files.write_json(world.workspace.submission_path("blend").with_suffix(".json"), low)
+    assert predicted() == f"{CLASSES.names[0]}|{CLASSES.names[1]}"
+    other = {"created": "2026-01-03", "thresholds": [1.1, 1.1, 0.0], "runs": [{"name": "r"}, {"name": "s"}]}
+    files.write_json(world.workspace.submission_path("other").with_suffix(".json"), other)
+    assert predicted() == f"{CLASSES.names[0]}|{CLASSES.names[1]}"  # of this run alone
+    (world.workspace.submission_path("blend").with_suffix(".json")).unlink()
+    assert predicted() == CLASSES.names[2]

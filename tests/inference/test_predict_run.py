@@ -9,8 +9,7 @@ from handmade_run import CLASSES, N_FOLDS, N_TEST, N_TRAIN, make_world, save_fre
 
 from kaggle_kit import files, runs
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, ImageError
-from kaggle_kit.inference import Compute, compute_of, predict_run, predict_runs
-from kaggle_kit.inference import run as module
+from kaggle_kit.inference import Compute, compute_of, job, predict_run, predict_runs, workers
 from kaggle_kit.tables import Classes, FoldTable, read_predictions
 
 COMPUTE = Compute(batch_size=8, workers=0, device="cpu", engine="torch")
@@ -71,13 +70,13 @@ def test_control_rows_equal_out_of_fold_rows_with_the_same_views(world):
 
 def test_test_and_control_rows_go_through_one_pass_under_ids_alike(world, monkeypatch):
     passes = []
-    real = module.predict_rows
 
-    def spy(models, rows, **options):
-        passes.append([row_id for row_id, _ in rows])
-        return real(models, rows, **options)
+    class Spy(workers.Predictor):
+        def __init__(self, models, rows, **options):
+            passes.append([row_id for row_id, _ in rows])
+            super().__init__(models, rows, **options)
 
-    monkeypatch.setattr(module, "predict_rows", spy)
+    monkeypatch.setattr(workers, "Predictor", Spy)
     predict(world, control=12)
     (ids,) = passes
     assert len(ids) == len(set(ids)) == N_TEST + 12
@@ -88,9 +87,16 @@ def test_test_and_control_rows_go_through_one_pass_under_ids_alike(world, monkey
     assert where != list(range(where[0], where[0] + 12))  # not in one block
 
 
+def spoil(monkeypatch, change):
+    """Change what comes out of the pass, (M, N) rows."""
+    real = workers.Predictor.predict
+    monkeypatch.setattr(
+        workers.Predictor, "predict", lambda self, part=None, *, progress=None: change(real(self, part, progress=progress))
+    )
+
+
 def test_an_id_that_slides_in_the_pass_shows_in_the_control_rows(world, monkeypatch):
-    real = module.predict_rows
-    monkeypatch.setattr(module, "predict_rows", lambda *args, **options: np.roll(real(*args, **options), 1, axis=1))
+    spoil(monkeypatch, lambda said: np.roll(said, 1, axis=1))
     predict(world)
     oof, control = read(world, 0, runs.OOF), read(world, 0, runs.CONTROL)
     assert np.abs(control.take(oof.ids).probs - oof.probs).max() > 0.01
@@ -99,7 +105,7 @@ def test_an_id_that_slides_in_the_pass_shows_in_the_control_rows(world, monkeypa
 def test_current_work_is_not_done_again(world, monkeypatch):
     predict(world, views="hflip")
     before = (world.fold(0) / runs.TEST).stat().st_mtime_ns
-    monkeypatch.setattr(module, "load_model", lambda _: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(job, "load_model", lambda _: pytest.fail("a model was loaded"))
     again = predict(world, views="hflip")
     assert (again.predicted, again.current) == ((), (0, 1))
     assert (world.fold(0) / runs.TEST).stat().st_mtime_ns == before

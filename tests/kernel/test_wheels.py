@@ -17,7 +17,7 @@ from kaggle_kit.kernel.wheels import INFERENCE_NEEDS, TRAINING_NEEDS, collect_wh
 
 EMPTY = ImageList("", "", False, "3.12", {})
 IMPORTS = {
-    INFERENCE_NEEDS: "import kaggle_kit.kernel.runtime, kaggle_kit.kernel.predicting, kaggle_kit.blending.stacking",
+    INFERENCE_NEEDS: "import kaggle_kit.kernel.runtime, kaggle_kit.inference.run, kaggle_kit.blending.stacking",
     TRAINING_NEEDS: "import kaggle_kit.kernel.training, kaggle_kit.training, kaggle_kit.training.fold, albumentations",
 }
 

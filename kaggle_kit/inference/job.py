@@ -1,0 +1,224 @@
+"""What is to be predicted of one run, and the files that it leaves in the run's folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit import files, runs
+from kaggle_kit.choices import MERGES, VIEWS
+from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
+from kaggle_kit.competition.records import Competition
+from kaggle_kit.errors import DataError, FoldError, MissingFileError
+from kaggle_kit.inference.control import sample_control
+from kaggle_kit.inference.predict import Compute
+from kaggle_kit.inference.time_limit import NO_VIEWS
+from kaggle_kit.models import LoadedModel, load_model
+from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.tables import FoldTable, Predictions, read_prediction_meta, read_predictions, shown
+from kaggle_kit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """One run to predict, the same for all its folds.
+
+    Attributes:
+        folds: the table that the run was trained on; None where there are only test images, as at Kaggle.
+        views, merge: what each model sees of an image, and how it becomes one row.
+        compute: where and how.
+        control_ids: training rows to hide among the test rows.
+        with_oof: whether out-of-fold rows are predicted again when there are views.
+        weight: the run's share of a blend; what weighs least is left out first when time is short.
+        contents: part ("test", "train") -> what its images hold; nothing where that is not looked at.
+    """
+
+    competition: Competition
+    run: Run
+    folds: FoldTable | None
+    views: str
+    merge: str
+    compute: Compute
+    control_ids: tuple[str, ...] = ()
+    with_oof: bool = True
+    weight: float = 1.0
+    contents: Mapping[str, Contents] = field(default_factory=dict)
+
+    @cached_property
+    def train_paths(self) -> dict[str, Path]:
+        """Training id -> file."""
+        return {row.id: row.path for row in self.competition.train}
+
+    @cached_property
+    def todo(self) -> tuple[FoldRun, ...]:
+        """The finished folds whose files are not what would be written now."""
+        return tuple(fold for fold in self.run.finished_folds() if not self._is_current(fold))
+
+    def file_names(self, views: str) -> dict[str, str]:
+        """Return the kind of rows -> the file that a fold folder is to hold."""
+        names = {"test": runs.TEST}
+        if self.control_ids:
+            names["control"] = runs.CONTROL
+        if self.with_oof and self.folds is not None and views != NO_VIEWS:
+            names["oof"] = runs.OOF_VIEWS
+        return names
+
+    def meta(self, fold: FoldRun, kind: str, views: str) -> dict[str, Any]:
+        """Return what a prediction file is made from; equal to what a file says exactly when that file is current."""
+        contents = self.contents.get("test" if kind == "test" else "train")
+        return {
+            "kind": kind,
+            "competition": self.competition.name,
+            "competition_fingerprint": self.competition.fingerprint,
+            "test_fingerprint": self.competition.test_fingerprint,
+            "run": self.run.name,
+            "fold": fold.fold,
+            "views": views,
+            "merge": self.merge,
+            "task": self.competition.task,
+            "seed": self.run.record.config.seed,
+            "model_fingerprint": _model_fingerprint(fold),
+            "folds_fingerprint": self.run.record.folds_fingerprint,
+            "control_fingerprint": files.fingerprint(list(self.control_ids)),
+            **({"contents": contents.fingerprint} if contents is not None else {}),
+        }
+
+    def keep_contents(self, say: Callable[[str], None]) -> None:
+        """Keep the lists of what the images hold beside the run, and say which test images changed since it was predicted."""
+        for change in dict.fromkeys(filter(None, map(self._changed_images, self.todo))):
+            say(f"run {self.run.name} is predicted again: {change}")
+        for part in self.contents.values():
+            keep_contents(self.run.path, part)
+
+    def _changed_images(self, fold: FoldRun) -> str:
+        """Say which test images changed since ``fold`` was predicted; empty when none did, or nothing is known of them."""
+        try:
+            before = read_prediction_meta(fold.path / runs.TEST).get("contents")
+        except DataError:
+            return ""
+        now = self.contents.get("test")
+        return "" if now is None else describe_change(now, self.run.path, before, what="test images")
+
+    def _is_current(self, fold: FoldRun) -> bool:
+        """Return whether all files of ``fold`` hold what would be written now."""
+        for kind, file_name in self.file_names(self.views).items():
+            path = fold.path / file_name
+            try:
+                meta = read_prediction_meta(path)
+                if kind == "test":
+                    read_predictions(path)  # a file that is cut off has its meta all the same
+            except DataError:
+                return False
+            if any(meta.get(key) != value for key, value in self.meta(fold, kind, self.views).items()):
+                return False
+        return True
+
+    def write(self, fold: FoldRun, kind: str, predictions: Predictions, *, views: str, about: Mapping[str, Any]) -> None:
+        """Write one file of a fold."""
+        meta = {**self.meta(fold, kind, views), **about, "versions": files.versions()}
+        named = Predictions(predictions.ids, predictions.probs, predictions.classes, meta, predictions.pixels)
+        named.write(fold.path / self.file_names(views)[kind])
+
+    def load(self, fold: FoldRun) -> LoadedModel:
+        """Return the fold's model.
+
+        Raises:
+            DataError: it is damaged, or not the one that this run trained.
+            ClassMappingError: it has other classes than the competition.
+        """
+        path, competition = fold.path / runs.MODEL, self.competition
+        loaded = load_model(path)
+        competition.classes.require_same(loaded.classes, here=f"competition {competition.name}", there=str(path))
+        expected = {
+            "folds_fingerprint": self.run.record.folds_fingerprint,
+            "fold": fold.fold,
+            "competition": competition.name,
+            "model_fingerprint": fold.record.model_fingerprint or loaded.fingerprint,
+        }
+        found = {**loaded.meta, "model_fingerprint": loaded.fingerprint}
+        wrong = [key for key, value in expected.items() if found.get(key, value) != value]
+        if wrong or loaded.task != competition.task:
+            raise DataError(
+                f"{path} is not the model that run {self.run.name} trained for fold {fold.fold}: another "
+                f"{shown(wrong or ['task'])}. Run `kk train --run {self.run.name} --fold {fold.fold}` again."
+            )
+        return loaded
+
+    def oof_rows(self, fold: FoldRun) -> list[tuple[str, Path]]:
+        """Return the rows that training validated on: those of the fold, less images that could not be read.
+
+        Raises:
+            DataError: the out-of-fold file is missing or damaged, or holds rows that the competition lacks.
+        """
+        oof = read_predictions(fold.path / runs.OOF)
+        unknown = [row_id for row_id in oof.ids if row_id not in self.train_paths]
+        if unknown:
+            raise DataError(
+                f"{fold.path / runs.OOF} holds rows that the competition lacks: {shown(unknown)}. Train the fold again."
+            )
+        return [(row_id, self.train_paths[row_id]) for row_id in oof.ids]
+
+
+def make_job(
+    workspace: Workspace,
+    competition: Competition,
+    run: Run,
+    folds: FoldTable,
+    *,
+    compute: Compute,
+    views: str = NO_VIEWS,
+    merge: str = "mean",
+    control: int,
+    oof: bool = True,
+) -> RunJob:
+    """Return what to predict of ``run``, all of it checked before any model is loaded.
+
+    Raises:
+        ConfigError: there are no such views, or there is no such merge.
+        DataError: the run has no finished fold, or there is no test image.
+        ClassMappingError, FoldError: run, competition and fold table do not belong together.
+    """
+    VIEWS.require(views)
+    MERGES.require(merge)
+    _require_same_origin(competition, run, folds)
+    left_out = {row_id for fold in run.finished_folds() for row_id in fold.record.left_out}
+    control_ids = tuple(sample_control(folds, control, left_out=left_out))
+    contents = {
+        "test": contents_of(competition.test, workspace.cache_dir),
+        "train": training_contents(competition, folds, workspace.cache_dir),
+    }
+    return RunJob(competition, run, folds, views, merge, compute, control_ids, oof, contents=contents)
+
+
+def control_paths(jobs: Sequence[RunJob]) -> dict[str, Path]:
+    """Return the control rows of all jobs, id -> file."""
+    return {row_id: job.train_paths[row_id] for job in jobs for row_id in job.control_ids}
+
+
+def _require_same_origin(competition: Competition, run: Run, folds: FoldTable) -> None:
+    """Refuse competition, run and fold table unless they belong together, and every image is still listed."""
+    run.classes.require_same(competition.classes, here=f"run {run.name}", there=f"competition {competition.name}")
+    if run.record.folds_fingerprint != folds.fingerprint:
+        raise FoldError(
+            f"run {run.name} was trained on other folds than the table given "
+            f"({run.record.folds_fingerprint[:12]} and {folds.fingerprint[:12]}). Train it again, or restore the fold table."
+        )
+    if not competition.test:
+        raise DataError(
+            f"competition {competition.name} has no test images (kk.yaml: competition.test). "
+            "Add them, or predict any folder with `kk predict --images DIR`."
+        )
+    known = {row.id for row in competition.train}
+    gone = [row_id for row_id in folds.ids if row_id not in known]
+    if gone:
+        raise FoldError(f"{len(gone)} training images of the fold table are not in the data any more: {shown(gone)}.")
+
+
+def _model_fingerprint(fold: FoldRun) -> str:
+    path = fold.path / runs.MODEL
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist. Run `kk train --run {fold.path.parent.name} --fold {fold.fold}` again.")
+    return files.file_fingerprint(path)
