@@ -29,7 +29,7 @@ from kaggle_kit.blending import (
     tune_thresholds,
 )
 from kaggle_kit.blending.names import claimed_path, require_free
-from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, test_rows, usable_runs
+from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, require_unseen_rows, test_rows, usable_runs
 from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
@@ -201,6 +201,7 @@ def blend(
     _require_thresholds_make_sense(thresholds, competition)
     chosen, notes = usable_runs(workspace, runs)
     folds = common_folds(workspace, chosen)
+    require_unseen_rows(workspace, competition, chosen, folds)
     test, views = test_rows(workspace, competition, chosen)
     evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
     fit = _fit(blender, evidence, competition, seed=seed, tuned=thresholds == "tuned")

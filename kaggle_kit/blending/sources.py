@@ -16,6 +16,7 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import table_like
 from kaggle_kit.runs import Run
+from kaggle_kit.runs.provenance import require_unseen, seen_by
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
@@ -68,6 +69,21 @@ def common_folds(workspace: Workspace, chosen: Sequence[Run]) -> FoldTable:
             f"{folds.fingerprint[:8]}, theirs {expected[:8]}. Put the old table back{where}, or train again."
         )
     return folds
+
+
+def require_unseen_rows(workspace: Workspace, competition: Competition, chosen: Sequence[Run], folds: FoldTable) -> None:
+    """Refuse runs of which a model has seen rows that its fold is validated on, through the weights that it began from.
+
+    Raises:
+        FoldError: names run and folds.
+    """
+    for run in chosen:
+        for fold in run.finished_folds():
+            seen = seen_by(fold.path / run_files.MODEL)
+            try:
+                require_unseen(seen, workspace, competition.name, folds, fold=fold.fold)
+            except FoldError as error:
+                raise FoldError(f"run {run.name} cannot be blended; leave it out with --runs: {error}") from error
 
 
 def test_rows(workspace: Workspace, competition: Competition, chosen: Sequence[Run]) -> tuple[Aligned | None, dict[str, str]]:

@@ -1,0 +1,27 @@
+import json
+
+import numpy as np
+import pytest
+from factories import METADATA_KEY, make_workspace
+from safetensors.numpy import save_file
+
+from kaggle_kit import runs
+from kaggle_kit.blending.blend import blend
+from kaggle_kit.errors import FoldError
+from kaggle_kit.runs.model_header import read_model_record
+
+
+def test_a_blend_refuses_a_run_that_has_seen_what_it_is_judged_by(tmp_path):
+    made = make_workspace(tmp_path, n_runs=2)
+    assert blend(made.workspace, made.config, made.competition).path is not None
+    path = made.workspace.fold_dir("run1", 2) / runs.MODEL
+    start = {"competition": made.competition.name, "run": "first", "folds_fingerprint": made.folds.fingerprint}
+    for fold, leaks in ((2, False), (0, True)):
+        record = {**read_model_record(path), "seen": [{**start, "fold": fold}]}
+        save_file({"w": np.zeros(2, np.float32)}, str(path), metadata={METADATA_KEY: json.dumps(record)})
+        if leaks:
+            with pytest.raises(FoldError, match=r"run run1 cannot be blended; .*fold 0 of run 'first'"):
+                blend(made.workspace, made.config, made.competition)
+        else:
+            blend(made.workspace, made.config, made.competition)
+    assert blend(made.workspace, made.config, made.competition, runs=["run0"]).path is not None
