@@ -12,6 +12,8 @@ import dataclasses
 import json
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -209,6 +211,17 @@ def json_lines(stream: IO[str], every: float = SEND_SECONDS) -> Reporter:
             stream.flush()
 
     return seldom(write, every)
+
+
+def standard_output() -> Reporter:
+    """Return a reporter that writes JSON lines to the standard output, which from now on is closed to everything else.
+
+    What other code prints goes to the standard error instead.
+    """
+    sys.stdout.flush()
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return json_lines(stream)
 
 
 class Clock:

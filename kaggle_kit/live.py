@@ -9,9 +9,11 @@ from __future__ import annotations
 import html
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.events import Clock, Event, FoldEnded, Phase, Progress, Reporter, log_lines, state_of, text_of
+from kaggle_kit.events import Clock, Event, FoldEnded, Phase, Progress, Reporter, log_lines, standard_output, state_of, text_of
+from kaggle_kit.registry import lookup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,13 +24,22 @@ _LINES = 500
 """Lines that stay in a cell."""
 
 
-def make_reporter() -> Reporter:
+def live_screen() -> Reporter:
     """Return a live screen on the error stream where that is a terminal, one in the cell of a notebook, else log lines."""
     from rich.console import Console
 
     if in_notebook():
         return Cell()
     return Screen(Console(stderr=True)) if sys.stderr.isatty() else log_lines()
+
+
+REPORTERS: dict[str, Callable[[], Reporter]] = {"auto": live_screen, "lines": log_lines, "json": standard_output}
+"""Name of ``kk train --events`` -> a maker of a reporter."""
+
+
+def make_reporter(events: str = "auto") -> Reporter:
+    """Return the reporter of an entry of ``REPORTERS``; raises ConfigError that lists them."""
+    return lookup(REPORTERS, events, "kind of events")()
 
 
 def in_notebook() -> bool:

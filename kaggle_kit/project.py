@@ -164,6 +164,7 @@ class Project:
         launcher: str | None = None,
         devices: int | None = None,
         address: str | None = None,
+        events: str = "auto",
         **entries: Any,
     ) -> RunSummary:
         """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint.
@@ -178,6 +179,7 @@ class Project:
             restart: throw away what this run has trained so far.
             launcher: ``"local"``, a fold per device, or ``"ray"``, over a cluster; None: in this process.
             devices, address: of the launcher.
+            events: how it is shown: ``"auto"``, a live screen in a terminal or notebook, else lines; ``"lines"``; ``"json"``.
         """
         from kaggle_kit.config import as_overrides
         from kaggle_kit.units import as_seconds
@@ -194,10 +196,10 @@ class Project:
             from kaggle_kit.launch import launch_run
 
             where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
-            return launch_run(workspace, loaded, competition, **options, **where, reporter=make_reporter())
+            return launch_run(workspace, loaded, competition, **options, **where, reporter=make_reporter(events))
         from kaggle_kit.training import train_run
 
-        return train_run(workspace, loaded, competition, **options, reporter=make_reporter())
+        return train_run(workspace, loaded, competition, **options, reporter=make_reporter(events))
 
     def predict(
         self,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kaggle_kit import show
-from kaggle_kit.choices import BLENDERS, ENGINE_CHOICES, MERGES, SCHEME_CHOICES
+from kaggle_kit.choices import BLENDERS, ENGINE_CHOICES, EVENTS, MERGES, SCHEME_CHOICES
 from kaggle_kit.cli.common import (
     Address,
     Config,
@@ -76,8 +76,15 @@ def train(
     launcher: Launcher = None,
     devices: Annotated[int | None, typer.Option(help="with --launcher: folds at a time")] = None,
     address: Address = None,
+    events: Annotated[str, typer.Option(help=f"how it is shown while it runs: {EVENTS.listed}")] = "auto",
+    launched: Annotated[Path | None, typer.Option("--launched", hidden=True, help="of a launcher's worker")] = None,
 ) -> object:
     """Train a model on each fold; finished folds are skipped, unfinished ones go on from their last checkpoint."""
+    if launched is not None:
+        from kaggle_kit.launch.worker import train_launched
+        from kaggle_kit.live import make_reporter
+
+        raise typer.Exit(train_launched(launched, int(fold), make_reporter(events)))
     return Project.open().train(
         *(overrides or ()),
         fold=fold,
@@ -90,6 +97,7 @@ def train(
         launcher=launcher,
         devices=devices,
         address=address,
+        events=events,
     )
 
 

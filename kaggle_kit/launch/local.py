@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
@@ -12,8 +13,8 @@ import torch
 from kaggle_kit.config import Config, HardwareConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.events import Event, Reporter
-from kaggle_kit.launch.process import POLL, Ending, Leash, run_worker
-from kaggle_kit.launch.task import FoldTask, task_of
+from kaggle_kit.launch.process import POLL, Ending, run_worker
+from kaggle_kit.launch.worker import LaunchRecord, record_launch
 from kaggle_kit.machine.device import choose_device
 from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.training import FoldJob, Stop
@@ -38,7 +39,8 @@ def launch_local(
     slots = device_slots(config.run.hardware, devices)
     # Of the CPUs one is left for training, as without a launcher; the rest is shared out.
     loaders = -(-max(available_cpus() - 1, 1) // len(slots))
-    return _train([task_of(job, config, loaders=loaders) for job in jobs], slots, reporter, stop)
+    record = record_launch(jobs, config, loaders=loaders)
+    return _train(record, [job.fold for job in jobs], slots, reporter, stop)
 
 
 def device_slots(hardware: HardwareConfig, devices: int | None) -> list[Slot]:
@@ -66,35 +68,37 @@ def _visible_gpus() -> list[str]:
     return allowed.split(",")[:count] if allowed else [str(number) for number in range(count)]
 
 
-def _train(tasks: Sequence[FoldTask], slots: Sequence[Slot], reporter: Reporter, stop: Stop) -> dict[int, Ending]:
+def _train(
+    record: LaunchRecord, folds: Sequence[int], slots: Sequence[Slot], reporter: Reporter, stop: Stop
+) -> dict[int, Ending]:
     """Fold -> how its worker ended."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
     for slot in slots:
         free.put(slot)
-    leash = Leash(lambda: stop.reason)
+    killed = threading.Event()
 
-    def work(task: FoldTask) -> Ending:
+    def work(fold: int) -> Ending:
         if stop.reason is not None:
             return Ending(stopped=stop.reason)
         slot = free.get()  # there is one for each thread
         try:
-            return run_worker(task, env=slot, report=events.put, leash=leash)
+            return run_worker(record, fold, env=slot, report=events.put, asked=lambda: stop.reason, killed=killed)
         finally:
             free.put(slot)
 
     with ThreadPoolExecutor(len(slots), thread_name_prefix="fold") as pool:
-        running: dict[Future[Ending], int] = {pool.submit(work, task): task.fold for task in tasks}
+        running: dict[Future[Ending], int] = {pool.submit(work, fold): fold for fold in folds}
         endings: dict[int, Ending] = {}
         try:
-            while len(endings) < len(tasks):
+            while len(endings) < len(folds):
                 over, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
                 for future in over:
                     fold = running.pop(future)
                     endings[fold] = future.result()
                 _tell(events, reporter)
         except BaseException:
-            leash.cut.set()
+            killed.set()
             stop.request("the launcher has ended")  # for folds that are not begun
             raise
     return endings

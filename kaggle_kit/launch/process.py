@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,13 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import kaggle_kit
 from kaggle_kit.events import Event, FoldEnded, Reporter, from_json
-from kaggle_kit.launch.task import FoldTask
+from kaggle_kit.launch.worker import LaunchRecord
 from kaggle_kit.training import FoldJob, FoldRecord, Outcome
 from kaggle_kit.training.run import finished
 
@@ -33,69 +32,69 @@ class Ending:
     failed: str | None = None
 
 
-@dataclass(frozen=True)
-class Leash:
-    """What holds workers back.
-
-    Attributes:
-        asked: why to stop cleanly, or None.
-        cut: set when there is no time for that.
-    """
-
-    asked: Callable[[], str | None] = lambda: None
-    cut: threading.Event = field(default_factory=threading.Event)
-
-
-def run_worker(task: FoldTask, *, env: Mapping[str, str], report: Reporter, leash: Leash) -> Ending:
+def run_worker(
+    record: LaunchRecord,
+    fold: int,
+    *,
+    env: Mapping[str, str],
+    report: Reporter,
+    asked: Callable[[], str | None],
+    killed: threading.Event | None = None,
+) -> Ending:
     """Train one fold in a process of its own, and wait for it. ``report`` is told of its events, from a thread.
 
     Args:
         env: entries of the environment beyond this process's, such as ``CUDA_VISIBLE_DEVICES``.
+        asked: why the worker is to stop cleanly, or None.
+        killed: set when there is no time for that.
     """
-    task.log.parent.mkdir(parents=True, exist_ok=True)
+    log_path = record.log(fold)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
     ends: list[FoldEnded] = []
 
     def take(event: Event) -> None:
         ends.extend([event] if isinstance(event, FoldEnded) else [])
         report(event)
 
-    with open(task.log, "wb") as log, _started(task, env, log) as process:
+    with open(log_path, "wb") as log, _started(record, fold, env, log) as process:
         listener = threading.Thread(target=_listen, args=(process, take), daemon=True)
         listener.start()
-        asked = False
+        told = False
         while process.poll() is None:
-            if leash.cut.is_set():
+            if killed is not None and killed.is_set():
                 process.kill()
-            elif not asked and leash.asked() is not None:
+            elif not told and asked() is not None:
                 process.terminate()
-                asked = True
+                told = True
             time.sleep(POLL)
         listener.join()
     last = ends[-1] if ends else None
-    ending = _ending(process.returncode, last, leash.asked(), task.log)
+    ending = how_it_ended(process.returncode, last, asked(), log_path)
     if last is None and ending.failed is not None:  # the worker could not say it
-        report(FoldEnded(task.fold, "failed", ending.failed))
+        report(FoldEnded(fold, "failed", ending.failed))
     return ending
 
 
+def command_of(record: LaunchRecord, fold: int) -> list[str]:
+    """Return the command that trains a fold of the run; -P keeps modules of the current folder from being taken for others."""
+    command = [sys.executable, "-P", "-m", "kaggle_kit", "train"]
+    return [*command, "--fold", str(fold), "--events", "json", "--launched", str(record.path)]
+
+
 @contextlib.contextmanager
-def _started(task: FoldTask, env: Mapping[str, str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(record: LaunchRecord, fold: int, env: Mapping[str, str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     package = str(Path(kaggle_kit.__file__).parents[1])  # which is not installed where it was only unpacked
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    folder = task.folder if Path(task.folder).is_dir() else task.root
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "kaggle_kit.launch.worker"],  # -P: modules beside kk.yaml are not for import
+        command_of(record, fold),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        cwd=folder,
+        cwd=record.folder if Path(record.folder).is_dir() else record.root,
         env={**os.environ, "PYTHONPATH": path, **env},
         start_new_session=True,  # Ctrl-C in the terminal reaches the launcher alone, which passes it on once
     )
     try:
-        with contextlib.suppress(BrokenPipeError):
-            _pipe(process.stdin).write(json.dumps(task.to_dict()).encode() + b"\n")
-            _pipe(process.stdin).flush()
         yield process
     finally:
         if process.poll() is None:
@@ -119,8 +118,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-def _ending(code: int, last: FoldEnded | None, asked: str | None, log: Path) -> Ending:
-    """What the worker said, or what can be concluded when it said nothing."""
+def how_it_ended(code: int, last: FoldEnded | None, asked: str | None, log: Path) -> Ending:
+    """Return what the worker said last, or what can be concluded from its exit code when it said nothing."""
     if last is not None and last.state == "failed":
         return Ending(failed=f"{last.text} Log: {log}")
     if last is not None and last.state == "stopped":
@@ -134,7 +133,7 @@ def _ending(code: int, last: FoldEnded | None, asked: str | None, log: Path) -> 
 
 
 def gather(done: Sequence[FoldRecord], jobs: Sequence[FoldJob], endings: Mapping[int, Ending]) -> Outcome:
-    """What became of a run.
+    """Return what became of a run.
 
     Args:
         done: folds that were finished before.

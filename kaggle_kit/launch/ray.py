@@ -24,9 +24,9 @@ from typing import Any
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DependencyError, RemoteError
 from kaggle_kit.events import FoldEnded, Reporter
-from kaggle_kit.launch.events import Mailbox
-from kaggle_kit.launch.process import Ending, Leash, run_worker
-from kaggle_kit.launch.task import FoldTask, task_of
+from kaggle_kit.launch.mailbox import Mailbox
+from kaggle_kit.launch.process import Ending, run_worker
+from kaggle_kit.launch.worker import read_launch, record_launch
 from kaggle_kit.training import FoldJob, Stop
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ def launch_ray(
     try:
         with connected(address):
             needs = needs_of_a_fold(config.run.hardware.accelerator, devices)
-            tasks = [task_of(job, config, loaders=max(1, needs.cpus - 1)).to_dict() for job in jobs]
-            arguments = [(task, str(mailbox.folder)) for task in tasks]
+            record = record_launch(jobs, config, loaders=max(1, needs.cpus - 1))
+            arguments = [(str(record.path), job.fold, str(mailbox.folder)) for job in jobs]
             for place, result in run_tasks(supervise, arguments, needs=needs, at_once=devices, poll=poll):
                 fold = jobs[place].fold
                 endings[fold] = Ending(failed=str(result)) if isinstance(result, Exception) else Ending(**result)
@@ -87,13 +87,13 @@ def launch_ray(
     return endings
 
 
-def supervise(values: dict[str, Any], mailbox_folder: str) -> dict[str, Any]:
+def supervise(launched: str, fold: int, mailbox_folder: str) -> dict[str, Any]:
     """Runs on a node: train one fold in a worker; events and the wish to stop go through the mailbox."""
-    task, mailbox = FoldTask.from_dict(values), Mailbox(Path(mailbox_folder))
-    here = f"fold {task.fold} on {socket.gethostname()}"
+    mailbox = Mailbox(Path(mailbox_folder))
+    here = f"fold {fold} on {socket.gethostname()}"
     if not mailbox.folder.is_dir():
         return {"failed": f"{mailbox.folder} does not exist on {here}: the workspace must lie in storage that all nodes share."}
-    sender = f"fold{task.fold}-{uuid.uuid4().hex[:8]}"  # one that was started again must not go on in a half-written line
+    sender = f"fold{fold}-{uuid.uuid4().hex[:8]}"  # one that was started again must not go on in a half-written line
     reason, looked = mailbox.asked(), time.monotonic()
 
     def asked() -> str | None:
@@ -104,7 +104,8 @@ def supervise(values: dict[str, Any], mailbox_folder: str) -> dict[str, Any]:
 
     if reason is not None:
         return {"stopped": reason}
-    ending = run_worker(task, env={}, report=lambda event: mailbox.send(sender, event), leash=Leash(asked))
+    record = read_launch(Path(launched))
+    ending = run_worker(record, fold, env={}, report=lambda event: mailbox.send(sender, event), asked=asked)
     return {"stopped": ending.stopped, "failed": ending.failed}
 
 

@@ -1,12 +1,12 @@
-"""The process that trains one fold for a launcher: ``python -m kaggle_kit.launch.worker``.
+"""What a worker does: ``kk train --fold K --events json --launched FILE``, started by a launcher for each fold.
 
-The task comes as one line of JSON on the standard input, which stays open as long as the launcher lives. Events leave as JSON
-lines on the standard output; what anything else prints goes to the standard error, which is the fold's log.
+The file holds what the launcher has found out, for all of its workers. Events leave as JSON lines on the standard output;
+whatever else is printed or logged goes to the standard error, which is the fold's log. The standard input stays open as long as
+the launcher lives.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -14,86 +14,168 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from kaggle_kit import files
 from kaggle_kit.competition import load_competition
 from kaggle_kit.competition.contents import training_contents
-from kaggle_kit.config import build_config
+from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, KaggleKitError
-from kaggle_kit.events import FoldEnded, Reporter, json_lines
+from kaggle_kit.events import FoldEnded, Reporter, Warned
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.loaders import default_workers
 from kaggle_kit.images.store import ImageStore
-from kaggle_kit.launch.events import WarningSender
-from kaggle_kit.launch.task import FoldTask
 from kaggle_kit.models import find_weights
 from kaggle_kit.training import FoldJob, Stop, train_jobs
+from kaggle_kit.workspace import Workspace
 
+LOGS = "logs"
 GRACE = 60.0
 """Seconds from the launcher's death in which a worker writes its checkpoint."""
+EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 143}
+"""How a fold ended -> exit code of its worker."""
 
 
-def main() -> None:
-    """Do the task that stands on the standard input."""
-    # Unbuffered: a buffered stream must not be held by a thread when the interpreter ends.
-    with os.fdopen(os.dup(0), "rb", buffering=0) as stream:
-        line = stream.readline()
-    task = FoldTask.from_dict(json.loads(line))
-    report = claim_output()
-    _log_to(report, task.fold)
+@dataclass(frozen=True)
+class LaunchRecord:
+    """What a launcher knows of the run that its workers train: paths and plain values, kept in ``runs/<run>/logs/launch.json``.
+
+    Attributes:
+        root, other_runs: of the workspace, absolute.
+        folder: where workers start, for relative paths and own metrics.
+        config: plain values of the whole configuration.
+        inputs: fold -> fingerprint of all that it depends on, to be found by its worker again.
+        left_out: ids of images that cannot be read.
+        store: the image store to read from, absolute; None: the files.
+        loaders: loader processes of a worker, when the configuration leaves it open.
+    """
+
+    root: str
+    other_runs: str | None
+    folder: str
+    config: dict[str, Any]
+    run: str
+    inputs: dict[str, str]
+    left_out: tuple[str, ...]
+    store: str | None
+    loaders: int
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace as the launcher sees it."""
+        return Workspace(Path(self.root), None if self.other_runs is None else Path(self.other_runs))
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return self.workspace.run_dir(self.run) / LOGS / "launch.json"
+
+    def log(self, fold: int) -> Path:
+        """Where all goes that the worker of ``fold`` prints."""
+        return self.path.with_name(f"fold{fold}.log")
+
+
+def record_launch(jobs: Sequence[FoldJob], config: Config, *, loaders: int) -> LaunchRecord:
+    """Write what the workers of ``jobs``, which were made from ``config``, need to know."""
+    first = jobs[0]
+    other = first.workspace.other_runs
+    record = LaunchRecord(
+        root=str(first.workspace.root.absolute()),
+        other_runs=None if other is None else str(other.absolute()),
+        folder=os.getcwd(),  # noqa: PTH109
+        config=config.model_dump(mode="json"),
+        run=first.run,
+        inputs={str(job.fold): job.inputs for job in jobs},
+        left_out=first.left_out,
+        store=str(first.source.directory.absolute()) if isinstance(first.source, ImageStore) else None,
+        loaders=loaders,
+    )
+    record.path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(record.path, asdict(record))
+    return record
+
+
+def read_launch(path: Path) -> LaunchRecord:
+    """Read what :func:`record_launch` wrote; raises MissingFileError or DataError that names the file."""
+    values = files.read_json(path, made_by="kk train --launcher")
+    try:
+        return LaunchRecord(**{**values, "left_out": tuple(values["left_out"])})
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{path} is not what `kk train --launcher` writes: {error}.") from error
+
+
+def train_launched(path: Path, fold: int, report: Reporter) -> int:
+    """Train one fold for the launcher that wrote ``path``; the last event says how it ended. Returns the exit code."""
+    _log_to(report, fold)
+    ends: list[FoldEnded] = []
+
+    def note(event: Any) -> None:
+        ends.extend([event] if isinstance(event, FoldEnded) else [])
+        report(event)
+
     stop = Stop()
     with stop.on_signals():
         threading.Thread(target=_end_with_launcher, daemon=True).start()
-        do(task, report, stop)
+        try:
+            train_jobs([job_of(read_launch(path), fold)], reporter=note, stop=stop)
+        except KaggleKitError as error:
+            note(FoldEnded(fold, "failed", str(error)))
+        except Exception as error:
+            traceback.print_exc()
+            text = f"unexpected {type(error).__name__}: {error}. This is a defect of kaggle_kit; please report it"
+            note(FoldEnded(fold, "failed", text))
+    return EXIT_CODES.get(ends[-1].state, 0) if ends else EXIT_CODES["failed"]
 
 
-def do(task: FoldTask, report: Reporter, stop: Stop) -> None:
-    """Train the fold; the last event says how it ended."""
-    try:
-        train_jobs([job_of(task)], reporter=report, stop=stop)
-    except KaggleKitError as error:
-        report(FoldEnded(task.fold, "failed", str(error)))
-    except Exception as error:
-        traceback.print_exc()
-        text = f"unexpected {type(error).__name__}: {error}. This is a defect of kaggle_kit; please report it"
-        report(FoldEnded(task.fold, "failed", text))
+def job_of(record: LaunchRecord, fold: int) -> FoldJob:
+    """The job of a fold, put together from what lies on this machine.
 
-
-def job_of(task: FoldTask) -> FoldJob:
-    """The job of the task, put together from what lies on this machine.
+    What the launcher has found out about the images holds: to decode all of them again would take long.
 
     Raises:
         DataError: that is not what the launcher has.
     """
-    workspace, config = task.workspace, build_config(task.config, source="the launcher")
+    workspace, config = record.workspace, build_config(record.config, source="the launcher")
     competition = load_competition(workspace, config.competition)
     folds = folds_for(workspace, competition, config.run.folds)
-    weights = find_weights(config.run.model.name, config.run.model.pretrained)
-    contents = training_contents(competition, folds, workspace.cache_dir)
-    source = None if task.store is None else ImageStore(Path(task.store))
-    # What the launcher has found out about the images holds: to decode all of them again would take long.
     job = FoldJob(
-        workspace, config.run, competition, folds, task.run, task.fold, weights, tuple(task.left_out), source, contents
+        workspace=workspace,
+        config=config.run,
+        competition=competition,
+        folds=folds,
+        run=record.run,
+        fold=fold,
+        weights=find_weights(config.run.model.name, config.run.model.pretrained),
+        left_out=record.left_out,
+        source=None if record.store is None else ImageStore(Path(record.store)),
+        contents=training_contents(competition, folds, workspace.cache_dir),
     )
-    if job.inputs != task.inputs:
+    if job.inputs != record.inputs.get(str(fold)):
         raise DataError(
-            f"fold {task.fold} would not be trained from what the launcher has: pretrained weights or fold table on this "
+            f"fold {fold} would not be trained from what the launcher has: pretrained weights or fold table on this "
             "machine are other ones. All machines must see the same workspace, and the same weights under the same path."
         )
-    if config.run.data.workers is None and task.loaders is not None:
-        loaders = min(task.loaders, default_workers(len(job.train_rows)))
+    if config.run.data.workers is None:
+        loaders = min(record.loaders, default_workers(len(job.train_rows)))
         data = config.run.data.model_copy(update={"workers": loaders})
         job = replace(job, config=config.run.model_copy(update={"data": data}))
     return job
 
 
-def claim_output() -> Reporter:
-    """A reporter that writes JSON lines to the standard output, which from now on is closed to everything else."""
-    sys.stdout.flush()
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    return json_lines(stream)
+class WarningSender(logging.Handler):
+    """Reports a worker's warnings, so that they are seen where the launcher runs and not in the log alone."""
+
+    def __init__(self, report: Reporter, fold: int) -> None:
+        super().__init__(logging.WARNING)
+        self._report = report
+        self._fold = fold
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report a warning."""
+        self._report(Warned(self._fold, record.getMessage()))
 
 
 def _log_to(report: Reporter, fold: int) -> None:
@@ -113,7 +195,3 @@ def _end_with_launcher() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,9 @@
-import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
-import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -12,16 +11,15 @@ import pytest
 import torch
 from small_workspace import make_small
 
-from kaggle_kit import runs
+from kaggle_kit import files, runs
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, LockedError, TrainingError
-from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, at_epochs, from_json
+from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Warned, at_epochs, from_json
 from kaggle_kit.images.store import open_store
-from kaggle_kit.launch import launch_run, local
+from kaggle_kit.launch import launch_run, local, worker
 from kaggle_kit.launch.local import device_slots
-from kaggle_kit.launch.process import Ending, _ending, gather
-from kaggle_kit.launch.task import FoldTask, task_of
-from kaggle_kit.launch.worker import do, job_of
+from kaggle_kit.launch.process import Ending, command_of, gather, how_it_ended
+from kaggle_kit.launch.worker import WarningSender, job_of, read_launch, record_launch, train_launched
 from kaggle_kit.tables import read_folds
 from kaggle_kit.training import Stop, prepare_run, train_run
 from kaggle_kit.training.locking import fold_lock, run_lock
@@ -70,14 +68,15 @@ def written(small):
 
 def workers():
     processes = psutil.Process().children(recursive=True)
-    return [process for process in processes if "kaggle_kit.launch.worker" in process.cmdline()]
+    return [process for process in processes if "--launched" in process.cmdline()]
 
 
-def task_here(small, *overrides, **changes):
+def launched_here(small, *overrides, loaders=1):
+    """What a launcher writes down before it starts workers for fold 0, and the job of that fold."""
     config = small.config(*overrides)
     folds = read_folds(small.workspace.folds_path("folds"))
     job = prepare_run(small.workspace, config.run, small.competition, folds, run="run", fold_list=[0])[0]
-    return task_of(job, config), job
+    return record_launch([job], config, loaders=loaders), job
 
 
 def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh):
@@ -95,7 +94,9 @@ def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh)
     assert written(small) == expected
     assert summary.trained == (0, 1)
     assert refused
-    assert "images to train on" not in (small.workspace.run_dir("run") / "logs" / "fold0.log").read_text()  # told, not logged
+    folder = small.workspace.run_dir("run")
+    assert "images to train on" not in (folder / "logs" / "fold0.log").read_text()  # told, not logged
+    assert (folder / runs.TRAIN_LOG).read_text().count("images to train on") == 2
     assert launch(small, devices=2, fold="0-1").trained == ()
 
 
@@ -125,8 +126,8 @@ def test_a_killed_worker_leaves_the_other_fold_running_and_is_named_with_its_log
     ],
 )
 def test_how_a_worker_ended(code, said, asked, expected):
-    assert _ending(code, said, asked, Path("x.log")) == expected
-    assert "code 3" in _ending(3, None, None, Path("x.log")).failed
+    assert how_it_ended(code, said, asked, Path("x.log")) == expected
+    assert "code 3" in how_it_ended(3, None, None, Path("x.log")).failed
 
 
 def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
@@ -172,11 +173,9 @@ def test_a_launch_ends_with_what_it_is_a_part_of(fresh):
 
 
 def test_a_worker_whose_launcher_dies_keeps_its_checkpoint_and_its_lock_until_then(fresh):
-    task, job = task_here(fresh, "epochs=3000")
-    command = [sys.executable, "-m", "kaggle_kit.launch.worker"]
+    record, job = launched_here(fresh, "epochs=3000")
+    command = command_of(record, 0)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    process.stdin.write(json.dumps(task.to_dict()).encode() + b"\n")
-    process.stdin.flush()
     events = []
     for line in process.stdout:
         events.append(from_json(line))
@@ -189,37 +188,53 @@ def test_a_worker_whose_launcher_dies_keeps_its_checkpoint_and_its_lock_until_th
     process.stdin.close()
     events += [from_json(line) for line in process.stdout]
     assert events[-1] == FoldEnded(0, "stopped", "SIGTERM was received")
-    assert process.wait(10) == 0
+    assert process.wait(10) == 143
     assert (job.folder / runs.LAST).exists()
 
 
-def test_a_worker_that_finds_other_data_refuses(fresh):
-    task, _ = task_here(fresh)
+@pytest.fixture
+def here(monkeypatch):
+    """A worker in this process: it does not watch the standard input, and the logger is given back."""
+    logger = logging.getLogger("kaggle_kit")
+    before = logger.handlers[:], logger.level, logger.propagate
+    monkeypatch.setattr(worker, "_end_with_launcher", lambda: None)
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+def test_a_worker_that_finds_other_data_refuses(fresh, here):
+    record, _ = launched_here(fresh)
     said = []
-    do(replace(task, inputs="0" * 64), said.append, Stop())
+    files.write_json(record.path, {**asdict(record), "inputs": {"0": "0" * 64}})
+    assert train_launched(record.path, 0, said.append) == 1
     assert "would not be trained from what the launcher has" in said[-1].text
-    do(replace(task, root=str(fresh.workspace.root / "elsewhere")), said.append, Stop())
+    files.write_json(record.path, {**asdict(record), "root": str(fresh.workspace.root / "elsewhere")})
+    assert train_launched(record.path, 0, said.append) == 1
     assert said[-1].state == "failed"
+    files.write_json(record.path, {"root": "x"})
+    assert train_launched(record.path, 0, said.append) == 1
+    assert "is not what `kk train --launcher` writes" in said[-1].text
 
 
 def test_loader_processes_are_shared_out_unless_configured(fresh):
-    task, job = task_here(fresh)
-    assert job_of(replace(task, loaders=3)).config.data.workers == 0  # few rows
-    assert job_of(replace(task, loaders=3)).inputs == job.inputs
-    fixed, _ = task_here(fresh, "workers=2")
-    assert job_of(replace(fixed, loaders=1)).config.data.workers == 2
+    record, job = launched_here(fresh, loaders=3)
+    assert job_of(record, 0).config.data.workers == 0  # few rows
+    assert job_of(record, 0).inputs == job.inputs
+    fixed, _ = launched_here(fresh, "workers=2")
+    assert job_of(fixed, 0).config.data.workers == 2
 
 
 def test_workers_read_what_the_launcher_reads(fresh):
-    _, job = task_here(fresh)
+    _, job = launched_here(fresh)
     rows = [(row.id, row.path) for row in fresh.competition.train]
     store = open_store(fresh.workspace.cache_dir, rows, (32, 32))
     bad = rows[0][0]
-    task = task_of(replace(job, source=store, left_out=(bad,)), fresh.config())
-    there = job_of(FoldTask.from_dict(json.loads(json.dumps(task.to_dict()))))
+    record = record_launch([replace(job, source=store, left_out=(bad,))], fresh.config(), loaders=1)
+    there = job_of(read_launch(record.path), 0)
     assert there.left_out == (bad,)
     assert there.source.directory == store.directory.absolute()
-    assert there.inputs == task.inputs != job.inputs
+    assert {"0": there.inputs} == record.inputs
+    assert there.inputs != job.inputs
 
 
 @pytest.mark.parametrize(
@@ -259,6 +274,15 @@ def test_processes_on_the_cpu_share_its_threads(monkeypatch):
 
 
 def test_a_worker_that_lies_is_found_out(fresh):
-    _, job = task_here(fresh)
+    _, job = launched_here(fresh)
     assert "is not complete" in gather([], [job], {0: Ending()}).failed[0]
     assert gather([], [job], {}).stopped
+
+
+def test_warnings_arrive():
+    events = []
+    logger = logging.getLogger("a worker")
+    logger.addHandler(WarningSender(events.append, fold=3))
+    logger.warning("an %s", "oddity")
+    logger.info("nothing")
+    assert events == [Warned(3, "an oddity")]

@@ -1,27 +1,14 @@
-"""What passes between a worker and its launcher besides the events of the standard output."""
+"""How a launcher and workers on other machines hear from each other: through files in shared storage."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from pathlib import Path
 
 from kaggle_kit.errors import MissingFileError
-from kaggle_kit.events import Event, Reporter, Warned, from_json, to_json
+from kaggle_kit.events import Event, from_json, to_json
 
 STOP = "stop"
-
-
-class WarningSender(logging.Handler):
-    """Sends a worker's warnings, so that they are seen where the launcher runs and not in the log alone."""
-
-    def __init__(self, report: Reporter, fold: int) -> None:
-        super().__init__(logging.WARNING)
-        self._report = report
-        self._fold = fold
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._report(Warned(self._fold, record.getMessage()))
 
 
 class Mailbox:

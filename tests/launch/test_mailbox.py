@@ -1,19 +1,8 @@
-import logging
-
 import pytest
 
 from kaggle_kit.errors import MissingFileError
 from kaggle_kit.events import Warned
-from kaggle_kit.launch.events import Mailbox, WarningSender
-
-
-def test_warnings_arrive():
-    events = []
-    logger = logging.getLogger("a worker")
-    logger.addHandler(WarningSender(events.append, fold=3))
-    logger.warning("an %s", "oddity")
-    logger.info("nothing")
-    assert events == [Warned(3, "an oddity")]
+from kaggle_kit.launch.mailbox import Mailbox
 
 
 def test_a_mailbox_gives_each_event_once_and_waits_for_whole_lines(tmp_path):
