@@ -135,6 +135,16 @@ LAUNCHERS = _registry(
     ("ray", "ray:launch_ray", "the folds over a Ray cluster"),
 )
 
+EVENTS: Registry[Any] = Registry(
+    "kind of events",
+    [
+        Lazy("auto", "a live screen in a terminal or notebook, else lines", "kaggle_kit.live:live_screen"),
+        Lazy("lines", "log lines, every half minute within an epoch", "kaggle_kit.events:log_lines"),
+        Lazy("json", "a line of JSON for each event, on the standard output", "kaggle_kit.events:standard_output"),
+    ],
+)
+"""Makers of a reporter for ``kk train``."""
+
 PRUNERS = _registry(
     "pruner",
     "tune.study",

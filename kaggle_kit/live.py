@@ -9,11 +9,10 @@ from __future__ import annotations
 import html
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.events import Clock, Event, FoldEnded, Phase, Progress, Reporter, log_lines, standard_output, state_of, text_of
-from kaggle_kit.registry import lookup
+from kaggle_kit.choices import EVENTS
+from kaggle_kit.events import Clock, Event, FoldEnded, Phase, Progress, Reporter, log_lines, state_of, text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,13 +32,10 @@ def live_screen() -> Reporter:
     return Screen(Console(stderr=True)) if sys.stderr.isatty() else log_lines()
 
 
-REPORTERS: dict[str, Callable[[], Reporter]] = {"auto": live_screen, "lines": log_lines, "json": standard_output}
-"""Name of ``kk train --events`` -> a maker of a reporter."""
-
-
 def make_reporter(events: str = "auto") -> Reporter:
-    """Return the reporter of an entry of ``REPORTERS``; raises ConfigError that lists them."""
-    return lookup(REPORTERS, events, "kind of events")()
+    """Return the reporter of an entry of ``choices.EVENTS``; raises ConfigError that lists them."""
+    reporter: Reporter = EVENTS.lookup(events)()
+    return reporter
 
 
 def in_notebook() -> bool:

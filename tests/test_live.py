@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from test_events import EVENTS, drive, progress
 
+from kaggle_kit.errors import ConfigError
 from kaggle_kit.events import FoldEnded, Phase, RunStarted, Warned
 from kaggle_kit.live import Cell, Screen, make_reporter
 
@@ -97,3 +98,8 @@ def test_a_notebook_shows_bars_and_lines(tmp_path, monkeypatch):
     assert any("<progress" in message and "epoch 1/5  loss" in message and "run  " in message for message in seen)
     assert "<progress" not in shown  # the bars are gone at the end
     assert len(notebook.cells[0].outputs) == 1
+
+
+def test_kinds_of_events_are_looked_up():
+    with pytest.raises(ConfigError, match="unknown kind of events 'jsn'"):
+        make_reporter("jsn")
