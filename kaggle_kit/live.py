@@ -7,6 +7,7 @@ In a terminal it is drawn by rich, in a notebook as the output of the cell; wher
 from __future__ import annotations
 
 import html
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ def live_screen() -> Reporter:
 
     if in_notebook():
         return Cell()
-    return Screen(Console(stderr=True)) if sys.stderr.isatty() else log_lines()
+    quiet = logging.getLogger("kaggle_kit").level >= logging.WARNING
+    return Screen(Console(stderr=True)) if sys.stderr.isatty() and not quiet else log_lines()
 
 
 def make_reporter(events: str = "auto") -> Reporter:

@@ -24,10 +24,11 @@ from kaggle_kit.metrics import get_metric
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import RunSummary, train_run
-from kaggle_kit.tune.reporter import TuneReporter
+from kaggle_kit.training.run import epochs_of
+from kaggle_kit.tune.reporter import TrialEpoch, TrialStarted, TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
 from kaggle_kit.tune.space import Space, Values, apply_values
-from kaggle_kit.tune.study import ERROR, OWNER, PRESENT, RUN, STOPPED, Plan, epochs_of, owner
+from kaggle_kit.tune.study import ERROR, OWNER, PRESENT, RUN, STOPPED, TrialFolds, owner
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Epochs:
     """
 
     trial: optuna.Trial
-    plan: Plan
+    trial_folds: TrialFolds
     epochs: int
     reporter: TuneReporter
     prunes: bool
@@ -66,21 +67,23 @@ class Epochs:
     @property
     def planned(self) -> int:
         """Epochs of all first folds."""
-        return self.epochs * len(self.plan.first)
+        return self.epochs * len(self.trial_folds.first)
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, EpochEnded):
             return
         fold, row = event.fold, event.row
-        self.reporter.epoch(self.trial.number, fold, row, self.epochs)
-        if row.epoch == 0 or fold not in self.plan.first:
+        self.reporter(TrialEpoch(self.trial.number, event))
+        if row.epoch == 0 or fold not in self.trial_folds.first:
             return
         before = len(self.scores)
         self.done = before * self.epochs + row.epoch
         if math.isnan(row.score):
             return
         value = fmean([*self.scores.values(), row.score])
-        step = before * self.plan.steps + min(self.plan.steps, math.ceil(row.epoch * self.plan.steps / self.epochs))
+        step = before * self.trial_folds.steps + min(
+            self.trial_folds.steps, math.ceil(row.epoch * self.trial_folds.steps / self.epochs)
+        )
         for number in range(self.reported + 1, step + 1):  # a short schedule takes several steps an epoch
             self.trial.report(value, number)
         self.reported = max(self.reported, step)
@@ -90,7 +93,7 @@ class Epochs:
     def finished(self, fold: int, score: float) -> None:
         """A fold is done, early or not."""
         self.scores[fold] = score
-        if fold in self.plan.first:
+        if fold in self.trial_folds.first:
             self.done = len(self.scores) * self.epochs
         self.trial.set_user_attr(SCORES, {str(number): value for number, value in self.scores.items()})
 
@@ -112,7 +115,7 @@ class Objective:
     competition: Competition
     folds: FoldTable
     space: Space
-    plan: Plan
+    trial_folds: TrialFolds
     reporter: TuneReporter
     deadline: float | None = None
     train: Callable[..., RunSummary] | None = None
@@ -160,16 +163,16 @@ class Objective:
         values = self.space.draw(trial, only)
         changes: Values = {} if present else values
         trial.set_user_attr(CHANGES, changes)
-        self.reporter.trial_start(trial.number, changes)
+        self.reporter(TrialStarted(trial.number, changes))
         config = self.config.model_copy(update={"run": apply_values(self.config.run, changes, source=f"trial {trial.number}")})
         reported = trial.study.get_trials(deepcopy=False)[trial.number].last_step or 0
-        epochs = Epochs(trial, self.plan, epochs_of(config.run), self.reporter, prunes=not present, reported=reported)
+        epochs = Epochs(trial, self.trial_folds, epochs_of(config.run), self.reporter, prunes=not present, reported=reported)
         try:
-            for fold in self.plan.first:
-                self._train(trial, config, fold, epochs, restart=not going_on and fold == self.plan.first[0])
+            for fold in self.trial_folds.first:
+                self._train(trial, config, fold, epochs, restart=not going_on and fold == self.trial_folds.first[0])
             score = fmean(epochs.scores.values())
-            if self.plan.rest and self._earns(trial.study, score):
-                for fold in self.plan.rest:
+            if self.trial_folds.rest and self._earns(trial.study, score):
+                for fold in self.trial_folds.rest:
                     self._train(trial, config, fold, epochs, restart=False)
                 trial.set_user_attr(ALL_FOLDS, fmean(epochs.scores.values()))
         finally:
@@ -212,7 +215,7 @@ class Objective:
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         others = [trial.value for trial in complete if trial.value is not None]
         ahead = sum(not metric.better(score, other) for other in others)
-        return ahead < math.ceil((self.plan.promote or 0.0) * (len(others) + 1))
+        return ahead < math.ceil((self.trial_folds.promote or 0.0) * (len(others) + 1))
 
     def _clear(self, trial: optuna.Trial) -> None:
         """Remove the weights of a trial that is over: a hundred of them fill a disk. Scores and out-of-fold rows stay."""

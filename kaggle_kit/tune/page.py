@@ -1,29 +1,30 @@
-"""The plots of a study on one HTML page that needs no network: plotly's script is inside."""
+"""The page of a study: plots by Optuna, and the table of trials."""
 
 from __future__ import annotations
 
-import html
 import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from kaggle_kit import files
+from kaggle_kit.report import svg_of, write_page
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
-_STYLE = """
-body { font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; font-size: 0.85rem; }
-td, th { padding: 0.2rem 0.7rem; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #999; } tr:nth-child(even) { background: #f5f5f5; } .scroll { overflow-x: auto; }
-"""
+_INCHES = (9.0, 4.0)
+_MOST_NAMES = 12
+"""Entries of a legend; beyond them colours cannot be told apart."""
 
 
 @dataclass(frozen=True)
@@ -31,51 +32,70 @@ class Plot:
     """One plot of a study.
 
     Attributes:
-        draw: by Optuna.
+        function: its name in ``optuna.visualization.matplotlib``.
         least: complete trials that it needs.
     """
 
     heading: str
-    draw: Callable[[optuna.Study], Any]
+    function: str
     least: int
 
 
 PLOTS: tuple[Plot, ...] = (
-    Plot("History", optuna.visualization.plot_optimization_history, 1),
-    Plot("Importances", optuna.visualization.plot_param_importances, 4),
-    Plot("Parallel coordinates", optuna.visualization.plot_parallel_coordinate, 2),
-    Plot("Slices", optuna.visualization.plot_slice, 2),
-    Plot("Scores while training", optuna.visualization.plot_intermediate_values, 1),
+    Plot("History", "plot_optimization_history", 1),
+    Plot("Importances", "plot_param_importances", 4),
+    Plot("Parallel coordinates", "plot_parallel_coordinate", 2),
+    Plot("Slices", "plot_slice", 2),
+    Plot("Scores while training", "plot_intermediate_values", 1),
 )
 """In the order of the page. Importances of three trials would be noise."""
 
 
-def write_page(path: Path, study: optuna.Study, *, title: str, lines: Sequence[str], table: pd.DataFrame) -> None:
+@dataclass(frozen=True)
+class Drawn:
+    """A plot as the page shows it: a figure, or a note on why there is none."""
+
+    heading: str
+    svg: Markup | None = None
+    note: str = ""
+
+
+def write_study_page(path: Path, study: optuna.Study, *, title: str, lines: Sequence[str], table: pd.DataFrame) -> None:
     """Write the page: ``lines`` of text, the plots, and the table of trials."""
-    from plotly.offline import get_plotlyjs
-
-    parts = [f"<p>{html.escape(line)}</p>" for line in lines]
-    for plot in PLOTS:
-        parts.append(f"<h2>{plot.heading}</h2>\n{_figure(plot, study)}")
-    with pd.option_context("display.max_colwidth", None):
-        rows = table.to_html(index=False, border=0, float_format="{:.4f}".format, na_rep="")
-    body = "\n".join([*parts, f'<h2>Trials</h2>\n<div class="scroll">{rows}</div>'])
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script>'
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n'
-    )
-    files.write_text(path, page)
+    write_page(path, "tune.html", title=title, lines=lines, plots=[draw(plot, study) for plot in PLOTS], trials=table)
 
 
-def _figure(plot: Plot, study: optuna.Study) -> str:
+def draw(plot: Plot, study: optuna.Study) -> Drawn:
+    """Return a plot of the study, or what keeps it from being drawn."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < plot.least or not any(trial.params for trial in complete):
-        return f"<p>Needs {plot.least} complete trials, there are {len(complete)}.</p>"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # few trials, equal scores: the reader sees as much
-            figure = plot.draw(study).update_layout(title_text="", margin_t=30)  # the page has its own headings
-            return f'<div class="scroll">{figure.to_html(full_html=False, include_plotlyjs=False)}</div>'
-    except (ValueError, RuntimeError) as error:  # trials that have no entry in common, or all the same score
-        logger.debug("%s", plot.heading, exc_info=True)
-        return f"<p>Cannot be drawn of these trials: {html.escape(str(error))}</p>"
+        return Drawn(plot.heading, note=f"Needs {plot.least} complete trials, there are {len(complete)}.")
+    import matplotlib as mpl
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    with mpl.rc_context(), warnings.catch_warnings():  # Optuna sets a style for everybody
+        warnings.simplefilter("ignore")  # few trials, equal scores: the reader sees as much; and its plots are "experimental"
+        before = set(pyplot.get_fignums())
+        try:
+            function: Callable[[optuna.Study], Any] = getattr(plots, plot.function)
+            return Drawn(plot.heading, _finish(np.ravel(function(study))[0].figure))
+        except (ValueError, RuntimeError) as error:  # trials that have no entry in common, or all the same score
+            logger.debug("%s", plot.heading, exc_info=True)
+            return Drawn(plot.heading, note=f"Cannot be drawn of these trials: {error}")
+        finally:
+            for number in set(pyplot.get_fignums()) - before:
+                pyplot.close(number)
+
+
+def _finish(figure: Figure) -> Markup:
+    """The figure in the size of the page, without the titles that the page has itself."""
+    figure.suptitle("")
+    for axes in figure.axes:
+        for place in ("left", "center", "right"):
+            axes.set_title("", loc=place)
+        legend = axes.get_legend()
+        if legend is not None and len(legend.get_texts()) > _MOST_NAMES:
+            legend.remove()
+    figure.set_size_inches(max(_INCHES[0], figure.get_size_inches()[0]), _INCHES[1])
+    return svg_of(figure)

@@ -7,10 +7,11 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.training import EpochRow
+from kaggle_kit.events import EpochEnded
 from kaggle_kit.tune.result import TrialRow, changes_text
 from kaggle_kit.units import format_duration
 
@@ -19,83 +20,83 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_QUIET = ("kaggle_kit.training", "kaggle_kit.models", "kaggle_kit.images", "kaggle_kit.launch")
+_QUIET = ("kaggle_kit.events", "kaggle_kit.training", "kaggle_kit.models", "kaggle_kit.images", "kaggle_kit.launch")
 _ROWS = 12
 _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 
 
-class TuneReporter(Protocol):
-    """What a search calls."""
+@dataclass(frozen=True)
+class SearchStarted:
+    """The search begins; ``text`` says with what."""
 
-    def start(self, text: str, metric: str) -> None:
-        """The search begins; ``text`` says with what."""
-
-    def trial_start(self, number: int, changes: Mapping[str, Any]) -> None:
-        """A trial begins or goes on."""
-
-    def epoch(self, number: int, fold: int, row: EpochRow, epochs: int) -> None:
-        """A trial has validated an epoch."""
-
-    def trial_end(self, row: TrialRow, best: TrialRow | None) -> None:
-        """A trial came to an end, and which is best now."""
-
-    def close(self) -> None:
-        """The search is over."""
+    text: str
+    metric: str
 
 
-class OneAtATime:
-    """Passes on what several threads tell, one call at a time."""
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial begins or goes on, with these entries of the configuration changed."""
 
-    def __init__(self, reporter: TuneReporter) -> None:
-        self._reporter = reporter
-        self._lock = threading.Lock()
-
-    def start(self, text: str, metric: str) -> None:
-        with self._lock:
-            self._reporter.start(text, metric)
-
-    def trial_start(self, number: int, changes: Mapping[str, Any]) -> None:
-        with self._lock:
-            self._reporter.trial_start(number, changes)
-
-    def epoch(self, number: int, fold: int, row: EpochRow, epochs: int) -> None:
-        with self._lock:
-            self._reporter.epoch(number, fold, row, epochs)
-
-    def trial_end(self, row: TrialRow, best: TrialRow | None) -> None:
-        with self._lock:
-            self._reporter.trial_end(row, best)
-
-    def close(self) -> None:
-        with self._lock:
-            self._reporter.close()
+    number: int
+    changes: Mapping[str, Any]
 
 
-class TuneLines:
-    """Two log lines a trial."""
+@dataclass(frozen=True)
+class TrialEpoch:
+    """A trial has validated an epoch."""
 
-    def __init__(self) -> None:
-        self._metric = ""
+    number: int
+    ended: EpochEnded
 
-    def start(self, text: str, metric: str) -> None:
-        self._metric = metric
-        logger.info("%s", text)
 
-    def trial_start(self, number: int, changes: Mapping[str, Any]) -> None:
-        logger.info("trial %d  %s", number, changes_text(changes))
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial came to an end, and which is best now."""
 
-    def epoch(self, number: int, fold: int, row: EpochRow, epochs: int) -> None:
-        """Epochs are many; the table shows them."""
+    row: TrialRow
+    best: TrialRow | None
 
-    def trial_end(self, row: TrialRow, best: TrialRow | None) -> None:
-        logger.info("%s", end_text(row, best, self._metric))
 
-    def close(self) -> None:
-        """Nothing is open."""
+@dataclass(frozen=True)
+class SearchEnded:
+    """The search is over, well or not."""
+
+
+TuneEvent = SearchStarted | TrialStarted | TrialEpoch | TrialEnded | SearchEnded
+TuneReporter = Callable[[TuneEvent], None]
+"""What a search calls."""
+
+
+def one_at_a_time(reporter: TuneReporter) -> TuneReporter:
+    """Return a reporter that passes on what several threads tell, one event at a time."""
+    lock = threading.Lock()
+
+    def pass_on(event: TuneEvent) -> None:
+        with lock:
+            reporter(event)
+
+    return pass_on
+
+
+def tune_lines() -> TuneReporter:
+    """Return a reporter that logs two lines a trial; epochs are many, and the table shows them."""
+    metric = ""
+
+    def log(event: TuneEvent) -> None:
+        nonlocal metric
+        if isinstance(event, SearchStarted):
+            metric = event.metric
+            logger.info("%s", event.text)
+        elif isinstance(event, TrialStarted):
+            logger.info("trial %d  %s", event.number, changes_text(event.changes))
+        elif isinstance(event, TrialEnded):
+            logger.info("%s", end_text(event.row, event.best, metric))
+
+    return log
 
 
 class TuneTable:
-    """A table of the last trials that changes as they go."""
+    """A reporter that draws a table of the last trials, which changes as they go."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -105,32 +106,37 @@ class TuneTable:
         self._best: TrialRow | None = None
         self._running: dict[int, str] = {}
 
-    def start(self, text: str, metric: str) -> None:
+    def __call__(self, event: TuneEvent) -> None:
+        """Show an event."""
+        if isinstance(event, SearchStarted):
+            self._start(event)
+        elif isinstance(event, TrialStarted):
+            self._running[event.number] = _short(event.changes)
+            self._show(event.number, "running", "", "", "", self._running[event.number])
+        elif isinstance(event, TrialEpoch):
+            ended, row = event.ended, event.ended.row
+            epoch = f"fold {ended.fold}: {row.epoch}/{ended.epochs}"
+            self._show(event.number, "running", number_text(row.score), epoch, "", self._running[event.number])
+        elif isinstance(event, TrialEnded):
+            self._end(event)
+        elif self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _start(self, event: SearchStarted) -> None:
         from rich.live import Live
 
-        self._metric = metric
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._metric = event.metric
+        self.console.print(event.text, markup=False, highlight=False, soft_wrap=True)
         self._live = Live(self._table(), console=self.console, refresh_per_second=2, transient=False)
         self._live.start()
 
-    def trial_start(self, number: int, changes: Mapping[str, Any]) -> None:
-        self._running[number] = _short(changes)
-        self._show(number, "running", "", "", "", self._running[number])
-
-    def epoch(self, number: int, fold: int, row: EpochRow, epochs: int) -> None:
-        self._show(number, "running", number_text(row.score), f"fold {fold}: {row.epoch}/{epochs}", "", self._running[number])
-
-    def trial_end(self, row: TrialRow, best: TrialRow | None) -> None:
-        self._best = best
+    def _end(self, event: TrialEnded) -> None:
+        row, self._best = event.row, event.best
         done, planned = row.epochs
         score = number_text(row.score if math.isnan(row.all_folds) else row.all_folds)
         text = row.error or _short(row.changes)
         self._show(row.number, row.state, score, f"{done}/{planned}", format_duration(row.seconds), text)
-
-    def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def _show(self, number: int, *cells: str) -> None:
         self._rows[number] = (str(number), *cells)
@@ -156,7 +162,7 @@ class TuneTable:
 def make_tune_reporter() -> TuneReporter:
     """A live table on the error stream where that is a terminal, else log lines."""
     if not sys.stderr.isatty():
-        return TuneLines()
+        return tune_lines()
     from rich.console import Console
 
     return TuneTable(Console(stderr=True))
@@ -175,7 +181,7 @@ def shown(reporter: TuneReporter) -> Iterator[TuneReporter]:
     try:
         yield reporter
     finally:
-        reporter.close()
+        reporter(SearchEnded())
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         for handler, stream in zip(streams, before, strict=True):

@@ -16,16 +16,16 @@ from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import Stop
-from kaggle_kit.tune.cluster import require_launcher, trainers
+from kaggle_kit.training.run import epochs_of
 from kaggle_kit.tune.defaults import default_space
 from kaggle_kit.tune.objective import Objective
-from kaggle_kit.tune.page import write_page
-from kaggle_kit.tune.reporter import OneAtATime, TuneReporter, make_tune_reporter, shown
+from kaggle_kit.tune.page import write_study_page
+from kaggle_kit.tune.reporter import SearchStarted, TuneReporter, make_tune_reporter, one_at_a_time, shown
 from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_rows, write_best
 from kaggle_kit.tune.space import Space, read_space
 from kaggle_kit.tune.storage import default_storage, hushed, shown_url
-from kaggle_kit.tune.study import Plan, describe, ended, enqueue_present, epochs_of, make_pruner, open_study
-from kaggle_kit.tune.trials import run_trials
+from kaggle_kit.tune.study import TrialFolds, describe, ended, enqueue_present, make_pruner, open_study
+from kaggle_kit.tune.trials import require_launcher, run_trials, trainers
 from kaggle_kit.workspace import Workspace
 
 DEFAULT_TRIALS = 30
@@ -105,7 +105,7 @@ def tune(
     _require_one_device(config.run)
     folds = folds or folds_for(workspace, competition, config.run.folds)
     space = make_space(config.run, options)
-    plan = make_plan(folds, config.run, space, options)
+    trial_folds = choose_trial_folds(folds, config.run, space, options)
     reporter = reporter or make_tune_reporter()
     deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
     runs = Workspace(workspace.root, workspace.tune_dir(options.study))
@@ -114,16 +114,18 @@ def tune(
         study = open_study(
             options.study,
             storage,
-            about=describe(competition, folds, config.run, space, plan),
-            pruner=make_pruner(options.pruner, plan),
+            about=describe(competition, folds, config.run, space, trial_folds),
+            pruner=make_pruner(options.pruner, trial_folds),
             seed=options.seed,
             alone=options.storage is None,
         )
         enqueue_present(study, space.locate(config.run))
         with trainers(config.run, options.launcher, options.devices, options.address, stop) as found:
-            told = OneAtATime(reporter) if len(found) > 1 else reporter
-            objectives = [Objective(runs, config, competition, folds, space, plan, told, deadline, train) for train in found]
-            reporter.start(_start_text(study, storage, space, plan), get_metric(competition.metric).name)
+            told = one_at_a_time(reporter) if len(found) > 1 else reporter
+            objectives = [
+                Objective(runs, config, competition, folds, space, trial_folds, told, deadline, train) for train in found
+            ]
+            told(SearchStarted(_start_text(study, storage, space, trial_folds), get_metric(competition.metric).name))
             stopped = _guarded(study, objectives, options, stop, storage)
         result = conclude(study, workspace, config.run, stopped)
     if stop.interrupted or any(objective.interrupted for objective in objectives):
@@ -136,14 +138,14 @@ def make_space(run: RunConfig, options: TuneOptions) -> Space:
     return default_space(run, options.models) if options.space is None else read_space(options.space, run)
 
 
-def make_plan(folds: FoldTable, run: RunConfig, space: Space, options: TuneOptions) -> Plan:
+def choose_trial_folds(folds: FoldTable, run: RunConfig, space: Space, options: TuneOptions) -> TrialFolds:
     """Which folds to train, and how many steps a fold has."""
     first = tuple(parse_folds(options.folds, folds.n_splits))
     rest = () if options.promote is None else tuple(fold for fold in range(folds.n_splits) if fold not in first)
     searched = {its.key for its in space.dimensions}
     most = space.largest("schedule.epochs", run.schedule.epochs)
     steps = epochs_of(run) if not searched & {"schedule.epochs", "strategy"} else int(most)
-    return Plan(first, rest, options.promote, steps)
+    return TrialFolds(first, rest, options.promote, steps)
 
 
 def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped: str | None = None) -> TuneResult:
@@ -164,7 +166,8 @@ def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped:
         seconds_saved=seconds_saved(rows),
         stopped=stopped,
     )
-    write_page(result.page, study, title=f"study {study.study_name}", lines=result.describe().split("\n"), table=result.table())
+    lines = result.describe().split("\n")
+    write_study_page(result.page, study, title=f"study {study.study_name}", lines=lines, table=result.table())
     return result
 
 
@@ -190,9 +193,9 @@ def _require_one_device(run: RunConfig) -> None:
         )
 
 
-def _start_text(study: optuna.Study, storage: str, space: Space, plan: Plan) -> str:
+def _start_text(study: optuna.Study, storage: str, space: Space, trial_folds: TrialFolds) -> str:
     before = ended(study.get_trials(deepcopy=False))
-    earned = f", the best {plan.promote:.0%} all others, too" if plan.rest and plan.promote else ""
+    earned = f", the best {trial_folds.promote:.0%} all others, too" if trial_folds.rest and trial_folds.promote else ""
     going = f"{before} trials before; " if before else ""
-    folds = f"fold {', '.join(map(str, plan.first))}{earned}"
+    folds = f"fold {', '.join(map(str, trial_folds.first))}{earned}"
     return f"study {study.study_name} in {shown_url(storage)}: {going}{len(space.dimensions)} entries searched, {folds}"

@@ -16,8 +16,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from kaggle_kit.errors import ConfigError, DependencyError, RemoteError
+from kaggle_kit.errors import ConfigError, DependencyError, MissingFileError, RemoteError
 from kaggle_kit.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 30, 120
 """A trial of a database tells every 30 s that it lives; after 120 s of silence any machine takes it for killed."""
@@ -102,6 +104,31 @@ def shown_url(storage: str) -> str:
         return make_url(storage).render_as_string(hide_password=True)
     except ArgumentError:
         return storage.partition("://")[0] + "://…"
+
+
+def open_dashboard(
+    workspace: Workspace, study: str = "tune", *, storage: str | None = None, host: str = "127.0.0.1", port: int = 8080
+) -> None:
+    """Serve optuna-dashboard until it is interrupted.
+
+    Raises:
+        DependencyError: optuna-dashboard is not installed.
+        MissingFileError: the study was not begun.
+        RemoteError: the storage cannot be used.
+    """
+    try:
+        from optuna_dashboard import run_server
+    except ImportError as error:
+        raise DependencyError(
+            "the dashboard needs the package optuna-dashboard. Run: pip install 'kaggle-kit[dashboard]'"
+        ) from error
+    if storage is None and not (workspace.tune_dir(study) / "study.db").exists():
+        raise MissingFileError(f"no study {study!r} in {workspace.root / 'tune'}. Run `kk tune --study {study}` first.")
+    url = storage or default_storage(workspace, study)
+    logger.info("dashboard of %s at http://%s:%d (Ctrl-C ends it)", shown_url(url), host, port)
+    with hushed():
+        backend: Any = open_storage(url)
+        run_server(backend, host=host, port=port)
 
 
 def _connect(url: str) -> RDBStorage:

@@ -35,8 +35,8 @@ PRESENT, OWNER, RUN, ERROR, STOPPED = "present", "owner", "run", "error", "stopp
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which folds a trial trains, and how many steps it reports.
+class TrialFolds:
+    """Which folds a trial trains, and how many steps it reports for each.
 
     Attributes:
         first: the folds that every trial trains.
@@ -49,11 +49,6 @@ class Plan:
     rest: tuple[int, ...]
     promote: float | None
     steps: int
-
-
-def epochs_of(run: RunConfig) -> int:
-    """Epochs that a fold reports: a probe reports once."""
-    return 1 if run.strategy == "probe" else run.schedule.epochs
 
 
 def open_study(
@@ -93,7 +88,9 @@ def open_study(
     return study
 
 
-def describe(competition: Competition, folds: FoldTable, run: RunConfig, space: Space, plan: Plan) -> dict[str, Any]:
+def describe(
+    competition: Competition, folds: FoldTable, run: RunConfig, space: Space, trial_folds: TrialFolds
+) -> dict[str, Any]:
     """All that trials of one study must share, as plain values."""
     return {
         "competition": competition.name,
@@ -101,8 +98,8 @@ def describe(competition: Competition, folds: FoldTable, run: RunConfig, space: 
         "metric": get_metric(competition.metric).name,
         "folds": run.folds,
         "folds_fingerprint": folds.fingerprint,
-        "first_folds": list(plan.first),
-        "promote": plan.promote,
+        "first_folds": list(trial_folds.first),
+        "promote": trial_folds.promote,
         "space": space.to_dict(),
         "run": run.model_dump(mode="json", exclude={"hardware": True, "checkpoint_minutes": True, "data": {"workers"}}),
     }
@@ -135,9 +132,9 @@ def no_pruning(_steps: int) -> BasePruner:
     return NopPruner()
 
 
-def make_pruner(name: str, plan: Plan) -> BasePruner:
+def make_pruner(name: str, trial_folds: TrialFolds) -> BasePruner:
     """The pruner called ``name``; raises ConfigError that lists them."""
-    pruner: BasePruner = PRUNERS.lookup(name)(plan.steps * len(plan.first))
+    pruner: BasePruner = PRUNERS.lookup(name)(trial_folds.steps * len(trial_folds.first))
     return pruner
 
 

@@ -1,26 +1,43 @@
-"""Running the trials of a study until its budget is used up, one after the other or several side by side."""
+"""Running the trials of a study until their number is reached: one after the other here, or several at a time on a Ray cluster.
+
+The search itself stays in one process, with its sampler and its storage; what goes to the cluster is the training of each fold.
+So nothing is lost with a node: Ray starts the fold again on another one, and it goes on from its checkpoint.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import optuna
 from filelock import FileLock
 
-from kaggle_kit.errors import TrainingError
+from kaggle_kit.competition import Competition
+from kaggle_kit.config import Config, RunConfig
+from kaggle_kit.errors import ConfigError, TrainingError
+from kaggle_kit.launch import launch_run
+from kaggle_kit.launch.ray import connected, slots
 from kaggle_kit.metrics import get_metric
-from kaggle_kit.training import Stop
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.training import RunSummary, Stop
 from kaggle_kit.tune.objective import Objective, TrialFailed, TrialStopped
+from kaggle_kit.tune.reporter import TrialEnded
 from kaggle_kit.tune.result import TrialRow, best_row, study_rows, trial_row
 from kaggle_kit.tune.study import RUN, ended, retry, revive_orphans
+from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 MOST_FAILURES = 5
 """Failures in a row that end a search: then it is not the settings that fail."""
+
+
+Train = Callable[..., RunSummary]
+"""Takes the arguments of ``train_run`` that an objective gives."""
 
 
 def run_trials(study: optuna.Study, objectives: Sequence[Objective], budget: int | None, stop: Stop) -> str | None:
@@ -33,18 +50,18 @@ def run_trials(study: optuna.Study, objectives: Sequence[Objective], budget: int
     Raises:
         TrainingError: ``MOST_FAILURES`` trials in a row have failed.
     """
-    ledger = Ledger(study, budget, stop)
+    count = TrialCount(study, budget, stop)
     if len(objectives) == 1:  # in this thread, where signals come
-        _work(ledger, objectives[0])
-        return ledger.stopped
+        _work(count, objectives[0])
+        return count.stopped
     with ThreadPoolExecutor(len(objectives), thread_name_prefix="trial") as pool:
-        running = [pool.submit(_work, ledger, objective) for objective in objectives]
+        running = [pool.submit(_work, count, objective) for objective in objectives]
     for future in running:
         future.result()
-    return ledger.stopped
+    return count.stopped
 
 
-class Ledger:
+class TrialCount:
     """What the threads of a search share: how many trials are still to be begun, and why there are to be no more.
 
     Attributes:
@@ -84,7 +101,7 @@ class Ledger:
         """Stop the trials that others are at, too."""
         self._stop.request("another trial met an error that ends the search")
 
-    def count(self, row: TrialRow) -> None:
+    def note(self, row: TrialRow) -> None:
         """Raise TrainingError when the last trials have all failed."""
         with self._lock:
             self._failures = self._failures + 1 if row.state == "failed" else 0
@@ -94,33 +111,33 @@ class Ledger:
                 )
 
 
-def _work(ledger: Ledger, objective: Objective) -> None:
+def _work(count: TrialCount, objective: Objective) -> None:
     """Run trials as long as there are any to be run."""
     try:
-        while ledger.take():
+        while count.take():
             try:
-                revive_orphans(ledger.study)
-                ours = _run_one(ledger, objective)
+                revive_orphans(count.study)
+                ours = _run_one(count, objective)
             finally:
-                ledger.give_back()
+                count.give_back()
             if ours:
-                _tell(ledger, objective)
+                _tell(count, objective)
     except BaseException:
-        ledger.abort()
+        count.abort()
         raise
 
 
-def _tell(ledger: Ledger, objective: Objective) -> None:
+def _tell(count: TrialCount, objective: Objective) -> None:
     """Report how the last trial ended, and count it."""
-    rows = study_rows(ledger.study)
+    rows = study_rows(count.study)
     row = rows[objective.number if objective.number is not None else -1]
-    objective.reporter.trial_end(row, best_row(rows, get_metric(objective.competition.metric)))
-    ledger.count(row)
+    objective.reporter(TrialEnded(row, best_row(rows, get_metric(objective.competition.metric))))
+    count.note(row)
 
 
-def _run_one(ledger: Ledger, objective: Objective) -> bool:
+def _run_one(count: TrialCount, objective: Objective) -> bool:
     """Run a trial, and queue it again unless it came to an end; returns False when there was none, or none of ours any more."""
-    study = ledger.study
+    study = count.study
     # SQLite does not keep two from taking the same queued trial, be they threads or processes. And what is queued again must
     # not be taken by one who has not heard yet that the search is to end.
     asking = FileLock(str(objective.workspace.runs_dir / ".asking.lock"))
@@ -130,7 +147,7 @@ def _run_one(ledger: Ledger, objective: Objective) -> bool:
         return objective(trial)
 
     with asking:
-        if ledger.stopped is not None:
+        if count.stopped is not None:
             return False
         try:
             study.optimize(drawn, n_trials=1, catch=(TrialFailed, TrialStopped))
@@ -141,7 +158,7 @@ def _run_one(ledger: Ledger, objective: Objective) -> bool:
             return False
         finally:
             if objective.stopped is not None:
-                ledger.end(objective.stopped)
+                count.end(objective.stopped)
             with asking:
                 _requeue(study, objective)
     return True
@@ -161,3 +178,49 @@ def _taken_over(study: optuna.Study, objective: Objective) -> bool:
     trials = study.get_trials(deepcopy=False)
     run = None if objective.number is None else trials[objective.number].user_attrs.get(RUN)
     return run is not None and any(trial.user_attrs.get(RUN) == run for trial in trials[(objective.number or 0) + 1 :])
+
+
+def require_launcher(launcher: str | None, devices: int | None, address: str | None) -> None:
+    """Raise ConfigError when there is no such launcher of trials, or an option without one."""
+    if launcher is None and (devices is not None or address is not None):
+        raise ConfigError("devices and address are for `--launcher ray`.")
+    if launcher not in (None, "ray"):
+        raise ConfigError(
+            f"trials are trained in this process or with launcher ray, not {launcher!r}. On one machine, too, Ray gives each "
+            "trial a GPU of its own."
+        )
+    if devices is not None and devices < 1:
+        raise ConfigError(f"devices must be >= 1, got {devices}.")
+
+
+@contextlib.contextmanager
+def trainers(
+    run: RunConfig, launcher: str | None, devices: int | None, address: str | None, stop: Stop
+) -> Iterator[list[Train | None]]:
+    """A trainer for each trial that is trained at a time, None for this process itself; valid while inside.
+
+    Raises:
+        DependencyError, RemoteError: Ray is not installed, or the cluster cannot be reached.
+    """
+    if launcher is None:
+        yield [None]
+        return
+    with connected(address):
+        count = devices or slots(run.hardware.accelerator)
+        yield [_by_ray(count, address, stop)] * count
+
+
+def _by_ray(devices: int, address: str | None, stop: Stop) -> Train:
+    def train(
+        workspace: Workspace,
+        config: Config,
+        competition: Competition,
+        folds: FoldTable,  # noqa: ARG001 - the nodes read it from the workspace
+        *,
+        time_limit: float | None,  # noqa: ARG001 - ``stop`` knows
+        **options: Any,
+    ) -> RunSummary:
+        where: dict[str, Any] = {"launcher": "ray", "devices": devices, "address": address, "stop": stop}
+        return launch_run(workspace, config, competition, **where, **options)
+
+    return train

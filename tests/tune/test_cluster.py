@@ -38,7 +38,7 @@ class LoseNode(Silent):
 
 
 def test_trials_run_side_by_side_and_survive_a_lost_node(search, cluster, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.tune.search.write_page", lambda *args, **options: None)
+    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda *args, **options: None)
     reporter = LoseNode(*cluster)
     config = search.with_run(*RUN)
     result = search.tune(reporter, config=config, trials=3, launcher="ray", address=cluster[0].address)

@@ -20,7 +20,7 @@ from kaggle_kit.tune.storage import default_storage
 def pages(monkeypatch):
     """The pages that would be written; test_page writes them."""
     paths = []
-    monkeypatch.setattr("kaggle_kit.tune.search.write_page", lambda path, *args, **options: paths.append(path))
+    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda path, *args, **options: paths.append(path))
     return paths
 
 

@@ -13,7 +13,7 @@ from kaggle_kit.tune import TuneOptions
 
 @pytest.fixture(autouse=True)
 def pages(monkeypatch):
-    monkeypatch.setattr("kaggle_kit.tune.search.write_page", lambda *args, **options: None)
+    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda *args, **options: None)
 
 
 @pytest.fixture

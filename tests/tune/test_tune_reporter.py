@@ -3,13 +3,25 @@
 import io
 import logging
 import math
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
+from kaggle_kit.events import EpochEnded
 from kaggle_kit.training import EpochRow
-from kaggle_kit.tune import TrialRow, TuneLines, TuneTable, make_tune_reporter
-from kaggle_kit.tune.reporter import end_text, shown
+from kaggle_kit.tune import TrialRow, TuneTable, make_tune_reporter, tune_lines
+from kaggle_kit.tune.reporter import (
+    SearchEnded,
+    SearchStarted,
+    TrialEnded,
+    TrialEpoch,
+    TrialStarted,
+    end_text,
+    one_at_a_time,
+    shown,
+)
 
 
 def row(number, **changes):
@@ -27,25 +39,25 @@ def row(number, **changes):
     return TrialRow(**{**values, **changes})
 
 
-EPOCH = EpochRow(2, 0.5, 0.6, 0.8125, 0.1, 1.0, 10.0)
+EPOCH = EpochEnded(0, EpochRow(2, 0.5, 0.6, 0.8125, 0.1, 1.0, 10.0), "accuracy", 4, best=True)
 
 
 def tell(reporter):
     """A search of three trials."""
     with shown(reporter):
-        reporter.start("study tune in sqlite:///study.db", "accuracy")
-        reporter.trial_start(0, {})
-        reporter.epoch(0, 0, EPOCH, 4)
-        reporter.trial_end(row(0), row(0))
-        reporter.trial_start(1, {"optimizer.lr": 0.012345})
-        reporter.trial_end(row(1, state="pruned", score=0.2, epochs=(1, 4)), row(0))
-        reporter.trial_start(2, {})
-        reporter.trial_end(row(2, state="failed", score=math.nan, error="the loss is not finite"), row(0))
+        reporter(SearchStarted("study tune in sqlite:///study.db", "accuracy"))
+        reporter(TrialStarted(0, {}))
+        reporter(TrialEpoch(0, EPOCH))
+        reporter(TrialEnded(row(0), row(0)))
+        reporter(TrialStarted(1, {"optimizer.lr": 0.012345}))
+        reporter(TrialEnded(row(1, state="pruned", score=0.2, epochs=(1, 4)), row(0)))
+        reporter(TrialStarted(2, {}))
+        reporter(TrialEnded(row(2, state="failed", score=math.nan, error="the loss is not finite"), row(0)))
 
 
 def test_lines(caplog):
     caplog.set_level(logging.INFO, logger="kaggle_kit")
-    tell(TuneLines())
+    tell(tune_lines())
     assert caplog.messages == [
         "study tune in sqlite:///study.db",
         "trial 0  the present configuration",
@@ -66,17 +78,17 @@ def test_the_table_shows_trials_as_they_go():
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     reporter = TuneTable(console)
     seen = []
-    reporter.start("study tune", "accuracy")
-    reporter.trial_start(0, {"optimizer.lr": 0.5})
-    reporter.epoch(0, 0, EPOCH, 4)
+    reporter(SearchStarted("study tune", "accuracy"))
+    reporter(TrialStarted(0, {"optimizer.lr": 0.5}))
+    reporter(TrialEpoch(0, EPOCH))
     with console.capture() as capture:
         console.print(reporter._table())
     seen.append(capture.get())
-    reporter.trial_end(row(0), row(0))
+    reporter(TrialEnded(row(0), row(0)))
     with console.capture() as capture:
         console.print(reporter._table())
     seen.append(capture.get())
-    reporter.close()
+    reporter(SearchEnded())
     assert "running" in seen[0] and "fold 0: 2/4" in seen[0] and "0.8125" in seen[0]  # noqa: PT018
     assert "complete" in seen[1] and "best: trial 0, accuracy 0.9000" in seen[1]  # noqa: PT018
 
@@ -90,7 +102,7 @@ def test_warnings_are_printed_above_the_table_and_training_is_quiet():
     try:
         console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
         with shown(TuneTable(console)) as reporter:
-            reporter.start("study tune", "accuracy")
+            reporter(SearchStarted("study tune", "accuracy"))
             logging.getLogger("kaggle_kit.events").info("fold 0  epoch 1/4")
             logging.getLogger("kaggle_kit.training.fold").warning("the disk is slow")
         assert "the disk is slow" in console.file.getvalue()
@@ -103,7 +115,25 @@ def test_warnings_are_printed_above_the_table_and_training_is_quiet():
         logger.setLevel(before)
 
 
-@pytest.mark.parametrize(("terminal", "kind"), [(True, TuneTable), (False, TuneLines)])
-def test_the_terminal_decides(monkeypatch, terminal, kind):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_terminal_decides(monkeypatch, terminal):
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
-    assert isinstance(make_tune_reporter(), kind)
+    assert isinstance(make_tune_reporter(), TuneTable) == terminal
+
+
+def test_threads_tell_one_at_a_time():
+    inside, most = [], []
+
+    def slow(event):
+        inside.append(event)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+
+    reporter = one_at_a_time(slow)
+    threads = [threading.Thread(target=reporter, args=(SearchEnded(),)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5

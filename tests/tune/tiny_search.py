@@ -11,6 +11,7 @@ from kaggle_kit.config import Config, load_config
 from kaggle_kit.folds import folds_for
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.tune import TuneOptions, TuneResult, tune
+from kaggle_kit.tune.reporter import TrialEnded, TrialEpoch, TuneEvent
 from kaggle_kit.workspace import Workspace
 
 RUN = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=4", "lr=0.3", "workers=0"]
@@ -27,18 +28,11 @@ class Silent:
         self.ended: list[Any] = []
         self.epochs: list[tuple[int, int, int]] = []
 
-    def start(self, text: str, metric: str) -> None:
-        self.text = text
-
-    def trial_start(self, number: int, changes: Any) -> None: ...
-
-    def epoch(self, number: int, fold: int, row: Any, epochs: int) -> None:
-        self.epochs.append((number, fold, row.epoch))
-
-    def trial_end(self, row: Any, best: Any) -> None:
-        self.ended.append(row)
-
-    def close(self) -> None: ...
+    def __call__(self, event: TuneEvent) -> None:
+        if isinstance(event, TrialEpoch):
+            self.epochs.append((event.number, event.ended.fold, event.ended.row.epoch))
+        elif isinstance(event, TrialEnded):
+            self.ended.append(event.row)
 
 
 @dataclass
