@@ -11,7 +11,7 @@ from kaggle_kit.tune import TuneOptions, search, tune
 
 @pytest.fixture(autouse=True)
 def no_pages(monkeypatch):
-    monkeypatch.setattr(search, "write_page", lambda *args, **options: None)
+    monkeypatch.setattr(search, "write_study_page", lambda *args, **options: None)
 
 
 def test_a_search_trains_prunes_and_its_best_trains_again(search):
