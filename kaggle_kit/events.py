@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from kaggle_kit.runs.history import EpochRow, describe
 from kaggle_kit.stop import Stop
@@ -201,16 +201,15 @@ def seldom(reporter: Reporter, every: float = SEND_SECONDS) -> Reporter:
     return pass_on
 
 
-def json_lines(stream: IO[str], every: float = SEND_SECONDS) -> Reporter:
-    """Return a reporter that writes each event as a line of JSON; threads may share it."""
-    lock = threading.Lock()
+def json_lines(write: Callable[[str], object], every: float = SEND_SECONDS) -> Reporter:
+    """Return a reporter that gives each event to ``write`` as a line of JSON; threads and signal handlers may share it."""
+    lock = threading.RLock()  # a handler that logs a warning may interrupt its own thread in here
 
-    def write(event: Event) -> None:
+    def send(event: Event) -> None:
         with lock:
-            stream.write(to_json(event) + "\n")
-            stream.flush()
+            write(to_json(event) + "\n")
 
-    return seldom(write, every)
+    return seldom(send, every)
 
 
 def standard_output() -> Reporter:
@@ -219,9 +218,15 @@ def standard_output() -> Reporter:
     What other code prints goes to the standard error instead.
     """
     sys.stdout.flush()
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    out = os.dup(1)
     os.dup2(2, 1)
-    return json_lines(stream)
+
+    def write(line: str) -> None:
+        rest = line.encode()
+        while rest:  # not through a buffered stream, which a signal handler must not enter again
+            rest = rest[os.write(out, rest) :]
+
+    return json_lines(write)
 
 
 class Clock:

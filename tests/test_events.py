@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import math
+import threading
 
 import pytest
 
@@ -79,8 +80,23 @@ def test_lines_that_are_no_events_are_passed_over(line):
 
 def test_a_stream_gets_each_line_when_it_happens():
     stream = io.StringIO()
-    drive(json_lines(stream))
+    drive(json_lines(stream.write))
     assert [from_json(line) for line in stream.getvalue().splitlines()] == list(EVENTS)
+
+
+def test_a_signal_handler_may_report_while_a_line_is_written():
+    lines = []
+
+    def write(line):
+        lines.append(line)
+        if len(lines) == 1:
+            report(Warned(0, "SIGTERM"))  # as a handler does that interrupts this very thread
+
+    report = json_lines(write)
+    thread = threading.Thread(target=report, args=(EVENTS[0],), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [from_json(line) for line in lines] == [EVENTS[0], Warned(0, "SIGTERM")]
 
 
 def test_progress_is_sent_now_and_then():
