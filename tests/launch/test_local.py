@@ -142,7 +142,7 @@ def test_sigterm_reaches_the_workers_which_keep_their_checkpoints(fresh):
     assert summary.stopped == "SIGTERM was received"
     assert (summary.results, summary.failed) == ((), {})
     states = [fold.record.state for fold in runs.read_run(fresh.workspace, "run").folds]
-    assert states == ["stopped", "stopped", None]
+    assert states == ["stopped", "stopped", "empty"]
     assert all((fresh.workspace.fold_dir("run", fold) / runs.LAST).exists() for fold in (0, 1))
     assert not workers()
 
