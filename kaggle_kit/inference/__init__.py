@@ -2,8 +2,9 @@
 
 from kaggle_kit.inference.folder import find_images, find_models, predict_folder, predict_to_csv
 from kaggle_kit.inference.inputs import to_input
+from kaggle_kit.inference.outputs import RunPrediction
 from kaggle_kit.inference.predict import Compute, predict_model, predict_rows
-from kaggle_kit.inference.run import RunPrediction, compute_of, predict_run, predict_runs
+from kaggle_kit.inference.run import compute_of, predict_run, predict_runs
 from kaggle_kit.machine.device import choose_device
 
 __all__ = [

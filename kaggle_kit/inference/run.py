@@ -11,67 +11,32 @@ import importlib.util
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kaggle_kit import runs
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import CacheConfig
-from kaggle_kit.errors import ConfigError, DataError, KaggleKitError
+from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.inference.control import CONTROL_ROWS, disguise
-from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.job import RunJob, control_paths, make_job
-from kaggle_kit.inference.predict import Compute, Progress, predict_with_pixels, prepared_as, with_origins
+from kaggle_kit.inference.outputs import Outputs, RunPrediction, kept_features
+from kaggle_kit.inference.predict import Compute, Progress
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
-from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, Share, Worklist
+from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, Worklist
 from kaggle_kit.inference.tta import make_views
-from kaggle_kit.inference.workers import Key, Stream, StreamResult, predict_stream, read_notes, usable_devices
+from kaggle_kit.inference.workers import Key, Stream, predict_stream, usable_devices
 from kaggle_kit.models import LoadedModel
-from kaggle_kit.results import Result
-from kaggle_kit.runs import FoldRun, Run
-from kaggle_kit.tables import FoldTable, Predictions, read_folds, shown
+from kaggle_kit.runs import Run
+from kaggle_kit.tables import FoldTable, read_folds, shown
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, repr=False)
-class RunPrediction(Result):
-    """What was done for one run.
-
-    Attributes:
-        predicted: folds whose files were written.
-        current: folds whose files were already what this call would write.
-        n_test, n_control: rows of each file.
-        left_out: what there was no time for, or what could not be used, in words.
-        unreadable: id -> reason of test images that could not be read and have no row.
-        late: ids of test images that there was no time for and that have no row.
-    """
-
-    run: str
-    predicted: tuple[int, ...]
-    current: tuple[int, ...]
-    n_test: int
-    n_control: int
-    left_out: tuple[str, ...] = ()
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-    late: tuple[str, ...] = ()
-
-    def describe(self) -> str:
-        """Return what was written, what was there already and what was left out."""
-        predicted, current = (", ".join(map(str, folds)) for folds in (self.predicted, self.current))
-        already = f"; already there: fold {current}" if current else ""
-        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
-        return (
-            f"{self.run}: predicted {self.n_test} test images and {self.n_control} control images "
-            f"with the models of fold {predicted or 'none'}{already}{left_out}"
-        )
 
 
 def predict_runs(
@@ -237,7 +202,6 @@ class _Pass:
         rows = [*self._test.items(), *((hidden, control[real]) for real, hidden in self._disguises.items())]
         # Control rows lie anywhere in the batches of test rows.
         self._rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
-        self._paths = dict(rows)
 
     def run(self, accelerator: str) -> list[RunPrediction]:
         """Predict, write the files and return what was done."""
@@ -259,11 +223,11 @@ class _Pass:
                 limit.progress(done, total)
 
         limit.say(f"predicting {len(self._rows):,} images with {len(self._models)} models on {shown(devices)}")
-        computes = {name: replace(job.compute, features=_features(job.compute, "test")) for name, job in jobs.items()}
+        computes = {name: replace(job.compute, features=kept_features(job.compute, "test")) for name, job in jobs.items()}
         stream = Stream(self._rows, self._models, computes, worklist, limit.notes, limit.say, advance)
-        result = predict_stream(stream, devices)
-        unreadable = {} if limit.notes is None else read_notes(limit.notes)
-        return [self._finish(run, worklist, result, unreadable, devices[0], advance) for run in self._kept(share, worklist)]
+        outputs = Outputs(stream, self._test, self._disguises, predict_stream(stream, devices), devices[0])
+        now = {run.name: run for run in worklist.share}
+        return [outputs.write(jobs[run.name], run, now.get(run.name), self._left_out[run.name]) for run in share]
 
     def _load(self) -> dict[Key, LoadedModel]:
         """Return the models of all folds to predict; when tolerant, without those that cannot be used."""
@@ -294,133 +258,3 @@ class _Pass:
         with_oof = "oof" in job.file_names(views)
         oof_rows = sum(len(job.oof_rows(fold)) for fold in job.todo) if with_oof else 0
         return RunShare(name, folds, views, job.merge, count, job.weight, oof_rows)
-
-    def _kept(self, planned: Share, worklist: Worklist) -> list[tuple[RunShare, RunShare | None]]:
-        """Return what was planned of each run beside what is left of it."""
-        now = {run.name: run for run in worklist.share}
-        return [(run, now.get(run.name)) for run in planned]
-
-    def _finish(
-        self,
-        shares: tuple[RunShare, RunShare | None],
-        worklist: Worklist,
-        result: StreamResult,
-        unreadable: Mapping[Path, str],
-        device: str,
-        advance: Callable[[int], None],
-    ) -> RunPrediction:
-        """Write the files of one run."""
-        planned, now = shares
-        job = self._jobs[planned.name]
-        here = [what for what in worklist.left_out if what.split(",")[0].endswith(f"run {planned.name}")]
-        left_out = [*self._left_out[planned.name], *here]
-        summary = RunPrediction(
-            planned.name, (), tuple(fold.fold for fold in job.run.finished_folds() if fold not in job.todo),
-            len(job.competition.test), len(job.control_ids), tuple(left_out),
-        )  # fmt: skip
-        if now is None:
-            return summary
-        ids = [row_id for row_id, _ in self._rows]
-        said = {fold: result.said[now.name, fold] for fold in now.folds}
-        finite = np.all([np.isfinite(of_fold["probs"]).all(axis=1) for of_fold in said.values()], axis=0)
-        bad = np.array([path in unreadable for _, path in self._rows], dtype=bool)
-        late = [row_id for row_id, there in zip(ids, finite | bad, strict=True) if not there and row_id in self._test]
-        if late and self._limit.notes is None:
-            raise ConfigError(f"the time limit was reached before all images were predicted ({len(late):,} are left). "
-                              "Nothing was written for this run; give more time.")  # fmt: skip
-        rows = np.flatnonzero(finite & ~bad)
-        without_oof = now.oof_passes > 0 and not worklist.affords(now.oof_passes)
-        if without_oof:
-            left_out.append(f"out-of-fold rows with views of run {now.name}")
-            self._limit.say(f"short of time: going on without {left_out[-1]}")
-        prepared = prepared_as(self._models[now.name, now.folds[0]].spec, job.compute.source)
-        about = {"precision": result.rounding, "prepared": prepared, **self._about(planned, now, left_out)}
-        for fold in job.todo:
-            if fold.fold in said:
-                self._write(job, fold, said[fold.fold][rows], rows, now.views, about, result)
-            else:  # files of an earlier call would be taken for this one's
-                for name in (runs.TEST, runs.CONTROL, runs.OOF_VIEWS):
-                    (fold.path / name).unlink(missing_ok=True)
-        if not without_oof and now.oof_passes:
-            self._predict_oof(job, now, worklist, about, device, advance)
-        here_bad = {row_id: unreadable[path] for row_id, path in self._test.items() if path in unreadable}
-        return replace(summary, predicted=now.folds, left_out=tuple(left_out), unreadable=here_bad, late=tuple(late))
-
-    def _about(self, planned: RunShare, now: RunShare, left_out: Sequence[str]) -> dict[str, Any]:
-        """Return what the files say of what was left out: nothing where nothing was."""
-        job = self._jobs[now.name]
-        folds = [fold.fold for fold in job.todo if fold.fold not in now.folds]
-        views = job.views if now.views != job.views else None
-        if not (folds or views or left_out):
-            return {}
-        return {"left_out": {"views": views, "folds": folds, "of": len(planned.folds), "in_words": list(left_out)}}
-
-    def _write(
-        self,
-        job: RunJob,
-        fold: FoldRun,
-        said: npt.NDArray[np.void],
-        rows: npt.NDArray[np.int64],
-        views: str,
-        about: Mapping[str, Any],
-        result: StreamResult,
-    ) -> None:
-        """Part the stream again: one file of test rows, one of control rows. ``said`` is of ``rows`` of the stream."""
-        ids = tuple(self._rows[row][0] for row in rows)
-        at_test = [at for at, row_id in enumerate(ids) if row_id in self._test]
-        # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
-        test_rows = runs.rows_fingerprint([ids[at] for at in at_test], said["probs"][at_test])
-        about = {**about, "test_rows": test_rows}
-        # The hash of an id's own image is looked up by the id, those of what the model saw came with the rows.
-        pixels = with_origins(said["pixels"], result.origins, [self._paths[row_id] for row_id in ids])
-        together = Predictions(ids, said["probs"], self._models[job.run.name, fold.fold].classes, {}, pixels)
-        there = set(ids)
-        real = [row_id for row_id in job.control_ids if self._disguises[row_id] in there]
-        if job.control_ids:
-            hidden = together.take([self._disguises[row_id] for row_id in real])
-            control = Predictions(tuple(real), hidden.probs, hidden.classes, {}, hidden.pixels)
-            job.write(fold, "control", control, views=views, about=about)
-        else:
-            (fold.path / runs.CONTROL).unlink(missing_ok=True)  # one of an earlier pass says nothing about this one
-        test = together.take([row.id for row in job.competition.test if row.id in there])
-        job.write(fold, "test", test, views=views, about=about)
-
-    def _predict_oof(
-        self,
-        job: RunJob,
-        now: RunShare,
-        worklist: Worklist,
-        about: Mapping[str, Any],
-        device: str,
-        advance: Callable[[int], None],
-    ) -> None:
-        """Predict the out-of-fold rows of each fold again, with the views."""
-        compute = replace(job.compute, device=device, features=_features(job.compute, "train"))
-        for fold in job.todo:
-            if fold.fold not in now.folds:
-                continue
-            rows, before = job.oof_rows(fold), 0
-
-            def count(done: int, of: int) -> None:
-                nonlocal before
-                advance(done - before)
-                before = done
-                if done < of and worklist.is_over:
-                    raise TimeoutError
-
-            model = self._models[now.name, fold.fold]
-            try:
-                probs, pixels = predict_with_pixels(
-                    model, rows, views=now.views, merge=now.merge, compute=compute, progress=count
-                )
-            except TimeoutError:
-                self._limit.say(f"out of time: no out-of-fold rows with views for fold {fold.fold} of run {now.name}")
-                return
-            oof = Predictions(tuple(row_id for row_id, _ in rows), probs, model.classes, {}, pixels)
-            job.write(fold, "oof", oof, views=now.views, about={**about, "precision": compute.rounding})
-
-
-def _features(compute: Compute, role: Literal["train", "test"]) -> FeatureCache | None:
-    """Return what a probe kept for this kind of pass. A test pass never takes what was computed for training: its control rows
-    are to show that test images go the same way."""
-    return FeatureCache(compute.cache_dir, role) if compute.cache_dir is not None else None

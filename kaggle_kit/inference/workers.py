@@ -98,6 +98,10 @@ def usable_devices(accelerator: str, say: Say) -> list[str]:
     return working or [str(choose_device(accelerator))]
 
 
+class OutOfTimeError(KaggleKitError):
+    """The time is up in the middle of a part."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """What all devices work on.
@@ -118,6 +122,21 @@ class Stream:
     notes: Path | None
     say: Say
     advance: Callable[[int], None] = lambda _images: None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def counter(self) -> Progress:
+        """Return what is called after each batch of a part: it counts, and ends a part that the time does not reach for."""
+        before = 0
+
+        def count(done: int, of: int) -> None:
+            nonlocal before
+            with self.lock:
+                self.advance(done - before)
+            before = done
+            if done < of and self.worklist.is_over:
+                raise OutOfTimeError("the time is up")
+
+        return count
 
 
 def predict_stream(stream: Stream, devices: Sequence[str]) -> StreamResult:
@@ -168,7 +187,6 @@ class _Work:
     stream: Stream
     result: StreamResult
     beside: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, part: Part, wanted: Share, found: Mapping[Key, Said]) -> None:
         """Take over what was predicted of the runs that still count."""
@@ -176,10 +194,6 @@ class _Work:
             for fold in run.folds:
                 if (run.name, fold) in found:
                     self.result.said[run.name, fold][part.rows.start : part.rows.stop] = found[run.name, fold]
-
-
-class _OutOfTimeError(KaggleKitError):
-    """The time is up in the middle of a part."""
 
 
 _Group = tuple[object, ...]
@@ -202,7 +216,7 @@ class _Worker:
             begin = time.monotonic()
             try:
                 found = self._predict(part)
-            except _OutOfTimeError:
+            except OutOfTimeError:
                 worklist.give_back(part)
                 return
             except (KaggleKitError, RuntimeError) as error:  # RuntimeError: what CUDA raises when a device breaks down
@@ -248,8 +262,8 @@ class _Worker:
         while True:
             predictor = self._predictor(group, keys, rows)
             try:
-                said = predictor.predict(rows, progress=self._counter())
-                with self._work.lock:
+                said = predictor.predict(rows, progress=self._stream.counter())
+                with self._stream.lock:
                     self._work.result.origins |= predictor.origins
                 return said
             except DeviceMemoryError:
@@ -297,17 +311,3 @@ class _Worker:
     def _batch_size(self, keys: Sequence[Key]) -> int:
         wanted = min(self._stream.computes[run].batch_size for run, _ in keys)
         return wanted if self._largest is None else min(wanted, self._largest)
-
-    def _counter(self) -> Progress:
-        """Return what is called after each batch: it counts, and ends a part that the time does not reach for."""
-        before = 0
-
-        def count(done: int, of: int) -> None:
-            nonlocal before
-            with self._work.lock:
-                self._stream.advance(done - before)
-            before = done
-            if done < of and self._stream.worklist.is_over:
-                raise _OutOfTimeError("the time is up")
-
-        return count

@@ -32,7 +32,7 @@ from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kaggle_kit.inference.run import RunPrediction
+    from kaggle_kit.inference.outputs import RunPrediction
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from handmade_run import CLASSES, N_FOLDS, N_TEST, N_TRAIN, make_world, save_fresh
 
 from kaggle_kit import files, runs
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, ImageError
-from kaggle_kit.inference import Compute, compute_of, job, predict_run, predict_runs, workers
+from kaggle_kit.images.dataset import source_for
+from kaggle_kit.images.pixels import batch_hashes
+from kaggle_kit.images.transforms import eval_transform
+from kaggle_kit.inference import Compute, compute_of, job, predict_run, predict_runs, time_limit, workers
+from kaggle_kit.inference import run as module
 from kaggle_kit.tables import Classes, FoldTable, read_predictions
 
 COMPUTE = Compute(batch_size=8, workers=0, device="cpu", engine="torch")
@@ -214,3 +220,111 @@ def test_exchanged_test_images_are_predicted_again_and_named(world, caplog):
     after = read(world, 0, runs.TEST)
     np.testing.assert_allclose(after.take(["0002", "0005"]).probs, before.take(["0005", "0002"]).probs, atol=1e-5)
     assert predict(world).predicted == ()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock on which each pass of an image takes a second; parts are of three images."""
+    now = [0.0]
+
+    class Turned(time_limit.Worklist):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **{**options, "clock": lambda: now[0], "started": 0.0})
+
+    class Slow(workers.Predictor):
+        def __init__(self, models, rows, **options):
+            self.each = len(models) * (2 if options["views"] == "hflip" else 1)
+            super().__init__(models, rows, **options)
+
+        def predict(self, part=None, *, progress=None):
+            now[0] += self.each * len(part)
+            return super().predict(part, progress=progress)
+
+    monkeypatch.setattr(time_limit, "_FIRST", 3)
+    monkeypatch.setattr(time_limit, "_SMALLEST", 2)
+    monkeypatch.setattr(module, "Worklist", Turned)
+    monkeypatch.setattr(workers, "Predictor", Slow)
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_views_that_there_is_no_time_for_are_left_out_of_every_file(world, clock):
+    """All takes (14 + 6) x 4 passes and 30 x 2 for out-of-fold rows, 140 s; without views 40 s, and what was done before."""
+    summary = predict(world, views="hflip", control=6, time_limit=120)
+    assert summary.predicted == (0, 1)
+    assert summary.left_out == ("the hflip views of run r",)
+    assert "left out: the hflip views of run r" in summary.describe()
+    assert clock[0] <= 120
+    for fold in range(N_FOLDS):
+        test, control = read(world, fold, runs.TEST), read(world, fold, runs.CONTROL)
+        assert test.meta["views"] == control.meta["views"] == "none"
+        assert test.meta["left_out"] == {"views": "hflip", "folds": [], "in_words": ["the hflip views of run r"]}
+        assert not (world.fold(fold) / runs.OOF_VIEWS).exists()
+    plain = [read(world, fold, runs.TEST).probs for fold in range(N_FOLDS)]
+    predict(world, control=5)
+    for fold, probs in enumerate(plain):
+        np.testing.assert_allclose(read(world, fold, runs.TEST).probs, probs, atol=1e-6)
+
+
+def test_a_fold_that_there_is_no_time_for_is_left_out_and_made_up_for_later(world, clock):
+    predict(world, control=5)
+    clock[0] = 0.0
+    assert predict(world, control=6, time_limit=34).left_out == ("fold 1 of run r",)
+    assert not (world.fold(1) / runs.TEST).exists()  # one of the earlier call would be taken for this one's
+    assert read(world, 0, runs.TEST).meta["left_out"]["folds"] == [1]
+    assert [fold.fold for fold in runs.predicted_folds(world.run)] == [0]
+    assert len(runs.read_test(world.run)) == 1
+    assert predict(world, control=6).predicted == (1,)
+    assert len(runs.read_test(world.run)) == 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_time_limit_that_does_not_suffice_for_one_fold_writes_nothing(world):
+    with pytest.raises(ConfigError, match="time limit is too short"):
+        predict(world, control=6, time_limit=15)
+    assert not (world.fold(0) / runs.TEST).exists()
+
+
+def test_every_row_carries_the_pixels_of_its_own_image(world):
+    predict(world, views="hflip", control=10)
+    for name in (runs.TEST, runs.CONTROL, runs.OOF_VIEWS):
+        tables = [read(world, fold, name) for fold in range(N_FOLDS)]
+        for table in tables:
+            assert table.of_other_images() == ()
+            assert len(np.unique(table.pixels)) == len(table)
+        if name != runs.OOF_VIEWS:
+            np.testing.assert_array_equal(tables[0].pixels, tables[1].take(tables[0].ids).pixels)
+    one = next(row.path for row in world.competition.test if row.id == read(world, 0, runs.TEST).ids[3])
+    assert (
+        batch_hashes(torch.from_numpy(pixels_of(one, world))[None].permute(0, 3, 1, 2))[0]
+        == read(world, 0, runs.TEST).pixels[3, 0]
+    )
+
+
+def pixels_of(path, world):
+    spec = job.load_model(world.fold(0) / runs.MODEL).spec
+    return eval_transform(spec)(source_for(spec)(path), 0)
+
+
+def test_rows_that_slide_take_their_pixels_along(world, monkeypatch):
+    spoil(monkeypatch, lambda said: np.roll(said, 1, axis=1))
+    predict(world)
+    assert set(read(world, 0, runs.TEST).of_other_images()) == {row.id for row in world.competition.test}
+
+
+def test_runs_with_the_same_input_share_the_decoding(world, monkeypatch):
+    shutil.copytree(world.workspace.run_dir("r"), world.workspace.run_dir("s"))
+    made = []
+
+    class Spy(workers.Predictor):
+        def __init__(self, models, rows, **options):
+            made.append(len(models))
+            super().__init__(models, rows, **options)
+
+    monkeypatch.setattr(workers, "Predictor", Spy)
+    found = predict_runs(world.workspace, world.competition, engine="torch")
+    assert [one.predicted for one in found] == [(0, 1), (0, 1)]
+    assert made == [4]
+    np.testing.assert_allclose(
+        read_predictions(world.workspace.fold_dir("s", 1) / runs.TEST).probs, read(world, 1, runs.TEST).probs, atol=1e-6
+    )
