@@ -252,6 +252,11 @@ class FoldRecorder:
         if self.writes:
             write_fold_record(self._folder, self.record)
 
+    @property
+    def text(self) -> str:
+        """Metric and score in words."""
+        return f"{self.record.metric} {self.record.score:.4f}"
+
     def take(self, row: EpochRow) -> None:
         """Note a validated epoch."""
         self.update(epoch=row.epoch, score=row.score)

@@ -108,12 +108,6 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a fold that is finished."""
-    for name in (f"next-{LAST}", LAST, PREVIOUS, BEST):
-        (folder / name).unlink(missing_ok=True)
-
-
 def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     """A JSON form of ``value``, in which tensors are names of entries added to ``tensors``."""
     if isinstance(value, Tensor):
@@ -212,55 +206,66 @@ def new_state(device: torch.device) -> LoopState:
     return LoopState(torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device))
 
 
-def save_state(folder: Path, learner: Learner, state: LoopState, inputs: str) -> None:
-    """Write ``last.ckpt``; ``inputs`` is the fingerprint of all that the fold depends on. Only the first process writes.
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one fold; only the first process writes.
 
-    Raises:
-        StorageError: the file cannot be written; the checkpoint before it stays.
+    Attributes:
+        folder: of the fold.
+        inputs: fingerprint of all that the fold depends on; a checkpoint of other inputs is not gone on from.
     """
-    if learner.fabric.is_global_zero:
-        save_rotating(folder, {"inputs": inputs, "loop": state.to_dict(), "learner": learner.to_dict()})
-    learner.fabric.barrier()
 
+    folder: Path
+    inputs: str
 
-def restore_state(folder: Path, learner: Learner, state: LoopState, inputs: str) -> bool:
-    """Go on from the newest good checkpoint of ``folder``, if it was made from the same ``inputs``.
+    def save(self, learner: Learner, state: LoopState) -> None:
+        """Write ``last.ckpt``.
 
-    Returns whether there was one.
-    """
-    saved = load_latest(folder)
-    if saved is None:
-        return False
-    if saved.get("inputs") != inputs:
-        logger.warning("%s holds a checkpoint made from other data or settings; this fold starts anew.", folder)
-        return False
-    learner.restore(saved["learner"])
-    state.restore(saved["loop"])
-    _agree_with_best(folder, state)
-    return True
+        Raises:
+            StorageError: the file cannot be written; the checkpoint before it stays.
+        """
+        if learner.fabric.is_global_zero:
+            save_rotating(self.folder, {"inputs": self.inputs, "loop": state.to_dict(), "learner": learner.to_dict()})
+        learner.fabric.barrier()
 
+    def restore(self, learner: Learner, state: LoopState) -> bool:
+        """Go on from the newest good checkpoint that was made from the same inputs; return whether there was one."""
+        saved = load_latest(self.folder)
+        if saved is None:
+            return False
+        if saved.get("inputs") != self.inputs:
+            logger.warning("%s holds a checkpoint made from other data or settings; this fold starts anew.", self.folder)
+            return False
+        learner.restore(saved["learner"])
+        state.restore(saved["loop"])
+        _agree_with_best(self.folder, state)
+        return True
 
-def save_best(folder: Path, learner: Learner, state: LoopState) -> None:
-    """Write the evaluated weights as the best so far. Only the first process writes.
+    def save_best(self, learner: Learner, state: LoopState) -> None:
+        """Write the evaluated weights as the best so far.
 
-    Raises:
-        StorageError: the file cannot be written; the best before it stays.
-    """
-    if learner.fabric.is_global_zero:
-        weights = learner.evaluated.state_dict()
-        best = {"epoch": state.best_epoch, "score": state.best_score, "loss": state.best_loss, "model": weights}
-        save_checkpoint(folder / BEST, best)
+        Raises:
+            StorageError: the file cannot be written; the best before it stays.
+        """
+        if learner.fabric.is_global_zero:
+            weights = learner.evaluated.state_dict()
+            best = {"epoch": state.best_epoch, "score": state.best_score, "loss": state.best_loss, "model": weights}
+            save_checkpoint(self.folder / BEST, best)
 
+    def load_best(self, model: nn.Module) -> int:
+        """Put the best weights into ``model`` and return their epoch.
 
-def load_best(folder: Path, model: nn.Module) -> int:
-    """Put the best weights into ``model`` and return their epoch.
+        Raises:
+            DataError: there is no good ``best.ckpt``.
+        """
+        best = load_checkpoint(self.folder / BEST)
+        model.load_state_dict(best["model"])
+        return int(best["epoch"])
 
-    Raises:
-        DataError: there is no good ``best.ckpt``.
-    """
-    best = load_checkpoint(folder / BEST)
-    model.load_state_dict(best["model"])
-    return int(best["epoch"])
+    def remove(self) -> None:
+        """Remove them, when the fold is finished."""
+        for name in (f"next-{LAST}", LAST, PREVIOUS, BEST):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def _agree_with_best(folder: Path, state: LoopState) -> None:

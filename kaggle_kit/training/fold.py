@@ -25,11 +25,11 @@ from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import Predictions
-from kaggle_kit.training.checkpoint import LoopState, load_best, new_state, remove_checkpoints, restore_state
+from kaggle_kit.training.checkpoint import Checkpoints, LoopState, new_state
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.learner import Learner, make_learner, make_model
-from kaggle_kit.training.loop import Watch, fit
+from kaggle_kit.training.loop import fit
 from kaggle_kit.training.tensorboard import tensorboard
 
 logger = logging.getLogger(__name__)
@@ -58,16 +58,25 @@ def train_fold(
     """
     fabric = fabric or make_fabric(job.config.hardware)
     reporter, stop = reporter or log_lines(), stop or Stop()
+    checkpoints = Checkpoints(job.folder, job.inputs)
     recorder = FoldRecorder(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
     with random_state_kept(fabric), recorder.follow(), kept_heap(fabric.device.type):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, stop, reporter=reporter) as data:
             learner = make_learner(job, model, data, fabric, reporter)
-            state = begin(job, learner, reporter)
+            state = begin(job, learner, checkpoints, reporter)
             with tensorboard(job.folder, epochs=len(state.history), writes=recorder.writes) as tracker:
-                watch = Watch(job.fold, job.folder, job.inputs, tee(noted_in(recorder), tracker, reporter), stop)
-                fit(learner, data, job.config, state, watch)
-        write_outputs(job, learner, state, spec, watch, recorder)
+                everybody = tee(noted_in(recorder), tracker, reporter)
+                fit(learner, data, job.config, state, checkpoints=checkpoints, reporter=everybody, stop=stop)
+        if fabric.is_global_zero:
+            epoch = kept_epoch(job, learner, state, checkpoints)
+            # Several processes cannot stop here: the others wait below.
+            stop = stop if fabric.world_size == 1 else Stop()
+            outcome = save_outputs(job, fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=reporter)
+            recorder.update(**outcome, **facts_of(job, fabric, learner.plain, spec, state.history[1:]))
+            checkpoints.remove()
+            reporter(FoldEnded(job.fold, "finished", f"{recorder.text} with the weights of epoch {epoch}"))
+        fabric.barrier()
     return recorder.record
 
 
@@ -81,10 +90,10 @@ def noted_in(recorder: FoldRecorder) -> Reporter:
     return note
 
 
-def begin(job: FoldJob, learner: Learner, reporter: Reporter) -> LoopState:
+def begin(job: FoldJob, learner: Learner, checkpoints: Checkpoints, reporter: Reporter) -> LoopState:
     """The state to train from: that of the last good checkpoint, or a new one; says which."""
     state = new_state(learner.fabric.device)
-    resumed = restore_state(job.folder, learner, state, job.inputs)
+    resumed = checkpoints.restore(learner, state)
     if learner.fabric.is_global_zero:
         rows = f"{len(job.train_rows):,} images to train on, {len(job.valid_rows):,} to validate on"
         device = f"{device_name(learner.fabric)}, {precision_of(learner.fabric)}"
@@ -93,39 +102,13 @@ def begin(job: FoldJob, learner: Learner, reporter: Reporter) -> LoopState:
     return state
 
 
-def write_outputs(
-    job: FoldJob, learner: Learner, state: LoopState, spec: ImageSpec, watch: Watch, recorder: FoldRecorder
-) -> None:
-    """The kept weights, out-of-fold probabilities from that very file, and the record; then the checkpoints go.
-
-    The first process does it, the others wait.
-
-    Raises:
-        StopRequested: there was no time left; the next call does it.
-    """
-    if learner.fabric.is_global_zero:
-        epoch = _keep(job, learner, state)
-        # Several processes cannot stop here: the others wait below.
-        stop = watch.stop if learner.fabric.world_size == 1 else Stop()
-        fingerprint, score = save_outputs(
-            job, learner.fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=watch.reporter
-        )
-        metric = get_metric(job.competition.metric)
-        trained = [row for row in state.history if row.epoch > 0]
-        outcome = {"score": score, "model_fingerprint": fingerprint, "epoch": epoch}
-        recorder.update(**outcome, **facts_of(job, learner.fabric, learner.plain, spec, trained))
-        remove_checkpoints(job.folder)
-        watch.reporter(FoldEnded(job.fold, "finished", f"{metric.name} {score:.4f} with the weights of epoch {epoch}"))
-    learner.fabric.barrier()
-
-
-def _keep(job: FoldJob, learner: Learner, state: LoopState) -> int:
+def kept_epoch(job: FoldJob, learner: Learner, state: LoopState, checkpoints: Checkpoints) -> int:
     """Put the weights to keep into ``learner.evaluated``; returns their epoch."""
     last = state.history[-1].epoch
     if job.config.keep == "last" or state.best_epoch in (0, last):
         return last
     try:
-        return load_best(job.folder, learner.evaluated)
+        return checkpoints.load_best(learner.evaluated)
     except (MissingFileError, DataError) as error:
         logger.warning("%s Keeping the weights of the last epoch instead.", error)
         return last
@@ -163,8 +146,8 @@ def random_state_kept(fabric: Fabric) -> Iterator[None]:
 
 def save_outputs(
     job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, *, epoch: int, stop: Stop, reporter: Reporter
-) -> tuple[str, float]:
-    """Write ``model.safetensors`` and ``oof.parquet``; returns the model's fingerprint and the score of the second.
+) -> dict[str, Any]:
+    """Write ``model.safetensors`` and ``oof.parquet``; return the model's fingerprint, epoch and score for the record.
 
     Raises:
         StopRequested: there was no time left for the prediction.
@@ -176,7 +159,8 @@ def save_outputs(
     fingerprint = save_model(path, model, classes=job.folds.classes, spec=spec, task=job.competition.task, meta=meta)
     oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
     oof.write(job.folder / runs.OOF)
-    return fingerprint, get_metric(job.competition.metric)(job.folds.truth(job.valid_rows), oof.probs)
+    score = get_metric(job.competition.metric)(job.folds.truth(job.valid_rows), oof.probs)
+    return {"model_fingerprint": fingerprint, "epoch": epoch, "score": score}
 
 
 def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop, reporter: Reporter) -> Predictions:

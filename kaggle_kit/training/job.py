@@ -18,7 +18,7 @@ from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.models import Weights
-from kaggle_kit.runs.provenance import Seen, to_entries
+from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import FoldTable, shown
 from kaggle_kit.workspace import Workspace
 
@@ -32,7 +32,6 @@ class FoldJob:
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
         contents: what the images of the fold table hold; None where nobody asked.
-        seen: what the pretrained weights were trained on, where they are a model of kaggle_kit.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
@@ -47,7 +46,6 @@ class FoldJob:
     source: PixelSource | None = None
     contents: Contents | None = None
     initial: Mapping[str, Any] | None = None
-    seen: tuple[Seen, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -98,7 +96,8 @@ class FoldJob:
         return list(zip(ids, paths_of(self.competition, ids), strict=True))
 
     def about(self) -> dict[str, Any]:
-        """What every file of the fold says about its origin."""
+        """What every file of the fold says about its origin, and what the weights that it began from have seen."""
+        seen = () if self.weights.path is None else seen_by(self.weights.path)
         return {
             "competition": self.competition.name,
             "competition_fingerprint": self.competition.fingerprint,
@@ -109,7 +108,7 @@ class FoldJob:
             "folds_fingerprint": self.folds.fingerprint,
             "config_fingerprint": self.config.fingerprint,
             "inputs_fingerprint": self.inputs,
-            **({"seen": to_entries(self.seen)} if self.seen else {}),
+            **({"seen": to_entries(seen)} if seen else {}),
         }
 
     def _readable(self, rows: npt.NDArray[np.int64], purpose: str) -> npt.NDArray[np.int64]:

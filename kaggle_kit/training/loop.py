@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom: fit, an epoch, a step, an update, a validation.
+"""The training loop, to be read from top to bottom: fit, a step, an update, a validation.
 
 A run that was killed and goes on gives the numbers of one that was not. For that, all that chance decides in a step (dropout,
 drop path, mixing) is drawn from (seed, fold, epoch, batch), augmentation from (seed, epoch, row), and everything else lies in
@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -33,56 +31,65 @@ from kaggle_kit.runs import HISTORY
 from kaggle_kit.runs.history import EpochRow, should_stop, write_history
 from kaggle_kit.seeds import derive_seed
 from kaggle_kit.stop import Stop, StopRequested
-from kaggle_kit.training.checkpoint import (
-    LoopState,
-    save_best,
-    save_state,
-)
+from kaggle_kit.training.checkpoint import Checkpoints, LoopState
 from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.learner import Learner
 from kaggle_kit.training.optimizers import current_lr
+from kaggle_kit.training.processes import stop_if_asked
+
+SYNC_EVERY = 20
+"""Updates between two looks at numbers that lie on a GPU; on a CPU, looking costs nothing and is done after each."""
 
 
-def fit(learner: Learner, data: FoldData, config: RunConfig, state: LoopState, watch: Watch) -> None:
+def fit(
+    learner: Learner,
+    data: FoldData,
+    config: RunConfig,
+    state: LoopState,
+    *,
+    checkpoints: Checkpoints,
+    reporter: Reporter = silent,
+    stop: Stop | None = None,
+) -> None:
     """Train from where ``state`` is until the last epoch or early stopping; ``learner`` and ``state`` change as it goes.
 
+    Between updates nothing is saved and nobody stops, so that a checkpoint never needs half-summed gradients.
+
+    Args:
+        reporter: called in the first process; the end of an epoch is reported last, when its checkpoint is written, so that a
+            reporter may raise to end the fold.
+
     Raises:
-        StopRequested: ``watch.stop`` asked for it; the checkpoint is written.
+        StopRequested: ``stop`` asked for it; the checkpoint is written.
         TrainingError: the loss is not finite; names the rows of the batch.
         DeviceMemoryError: the accelerator's memory is too small.
     """
+    stop, fabric = stop or Stop(), learner.fabric
     try:
         if not state.history:
-            validate(learner, data, config, state, watch, epoch=0)
+            validate(learner, data, config, state, checkpoints, reporter, epoch=0)
         while state.epoch <= config.schedule.epochs and not should_stop(state.history, data.metric, config.early_stopping):
-            train_epoch(learner, data, config, state, watch)
-            validate(learner, data, config, state, watch, epoch=state.epoch)
+            set_train_mode(learner.model, config.model)
+            learner.optimizer.zero_grad(set_to_none=True)
+            guard, clock = LossGuard(config.nan, data.ids, fabric), Clock(state, config.checkpoint_minutes * 60)
+            for batch in data.loader.batches(state.epoch, start=state.batch):
+                if not train_step(learner, batch, data, config, state, guard):
+                    continue
+                update(learner, config, state, guard)
+                if not look_now(fabric, data.loader, state, clock, stop):
+                    continue
+                guard.check(state.epoch)
+                clock.measure()
+                if fabric.is_global_zero:
+                    reporter(progress(data, config, state, processes=fabric.world_size))
+                stop_if_asked(fabric, stop)
+                if agreed(fabric, clock.overdue()):
+                    checkpoints.save(learner, state)
+                    clock.restart()
+            validate(learner, data, config, state, checkpoints, reporter, epoch=state.epoch)
     except StopRequested:
-        save_state(watch.folder, learner, state, watch.inputs)
+        checkpoints.save(learner, state)
         raise
-
-
-def train_epoch(learner: Learner, data: FoldData, config: RunConfig, state: LoopState, watch: Watch) -> None:
-    """Train on those batches of the epoch that are not done yet.
-
-    Between updates nothing is saved and nobody stops, so that a checkpoint never needs half-summed gradients.
-    """
-    set_train_mode(learner.model, config.model)
-    learner.optimizer.zero_grad(set_to_none=True)
-    guard = LossGuard(config.nan, data.ids, learner.fabric)
-    pulse = Pulse(learner, data.loader, config, state, watch)
-    for batch in data.loader.batches(state.epoch, start=state.batch):
-        complete = train_step(learner, batch, data, config, state, guard)
-        if not complete:
-            continue
-        update(learner, config, state, guard)
-        if pulse.due():
-            guard.check(state.epoch)
-            pulse.report()
-            pulse.stop_if_asked()
-            if pulse.save_due():
-                save_state(watch.folder, learner, state, watch.inputs)
-                pulse.saved()
 
 
 def train_step(learner: Learner, batch: Batch, data: FoldData, config: RunConfig, state: LoopState, guard: LossGuard) -> bool:
@@ -126,7 +133,16 @@ def update(learner: Learner, config: RunConfig, state: LoopState, guard: LossGua
         learner.ema.update(learner.plain, step=state.updates)
 
 
-def validate(learner: Learner, data: FoldData, config: RunConfig, state: LoopState, watch: Watch, *, epoch: int) -> None:
+def validate(
+    learner: Learner,
+    data: FoldData,
+    config: RunConfig,
+    state: LoopState,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    *,
+    epoch: int,
+) -> None:
     """Score the validation rows, keep the best weights, close the epoch and write it down. Epoch 0 is the untrained model."""
     probs = data.predict(learner.evaluated)  # (N, C)
     require_finite(probs, epoch)
@@ -147,15 +163,15 @@ def validate(learner: Learner, data: FoldData, config: RunConfig, state: LoopSta
     if best:
         state.best_epoch, state.best_score, state.best_loss = epoch, row.score, row.valid_loss
         if config.keep == "best":
-            save_best(watch.folder, learner, state)
+            checkpoints.save_best(learner, state)
     if trained:
         learner.schedule.step(epoch, row.score)
         learner.schedule.step_update(state.updates)  # a rate that the score has lowered counts from the next update on
         state.next_epoch()
-        save_state(watch.folder, learner, state, watch.inputs)
+        checkpoints.save(learner, state)
     if learner.fabric.is_global_zero:
-        write_history(watch.folder / HISTORY, state.history, data.metric.name)
-        watch.reporter(EpochEnded(watch.fold, row, data.metric.name, config.schedule.epochs, best))
+        write_history(checkpoints.folder / HISTORY, state.history, data.metric.name)
+        reporter(EpochEnded(data.fold, row, data.metric.name, config.schedule.epochs, best))
 
 
 def mean_loss(learner: Learner, state: LoopState) -> float:
@@ -259,85 +275,50 @@ def require_finite(probs: npt.NDArray[np.float32], epoch: int) -> None:
         )
 
 
-SYNC_EVERY = 20
-"""Updates between two looks at numbers that lie on a GPU; on a CPU, looking costs nothing and is done after each."""
+class Clock:
+    """Counts the time that training takes into ``state.seconds``, and tells when the next checkpoint is due.
 
-
-@dataclass
-class Watch:
-    """Who is told, who may stop it, and where its files go.
-
-    Attributes:
-        inputs: fingerprint of all that the fold depends on; it stands in its checkpoints.
-        reporter: called in the first process; the end of an epoch is reported last, when its checkpoint is written, so that a
-            reporter may raise to end the fold.
+    Args:
+        interval: seconds between checkpoints.
     """
 
-    fold: int
-    folder: Path
-    inputs: str
-    reporter: Reporter = silent
-    stop: Stop = field(default_factory=Stop)
-
-
-class Pulse:
-    """The clock of one epoch."""
-
-    def __init__(self, learner: Learner, loader: TrainLoader, config: RunConfig, state: LoopState, watch: Watch) -> None:
-        self._fabric = learner.fabric
-        self._loader = loader
+    def __init__(self, state: LoopState, interval: float) -> None:
         self._state = state
-        self._watch = watch
-        self._epochs = config.schedule.epochs
-        self._interval = config.checkpoint_minutes * 60
-        self._every = 1 if learner.fabric.device.type == "cpu" else SYNC_EVERY
+        self._interval = interval
         self._mark = self._saved = time.monotonic()
 
-    def due(self) -> bool:
-        """Whether to look at numbers on the device now; in all processes alike."""
-        state = self._state
-        if state.batch == len(self._loader) or state.updates % self._every == 0:
-            self._measure()
-            return True
-        return self._fabric.world_size == 1 and (self._watch.stop.reason is not None or self._overdue())
-
-    def report(self) -> None:
-        """Tell the progress, in the first process."""
-        if not self._fabric.is_global_zero:
-            return
-        self._measure()
-        state, processes = self._state, self._fabric.world_size
-        done = state.images * processes
-        self._watch.reporter(
-            Progress(
-                fold=self._watch.fold,
-                epoch=state.epoch,
-                epochs=self._epochs,
-                done=done,
-                images=self._loader.images * processes,
-                loss=float(state.loss_sum) / max(state.images, 1),
-                rate=done / max(state.seconds, 1e-9),
-            )
-        )
-
-    def stop_if_asked(self) -> None:
-        """Raise StopRequested in all processes when the first one was asked to stop."""
-        reason = agreed(self._fabric, self._watch.stop.reason)
-        if reason is not None:
-            raise StopRequested(reason)
-
-    def save_due(self) -> bool:
-        """Whether the last checkpoint is too long ago; in all processes alike."""
-        return agreed(self._fabric, self._overdue())
-
-    def saved(self) -> None:
-        """A checkpoint was written. The time that it took is not training's."""
-        self._mark = self._saved = time.monotonic()
-
-    def _overdue(self) -> bool:
-        return time.monotonic() - self._saved >= self._interval
-
-    def _measure(self) -> None:
+    def measure(self) -> None:
+        """Count the time since the last call."""
         now = time.monotonic()
         self._state.seconds += now - self._mark
         self._mark = now
+
+    def overdue(self) -> bool:
+        """Return whether the last checkpoint is too long ago."""
+        return time.monotonic() - self._saved >= self._interval
+
+    def restart(self) -> None:
+        """Begin anew after a checkpoint; the time that it took is not training's."""
+        self._mark = self._saved = time.monotonic()
+
+
+def look_now(fabric: Fabric, loader: TrainLoader, state: LoopState, clock: Clock, stop: Stop) -> bool:
+    """Return whether to look at numbers on the device now, which has to wait for it; in all processes alike."""
+    every = 1 if fabric.device.type == "cpu" else SYNC_EVERY
+    if state.batch == len(loader) or state.updates % every == 0:
+        return True
+    return fabric.world_size == 1 and (stop.reason is not None or clock.overdue())
+
+
+def progress(data: FoldData, config: RunConfig, state: LoopState, *, processes: int) -> Progress:
+    """Return how far the epoch is, over all ``processes``."""
+    done = state.images * processes
+    return Progress(
+        fold=data.fold,
+        epoch=state.epoch,
+        epochs=config.schedule.epochs,
+        done=done,
+        images=data.loader.images * processes,
+        loss=float(state.loss_sum) / max(state.images, 1),
+        rate=done / max(state.seconds, 1e-9),
+    )

@@ -85,8 +85,7 @@ def prepare_run(
             _throw_away(workspace, run)
         runs.write_run_record(workspace.run_dir(run), record)
     return [
-        FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents, seen=seen)
-        for fold in fold_list
+        FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents) for fold in fold_list
     ]
 
 

@@ -129,16 +129,10 @@ def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, rec
     write_history(job.folder / HISTORY, [probe.row], metric.name)
     with tensorboard(job.folder, epochs=0) as tracker:
         tee(noted_in(recorder), tracker, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
-    fingerprint, score = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
-    recorder.update(
-        **facts_of(job, fabric, probe.model, probe.spec, [probe.row]),
-        score=score,
-        model_fingerprint=fingerprint,
-        epoch=1,
-        strength=probe.strength,
-        strengths_tried=[vars(one) for one in probe.tried],
-    )
-    reporter(FoldEnded(job.fold, "finished", f"{metric.name} {score:.4f} with strength {probe.strength:g}"))
+    outcome = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
+    facts = facts_of(job, fabric, probe.model, probe.spec, [probe.row])
+    recorder.update(**outcome, **facts, strength=probe.strength, strengths_tried=[vars(one) for one in probe.tried])
+    reporter(FoldEnded(job.fold, "finished", f"{recorder.text} with strength {probe.strength:g}"))
 
 
 def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> Probe:

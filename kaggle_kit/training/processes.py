@@ -14,7 +14,8 @@ from torch.multiprocessing.spawn import ProcessException
 
 from kaggle_kit.errors import KaggleKitError, TrainingError
 from kaggle_kit.events import Relay, Reporter, seldom
-from kaggle_kit.stop import Stop
+from kaggle_kit.machine.device import agreed
+from kaggle_kit.stop import Stop, StopRequested
 
 T = TypeVar("T")
 _PACKAGE = "kaggle_kit"
@@ -97,3 +98,10 @@ def _in_process(
             # Shortened: the pipe is read when all have ended, and until then holds 64 KiB.
             errors.put(type(error)(str(error)[:_MOST]))
             raise
+
+
+def stop_if_asked(fabric: Fabric, stop: Stop) -> None:
+    """Raise StopRequested in all processes when the first one was asked to stop."""
+    reason = agreed(fabric, stop.reason)
+    if reason is not None:
+        raise StopRequested(reason)

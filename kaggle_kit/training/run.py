@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from kaggle_kit.config import Config, RunConfig
 from kaggle_kit.errors import DataError, DeviceMemoryError, TrainingError
 from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
 from kaggle_kit.folds import chosen_folds, folds_for
-from kaggle_kit.machine.device import agreed, make_fabric
+from kaggle_kit.machine.device import make_fabric
 from kaggle_kit.runs.model_header import read_safetensors_header
 from kaggle_kit.runs.record import FoldRecord, fold_record_from
 from kaggle_kit.runs.summary import RunSummary, summarize
@@ -28,7 +28,7 @@ from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
 from kaggle_kit.training.prepare import default_run_name, prepare_run
-from kaggle_kit.training.processes import spread
+from kaggle_kit.training.processes import spread, stop_if_asked
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -139,33 +139,18 @@ def train_jobs(
     """
     reporter, stop = reporter or log_lines(), stop or Stop()
     done, waiting = part_finished(jobs, reporter)
+    outcome = Outcome(done)
     if not waiting:
-        return Outcome(done)
-    hardware = waiting[0].config.hardware
-    with contextlib.ExitStack() as locks:
-        for job in waiting:
-            locks.enter_context(fold_lock(job.folder.parent, job.fold))
-            files.remove_leftovers(job.folder)
-        if fabric is None and hardware.devices > 1:
-            relay = Relay(reporter, stop)
-            outcome = Outcome.from_dict(spread(make_fabric(hardware), partial(_train_in_turn, waiting), relay, stop))
-            if relay.raised is not None:
-                raise relay.raised
-        else:
-            outcome = Outcome.from_dict(_train_in_turn(waiting, fabric or make_fabric(hardware), reporter, stop))
-    outcome.results = sorted([*done, *outcome.results], key=lambda result: result.fold)
-    return outcome
-
-
-def _train_in_turn(jobs: Sequence[FoldJob], fabric: Fabric, reporter: Reporter, stop: Stop) -> dict[str, Any]:
-    """What each process does; returns an :class:`Outcome` as plain values."""
-    train, outcome = STRATEGIES.lookup(jobs[0].config.strategy), Outcome()
-    for job in jobs:
+        return outcome
+    if fabric is None and waiting[0].config.hardware.devices > 1:
+        return _on_devices(waiting, outcome, reporter, stop)
+    fabric = fabric or make_fabric(waiting[0].config.hardware)
+    train = STRATEGIES.lookup(waiting[0].config.strategy)
+    for job in waiting:
         try:
-            asked = agreed(fabric, stop.reason)
-            if asked is not None:
-                raise StopRequested(asked)
-            outcome.results.append(train(job, fabric=fabric, reporter=reporter, stop=stop))
+            stop_if_asked(fabric, stop)
+            with claimed(job, fabric):
+                outcome.results.append(train(job, fabric=fabric, reporter=reporter, stop=stop))
             outcome.trained.append(job.fold)
         except StopRequested as reason:
             outcome.stopped = str(reason)
@@ -178,7 +163,34 @@ def _train_in_turn(jobs: Sequence[FoldJob], fabric: Fabric, reporter: Reporter, 
                 raise
             outcome.failed[job.fold] = str(error)
             reporter(FoldEnded(job.fold, "failed", str(error)))
-    return outcome.to_dict()
+    outcome.results.sort(key=lambda result: result.fold)
+    return outcome
+
+
+def _on_devices(jobs: Sequence[FoldJob], outcome: Outcome, reporter: Reporter, stop: Stop) -> Outcome:
+    """Train ``jobs`` by a process for each device; return ``outcome`` with what became of them."""
+    relay = Relay(reporter, stop)
+    values = spread(make_fabric(jobs[0].config.hardware), partial(_in_process, jobs), relay, stop)
+    if relay.raised is not None:
+        raise relay.raised
+    found = Outcome.from_dict(values)
+    found.results = sorted([*outcome.results, *found.results], key=lambda result: result.fold)
+    return found
+
+
+def _in_process(jobs: Sequence[FoldJob], fabric: Fabric, reporter: Reporter, stop: Stop) -> dict[str, Any]:
+    return train_jobs(jobs, fabric=fabric, reporter=reporter, stop=stop).to_dict()
+
+
+@contextlib.contextmanager
+def claimed(job: FoldJob, fabric: Fabric) -> Iterator[None]:
+    """Hold the lock of the job's fold while inside, in the first process, and clear away what killed processes left."""
+    if not fabric.is_global_zero:
+        yield
+        return
+    with fold_lock(job.folder.parent, job.fold):
+        files.remove_leftovers(job.folder)
+        yield
 
 
 def epochs_of(config: RunConfig) -> int:

@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(shared, monkeypatch):
 
 
 def test_gradients_that_overflow_stop_with_the_rows_and_the_checkpoint_is_good(shared, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.training.loop.Pulse.save_due", lambda _: True)
+    monkeypatch.setattr("kaggle_kit.training.loop.Clock.overdue", lambda _: True)
     job, count = job_of(shared), [0]
     real = loop.LossGuard.gradients_usable
 
@@ -194,15 +194,15 @@ def test_gradients_that_overflow_stop_with_the_rows_and_the_checkpoint_is_good(s
 
 def test_weights_that_overflow_are_not_saved(shared, monkeypatch):
     job = job_of(shared, "epochs=3")
-    real = loop.train_epoch
+    real = loop.validate
 
-    def spoil(learner, data, config, state, watch):
-        real(learner, data, config, state, watch)
-        if state.epoch == 2:
+    def spoil(learner, *rest, epoch):
+        if epoch == 2:
             next(learner.plain.parameters()).data.fill_(float("nan"))
+        real(learner, *rest, epoch=epoch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_epoch", spoil)
+        patch.setattr(loop, "validate", spoil)
         with pytest.raises(TrainingError, match="after epoch 2 the model gives no finite probabilities for 12 of 12"):
             train_fold(job)
     assert train_fold(job).state == "finished"

@@ -89,7 +89,7 @@ def killed(job, monkeypatch, module, name, call):
 
 @pytest.mark.parametrize(("steps", "saving"), [((0, 1, 2, 1), True), ((4, 2), False), ((8,), True)])
 def test_killed_within_epochs(whole, job, monkeypatch, steps, saving):
-    monkeypatch.setattr("kaggle_kit.training.loop.Pulse.save_due", lambda _: saving)
+    monkeypatch.setattr("kaggle_kit.training.loop.Clock.overdue", lambda _: saving)
     for step in steps:
         killed(job, monkeypatch, loop, "update", step)
     torch.manual_seed(len(steps))  # the caller's random state must not matter
@@ -103,7 +103,7 @@ def test_other_settings(tiny, monkeypatch, overrides):
     train_fold(job)
     expected = outcome(job)
     shutil.rmtree(job.folder)
-    monkeypatch.setattr("kaggle_kit.training.loop.Pulse.save_due", lambda _: True)
+    monkeypatch.setattr("kaggle_kit.training.loop.Clock.overdue", lambda _: True)
     for step in (3, 5):
         killed(job, monkeypatch, loop, "update", step)
     train_fold(job)
@@ -115,12 +115,12 @@ def test_other_settings(tiny, monkeypatch, overrides):
     [
         (loop, "validate", 0),
         (loop, "validate", 2),
-        (loop, "save_state", 1),
+        (checkpoint.Checkpoints, "save", 1),
         (loop, "write_history", 2),
         (checkpoint.os, "replace", 3),
         (fold, "save_model", 0),
         (fold, "predict_rows", 0),
-        (fold, "remove_checkpoints", 0),
+        (checkpoint.Checkpoints, "remove", 0),
     ],
 )
 def test_killed_elsewhere(whole, job, monkeypatch, module, name, call):
