@@ -11,6 +11,7 @@ import numpy.typing as npt
 from kaggle_kit import runs
 from kaggle_kit.check.assignment import Mapping, best_assignment, judge_mapping
 from kaggle_kit.check.case import Case, Unavailable, rows_at, run_names
+from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import shown
@@ -20,7 +21,6 @@ TOLERANCE = 1e-4
 """Largest difference of a probability that rounding in the file or in float32 explains."""
 LINEAR = ("mean", "weights", "coordinate", "hill-climb")
 """Methods that are weighted means, which is all that needs to be known to do them again."""
-LEVEL = 0.001
 SHIFT = 0.1
 """Test rows may be this much harder than out-of-fold rows before a blend that differs from the mean is suspect."""
 SEED = 22
@@ -60,8 +60,6 @@ def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
 
     How far it goes from the runs' mean by its nature, out-of-fold rows tell.
     """
-    from scipy.stats import binom
-
     verdict, usual = _against(case, stored, mean), _against(case, *_out_of_fold(case))
     text = (
         f"method {case.record.get('method')!r}; {verdict.hits:.1%} of rows have the most probable class of the runs' plain mean"
@@ -71,12 +69,17 @@ def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
     if moved:
         column, label = moved[0]
         return Check(name, FAILED, f"{text}; column {column!r} holds what the runs call {label!r}", REMEDY)
-    expected = max(usual.hits - SHIFT, 0.0)
-    if binom.cdf(round(verdict.hits * verdict.rows), verdict.rows, expected) < LEVEL:
+    if is_another_blend(verdict, usual):
         return Check(name, FAILED, f"{text}: these are not the rows of the runs", REMEDY)
     if not verdict.above_chance:
         return Check(name, INCONCLUSIVE, f"{text}, not distinguishable from chance")
     return Check(name, PASSED, text)
+
+
+def is_another_blend(test: Mapping, out_of_fold: Mapping) -> bool:
+    """Return whether a blend follows its runs' mean on test rows less than it does out of fold, beyond chance and SHIFT."""
+    usual = least_share(round(out_of_fold.hits * out_of_fold.rows), out_of_fold.rows, LEVEL / 2)
+    return fewer_than_explained(round(test.hits * test.rows), test.rows, max(usual - SHIFT, 0.0), LEVEL / 2)
 
 
 def _against(case: Case, probs: Array, mean: Array) -> Mapping:

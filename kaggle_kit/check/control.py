@@ -18,6 +18,7 @@ import numpy.typing as npt
 from kaggle_kit import files, runs
 from kaggle_kit.check.assignment import best_assignment
 from kaggle_kit.check.case import Case, Unavailable, rows_at
+from kaggle_kit.check.chance import LEVEL, more_lost_than_won
 from kaggle_kit.check.readback import read_answers, read_cells
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
 from kaggle_kit.runs import FoldRun, Run
@@ -27,13 +28,12 @@ TOLERANCE = 5e-3
 """Largest difference of a probability between the test pass and validation: engines and batch sizes round differently."""
 HALF_TOLERANCE = 3e-2
 """The same when either was computed in 16 bits."""
-FALSE_ALARMS = 0.001
 FEW = 20
 SMALL_LOSS = 0.02
 """A mean of models is a little less certain than one of them, a power or rank mean more so."""
 VIEWS_MAY_COST = 0.1
 AGAIN = "Run `kk predict` again, then `kk blend`."
-DRAWS = 4000
+DRAWS = 20_000
 SEED = 21
 
 
@@ -124,7 +124,7 @@ def _views(case: Case, name: str) -> Check:
         return Check(name, PASSED, "the test rows were predicted without views")
     shares = f"{worst.after:.3f} right with views {worst.views!r}, {worst.before:.3f} without"
     text = f"{worst.run}: {shares}, on {worst.rows:,} out-of-fold rows"
-    if worst.p_value > FALSE_ALARMS / len(units) or worst.gain >= 0:
+    if worst.p_value > LEVEL / len(units) or worst.gain >= 0:
         return Check(name, PASSED, text)
     remedy = "Choose other views with `kk predict --tta`, or none."
     if worst.gain < -VIEWS_MAY_COST:
@@ -182,11 +182,12 @@ def _end_to_end(case: Case, name: str) -> Check:
     if len(ids) < FEW:
         return Check(name, INCONCLUSIVE, f"{len(ids)} control rows were validated on; fewer than {FEW} prove little")
     hot, through, before = case.hot(ids), answers.take(ids), oof.values[[known[row_id] for row_id in ids]]
-    loss, low, right = _loss(hot, through, before), _lowest(hot, before), float(_right(hot, through).mean())
+    right, was_right = _right(hot, through), _right(hot, before)
+    loss, worse = own_labels_lost(hot, through, before), shares_fell(was_right, right)
     scores = f"{case.score(hot, through):.4f} through the test path and the writer, {case.score(hot, before):.4f} out of fold"
-    text = f"{len(ids)} control rows: {case.metric.name} {scores}; {right:.3f} right"
-    text += f", expected at least {low:.3f} (binomial, false-alarm rate {FALSE_ALARMS:g})"
-    if right >= low and not loss:
+    text = f"{len(ids)} control rows: {case.metric.name} {scores}; {right.mean():.3f} right, {was_right.mean():.3f} out of fold"
+    text += f" (the same rows; false-alarm rate {2 * LEVEL:.2g})"
+    if not worse and not loss:
         return Check(name, PASSED, text, shows=("rows",))
     text += f"; own labels lost {loss:.3f} on average, more than chance explains" if loss else ""
     return Check(name, FAILED, text, "Between the models and the file, rows or classes were exchanged. " + AGAIN)
@@ -224,15 +225,13 @@ def _right(hot: Array, values: Array) -> Array:
     return np.where(either > 0, both / np.maximum(either, 1), 1.0)
 
 
-def _lowest(hot: Array, before: Array) -> float:
-    """The share right that chance alone would undercut at FALSE_ALARMS, if the test path were as good as out of fold."""
-    from scipy.stats import binom
-
-    rows, rate = len(hot), float(_right(hot, before).mean())
-    return float(binom.ppf(FALSE_ALARMS / 2, rows, min(rate, 1 - 0.5 / rows))) / rows
+def shares_fell(before: Array, after: Array) -> bool:
+    """Return whether the same rows, (N,) in 0..1, are less often right through the test path, beyond chance and by more than
+    SMALL_LOSS. Without a fault most models of the test path were trained on these rows, so that it is right more often."""
+    return float((before - after).mean()) > SMALL_LOSS and more_lost_than_won(before, after, LEVEL)
 
 
-def _loss(hot: Array, through: Array, before: Array) -> float:
+def own_labels_lost(hot: Array, through: Array, before: Array) -> float:
     """Mean loss of the own labels' values against the other classes' when it is neither small nor chance; else 0.
 
     The rows are the same, so differences are paired, and without a fault their signs are as likely either way or in favour of
@@ -242,5 +241,5 @@ def _loss(hot: Array, through: Array, before: Array) -> float:
     sign = np.where(hot == 1, 1 / np.maximum(counts, 1), -1 / np.maximum(hot.shape[1] - counts, 1))
     gain = ((through - before) * sign).sum(axis=1)
     drawn = (np.random.default_rng(SEED).choice([-1.0, 1.0], size=(DRAWS, len(gain))) * gain).mean(axis=1)
-    significant = gain.mean() < np.quantile(drawn, FALSE_ALARMS / 2)
+    significant = gain.mean() < np.quantile(drawn, LEVEL)
     return -float(gain.mean()) if significant and gain.mean() < -SMALL_LOSS else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy.typing as npt
 from kaggle_kit import runs
 from kaggle_kit.check.assignment import Mapping, judge_mapping
 from kaggle_kit.check.case import Case, Unavailable, rows_at
+from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
 from kaggle_kit.runs import FoldRun
 from kaggle_kit.tables import Predictions, shown
 
 Array = npt.NDArray[Any]
-FALSE_ALARMS = 0.001
-"""Chance that one of the permutation checks below fails although every column is right; shared out among its tests."""
 TEST_ROWS = 5000
+HARDER = 0.1
+"""Test rows may be this much harder than out-of-fold rows before models that agree by chance only are suspect."""
 SEED = 20
 REMEDY = "Find which file has its columns in another order and make it again: `kk train`, `kk predict`, then `kk blend`."
 
@@ -49,7 +50,7 @@ def check_permutation(case: Case) -> Iterator[Check]:
 
 def _blend(case: Case, name: str) -> Check:
     table = case.blended_oof
-    verdict = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), FALSE_ALARMS)
+    verdict = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), LEVEL)
     return _line(case, name, [("the blend's out-of-fold rows", verdict)])
 
 
@@ -81,14 +82,14 @@ def _judge(case: Case, unit: Unit, level: float) -> Mapping:
 
 def _judge_all(case: Case, name: str, units: Iterable[Unit], count: int) -> Check:
     """Judge ``count`` units, one in memory at a time."""
-    level = FALSE_ALARMS / max(count, 1)
+    level = LEVEL / max(count, 1)
     return _line(case, name, [(unit.name, _judge(case, unit, level)) for unit in units])
 
 
 def _line(case: Case, name: str, verdicts: list[tuple[str, Mapping]]) -> Check:
     """One line of the table; it shows which class each column stands for when every table confirms most of its classes."""
     confirmed = all(verdict.mostly_proved for _, verdict in verdicts)
-    return Check(name, *_reading(case, verdicts, FALSE_ALARMS), shows=("classes",) if confirmed else ())
+    return Check(name, *_reading(case, verdicts, LEVEL), shows=("classes",) if confirmed else ())
 
 
 def _reading(case: Case, verdicts: list[tuple[str, Mapping]], level: float) -> tuple[Status, str, str]:
@@ -101,7 +102,7 @@ def _reading(case: Case, verdicts: list[tuple[str, Mapping]], level: float) -> t
             REMEDY,
         )
     blind = [(unit, verdict) for unit, verdict in verdicts if not verdict.above_chance]
-    rate = f"false-alarm rate {level:g}"
+    rate = f"false-alarm rate {level:.2g}"
     if blind:
         unit, verdict = blind[0]
         text = (
@@ -145,46 +146,61 @@ def _test_rows(case: Case, name: str) -> Check:
     every = case.predictions(folds[0][1], runs.TEST).ids
     ids = [every[row] for row in _thin(len(every))]
     stack = {f"{run} fold {fold.fold}": rows_at(case.predictions(fold, runs.TEST), ids) for run, fold in folds}
-    total, level = sum(stack.values()), FALSE_ALARMS / len(stack)
+    total, level = sum(stack.values()), LEVEL / len(stack)
     verdicts = []
     for unit, probs in stack.items():
         consensus = (total - probs) / (len(stack) - 1)
         verdicts.append((unit, _judge(case, Unit(unit, _named(case, consensus), probs), level)))
     refuted = [pair for pair in verdicts if pair[1].refuted]
     if refuted:
-        status, text, remedy = _reading(case, refuted, FALSE_ALARMS)
+        status, text, remedy = _reading(case, refuted, LEVEL)
         return Check(name, status, "against the other models' test rows, " + text, remedy)
     return _agreement(name, verdicts, [_right_out_of_fold(case, fold) for _, fold in folds])
 
 
-def _right_out_of_fold(case: Case, fold: FoldRun) -> float:
-    """Share of a fold's out-of-fold rows whose most probable class is one of their labels."""
+def _right_out_of_fold(case: Case, fold: FoldRun) -> tuple[int, int]:
+    """How many of a fold's out-of-fold rows have one of their labels as their most probable class, and how many rows it has."""
     table = case.predictions(fold, runs.OOF)
     hot = case.hot(table.ids)
-    return float(hot[np.arange(len(hot)), table.probs.argmax(axis=1)].mean())
+    return int(hot[np.arange(len(hot)), table.probs.argmax(axis=1)].sum()), len(hot)
 
 
-def _agreement(name: str, verdicts: list[tuple[str, Mapping]], expected: list[float]) -> Check:
-    """Models that agree no more than chance on test rows, though they are mostly right out of fold, hold different rows.
+def strangers(verdicts: Sequence[Mapping], right: Sequence[tuple[int, int]], level: float) -> list[int]:
+    """Positions of models that agree with the others on test rows no more than chance, though all are mostly right.
 
-    Two models that are right on a share ``a`` of the rows agree on at least ``2 a - 1`` of them.
+    A model that is right on a share ``a`` of the rows and others on ``b`` agree on at least ``a + b - 1`` of them, whatever
+    their errors have in common. Both shares are taken at the lower end of what their out-of-fold rows allow, and the test rows
+    may be harder by HARDER.
+
+    Args:
+        verdicts: of each model's test rows against the consensus of the other models.
+        right: of each model, how many of its out-of-fold rows are right, and how many there are.
     """
-    from scipy.stats import binom
+    each = level / max(len(verdicts), 1) / 3
+    total = np.sum(right, axis=0)
+    found = []
+    for at, (verdict, (hits, rows)) in enumerate(zip(verdicts, right, strict=True)):
+        own, others = least_share(hits, rows, each), least_share(total[0] - hits, total[1] - rows, each)
+        expected = max(own + others - 1 - HARDER, 0.0)
+        agreed = round(verdict.hits * verdict.rows)
+        if not verdict.above_chance and fewer_than_explained(agreed, verdict.rows, expected, each):
+            found.append(at)
+    return found
 
+
+def _agreement(name: str, verdicts: list[tuple[str, Mapping]], right: list[tuple[int, int]]) -> Check:
+    """Models that are mostly right out of fold agree on test rows, unless these are other rows."""
     rows, agree = verdicts[0][1].rows, [verdict.hits for _, verdict in verdicts]
-    strangers: list[str] = []
-    blind: list[str] = []
-    for (unit, verdict), right in zip(verdicts, expected, strict=True):
-        if not verdict.above_chance:
-            unlikely = binom.cdf(round(verdict.hits * rows), rows, max(2 * right - 1, 0.0)) < FALSE_ALARMS / len(verdicts)
-            (strangers if unlikely else blind).append(unit)
-    if strangers:
-        text = f"{shown(strangers)}: agreement with the other models on {rows:,} test rows is {_span(agree)}, "
+    shares = _span([hits / max(count, 1) for hits, count in right])
+    strange = [verdicts[at][0] for at in strangers([verdict for _, verdict in verdicts], right, LEVEL)]
+    if strange:
+        text = f"{shown(strange)}: agreement with the other models on {rows:,} test rows is {_span(agree)}, "
         remedy = "The rows of these files are not those of their ids. Run `kk predict` and `kk blend` again."
-        return Check(name, FAILED, f"{text}no more than chance, though {_span(expected)} are right out of fold", remedy)
+        return Check(name, FAILED, f"{text}no more than chance, though {shares} are right out of fold", remedy)
+    blind = [unit for unit, verdict in verdicts if not verdict.above_chance]
     if blind:
         text = f"{shown(blind)}: agreement with the other models on {rows:,} test rows is {_span(agree)}"
-        return Check(name, INCONCLUSIVE, f"{text}: not distinguishable from chance, with {_span(expected)} right out of fold")
+        return Check(name, INCONCLUSIVE, f"{text}: not distinguishable from chance, with {shares} right out of fold")
     return Check(name, PASSED, f"{rows:,} rows; each fold agrees with the other models on {_span(agree)} of them")
 
 
