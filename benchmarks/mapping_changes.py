@@ -365,6 +365,85 @@ def old_control(scene: Scene) -> None:
     table.to_csv(path, index=False)
 
 
+def of_another_model(scene: Scene) -> Predictions:
+    """Test probabilities of a model that is no run here: one run's, noisy, and on a fourteenth of the rows another class's."""
+    tables = [read_predictions(fold.path / runs.TEST) for fold in scene.folds(run=0)]
+    table = tables[0].align(scene.classes, here="the benchmark")
+    probs = np.mean([one.take(table.ids).align(scene.classes, here="the benchmark").probs for one in tables], axis=0)
+    rng = np.random.default_rng(17)  # the same model whatever is done to its file
+    probs = renormalised(probs * np.exp(rng.normal(0, 0.3, probs.shape)), probs)
+    wrong = np.flatnonzero(rng.random(len(probs)) < 1 / 14)
+    probs[wrong] = probs[wrong][:, rng.permutation(len(scene.classes))]
+    return Predictions(table.ids, probs, scene.classes)
+
+
+def write_foreign(
+    scene: Scene, change: Callable[[Predictions], Predictions], cells: Callable[[int], str] | None = None
+) -> None:
+    """Put a file of another model in the place of the blend's, without a record; ``cells`` writes a class's index."""
+    frame = pd.read_csv(scene.path, dtype=str, keep_default_na=False)
+    probs = change(of_another_model(scene).take(frame[scene.form.id_column].tolist())).probs
+    names = targets(scene, frame)
+    if scene.form.form == "probability":
+        for name in names:
+            frame[name] = probs[:, scene.classes.index(scene.form.columns.get(name, name))].astype(str)
+    elif scene.form.form == "positive":
+        frame[names[0]] = probs[:, 1].astype(str)
+    elif cells is not None:
+        frame[names[0]] = [cells(index) for index in probs.argmax(axis=1).tolist()]
+    else:
+        frame = decoded(lambda scene, index: written(scene, scene.classes.names[index]))(scene, frame, probs)
+    for suffix in (".json", ".probs.parquet", ".oof.parquet", ".control.csv"):
+        scene.path.with_suffix(suffix).unlink(missing_ok=True)
+    frame.to_csv(scene.path, index=False, lineterminator="\n")
+
+
+def foreign(make: Callable[[Scene], Change]) -> Inject:
+    return lambda scene: write_foreign(scene, with_probs(make(scene)))
+
+
+def foreign_index(order: Callable[[list[str]], list[str]], first: int) -> Inject:
+    """Each value is the class's index in a list of its own, counted from ``first``."""
+
+    def inject(scene: Scene) -> None:
+        listed = order(list(scene.classes.names))
+        position = [listed.index(name) + first for name in scene.classes.names]
+        write_foreign(scene, lambda table: table, cells=lambda index: str(position[index]))
+
+    return inject
+
+
+def lost_row(probs: Array) -> Array:
+    """A row a third down is written twice; those behind it are one late."""
+    at = len(probs) // 3
+    return np.concatenate([probs[: at + 1], probs[at:-1]])
+
+
+def inside_predictor(make: Callable[[Scene], Change]) -> Inject:
+    """The fault strikes the test rows of every fold before the files part, and no control row."""
+
+    def inject(scene: Scene) -> None:
+        for fold in scene.folds():
+            test, control = read_predictions(fold.path / runs.TEST), read_predictions(fold.path / runs.CONTROL)
+            changed = make(scene)(test.probs)
+            about = {"test_rows": runs.rows_fingerprint(test.ids, changed)}
+            Predictions(test.ids, changed, test.classes, {**test.meta, **about}).write(fold.path / runs.TEST)
+            Predictions(control.ids, control.probs, control.classes, {**control.meta, **about}).write(fold.path / runs.CONTROL)
+
+    return inject
+
+
+def within(first: int, last: int | None, change: Change) -> Change:
+    """``change`` of the rows from ``first`` to ``last`` only."""
+
+    def apply(probs: Array) -> Array:
+        probs = probs.copy()
+        probs[first:last] = change(probs[first:last])
+        return probs
+
+    return apply
+
+
 def up(ids: pd.Series) -> Array:
     return np.roll(np.arange(len(ids)), 1)
 

@@ -20,12 +20,16 @@ from mapping_changes import (
     earlier_test_set,
     everywhere,
     fold_table_remade,
+    foreign,
+    foreign_index,
     frame,
     in_pass,
     in_test_file,
     indices_lexical,
+    inside_predictor,
     lexical,
     lost_batch,
+    lost_row,
     natural,
     new_test_image,
     old_control,
@@ -56,6 +60,7 @@ from mapping_changes import (
     views_of_other_rows,
     with_padding,
     with_probs,
+    within,
     without_last_batch,
     wrong_axis,
 )
@@ -153,4 +158,28 @@ FAULTS: tuple[Fault, ...] = (
     Fault("fold table made again", fold_table_remade, False),
     Fault("test images exchanged", new_test_image, False),
     Fault("control submission of an earlier blend", old_control, False),
+    # Files that `kk blend` did not write, by another model.
+    Fault("foreign: two classes swapped", foreign(two_swapped), False),
+    Fault("foreign: classes reversed", foreign(lambda scene: columns(scene, scene.classes.names[::-1])), False),
+    Fault("foreign: classes shifted by one", foreign(rolled), False),
+    Fault("foreign: lexical order", foreign(lambda scene: columns(scene, sorted(scene.classes.names))), False),
+    Fault("foreign: natural order", foreign(lambda scene: columns(scene, natural(scene.classes.names))), False),
+    Fault("foreign: rows shifted by one", foreign(constant(lambda probs: np.roll(probs, 1, axis=0))), False),
+    Fault("foreign: rows in reverse order", foreign(constant(lambda probs: probs[::-1])), False),
+    Fault("foreign: a row written twice", foreign(constant(lost_row)), False),
+    Fault("foreign: index in the lexical list", foreign_index(lexical, 0), False, ("label", "index")),
+    Fault("foreign: index in the lexical list + 1", foreign_index(lexical, 1), False, ("label", "index")),
+    Fault("foreign: index in the natural list + 1", foreign_index(natural, 1), False, ("label", "index")),
 )
+INSIDE: tuple[Fault, ...] = (
+    Fault("inside: test rows rolled by one", inside_predictor(constant(lambda probs: np.roll(probs, 1, axis=0))), True),
+    Fault("inside: columns of test rows permuted", inside_predictor(shuffled), True),
+    Fault("inside: two classes of test rows swapped", inside_predictor(two_swapped), True),
+    Fault(
+        "inside: test rows 100 to 140 rolled by one",
+        inside_predictor(constant(within(100, 140, lambda probs: np.roll(probs, 1, axis=0)))),
+        True,
+    ),
+    Fault("inside: last 8 test rows reversed", inside_predictor(constant(within(-8, None, lambda probs: probs[::-1]))), True),
+)
+"""Faults that spare the control rows, though a pass shuffles both together: seen by the hashes of pixels alone."""

@@ -23,16 +23,17 @@ from typing import Any
 
 import numpy as np
 from common import cpu_name
+from mapping_changes import write_foreign
 from mapping_fault_list import FAULTS, Fault
 from mapping_real_faults import REAL_FAULTS
 from mapping_scene import SYNTHETIC, Scene, edit_everywhere, make_base, open_scene
 
-from kaggle_kit.check.readback import Answers
+from kaggle_kit.check.readback import Answers, read_answers, read_cells
 from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import KaggleKitError
 
-CAUGHT, MISSED, NO_CHANGE, INCONCLUSIVE = "caught", "NOT CAUGHT", "no change", "inconclusive"
-MARKS = {CAUGHT: "caught", MISSED: "MISSED", NO_CHANGE: "no change", INCONCLUSIVE: "inconcl."}
+CAUGHT, MISSED, NO_CHANGE, INCONCLUSIVE, NOT_PROVEN = "caught", "NOT CAUGHT", "no change", "inconclusive", "not proven"
+MARKS = {CAUGHT: "caught", MISSED: "MISSED", NO_CHANGE: "no change", INCONCLUSIVE: "inconcl.", NOT_PROVEN: "not proven"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ def judge(fault: Fault, name: str, base: Path, sound: Answers, folder: Path) -> 
     """Inject ``fault`` into a copy of ``base`` and see what notices."""
     scene = open_scene(base, folder, seed=sum(map(ord, fault.name)))
     try:
+        if fault.name.startswith("foreign"):  # what it says is to be compared with what that model says
+            write_foreign(open_scene(base, folder / "foreign"), lambda table: table)
+            sound = read_answers(read_cells(folder / "foreign" / "submissions" / scene.path.name), scene.form, scene.classes)
         fault.inject(scene)
         report = scene.blend() if fault.before_blend else scene.check()
     except KaggleKitError as error:
@@ -62,6 +66,8 @@ def judge(fault: Fault, name: str, base: Path, sound: Answers, folder: Path) -> 
         return Outcome(fault.name, name, CAUGHT, changed, names, failed[0].evidence)
     if changed == 0:
         return Outcome(fault.name, name, NO_CHANGE, 0.0, "", "the submission says what it said before")
+    if report.unproven:
+        return Outcome(fault.name, name, NOT_PROVEN, changed, "verdict", report.headline)
     open_questions = report.having("inconclusive")
     if open_questions:
         return Outcome(fault.name, name, INCONCLUSIVE, changed, open_questions[0].name, open_questions[0].evidence)
@@ -150,8 +156,13 @@ def run_sound(count: int, folder: Path) -> list[dict[str, Any]]:
         if variant == "class weights":
             weigh_classes(scene)
         report = scene.blend()
+        write_foreign(scene, lambda table: table)
+        made_elsewhere = scene.check()
         results.append(
             {
+                "foreign": made_elsewhere.verdict,
+                "foreign failed": [f"{check.name}: {check.evidence}" for check in made_elsewhere.failed],
+                "verdict": report.verdict,
                 "workspace": name,
                 "variant": variant,
                 "method": method,
@@ -182,7 +193,7 @@ def print_faults(outcomes: list[Outcome], names: list[str]) -> None:
     print("| fault | workspace | rows changed | caught by | message |\n|---|---|---|---|---|")
     for fault, row in by_fault.items():
         caught = [outcome for outcome in row.values() if outcome.result == CAUGHT]
-        shown = caught[:1] + [outcome for outcome in row.values() if outcome.result in (MISSED, INCONCLUSIVE)]
+        shown = caught[:1] + [outcome for outcome in row.values() if outcome.result in (MISSED, INCONCLUSIVE, NOT_PROVEN)]
         for outcome in shown:
             message = " ".join(outcome.message.split())[:230].replace("|", "/")
             by = outcome.by.split(", ")[0] if outcome.result == CAUGHT else f"{outcome.result}: {outcome.by}"
@@ -200,6 +211,12 @@ def print_summary(outcomes: list[Outcome], sound: list[dict[str, Any]], seconds:
     for result in alarms:
         where = ", ".join(str(result[key]) for key in ("workspace", "variant", "method", "seed"))
         print(f"  {where}: {result['failed'][0][:200]}")
+    accused = [result for result in sound if result["foreign failed"]]
+    print(f"{len(sound)} sound files of another model: {len(accused)} false alarms.")
+    for result in accused:
+        print(f"  {result['workspace']}, {result['variant']}, {result['seed']}: {result['foreign failed'][0][:200]}")
+    for kind in ("verdict", "foreign"):
+        print(f"  {kind}: " + ", ".join(f"{verdict} {n}" for verdict, n in Counter(one[kind] for one in sound).most_common()))
     for kind in ("warnings", "inconclusive"):
         tally = Counter(name for result in sound for name in result[kind])
         print(f"  {kind} among them: " + (", ".join(f"{name} {count}" for name, count in tally.most_common()) or "none"))
