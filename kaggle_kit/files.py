@@ -58,10 +58,10 @@ _TRACKED = (
 )
 
 
-def storage_error(error: OSError, path: Path | str, *, detail: str = "") -> StorageError:
+def storage_error(error: OSError, path: Path | str = "", *, detail: str = "") -> StorageError:
     """Return ``error`` as a StorageError that names the path, the reason and what to do."""
-    reason = _REASONS.get(error.errno or 0) or f"{error.strerror or type(error).__name__} (error {error.errno})"
-    return StorageError(f"cannot write {path}{detail}: {reason}.")
+    reason = _REASONS.get(error.errno or 0) or f"{error.strerror or error or type(error).__name__} (error {error.errno})"
+    return StorageError(f"cannot write {path}{detail}: {reason}." if path else f"{error.filename or 'a file'}: {reason}.")
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ def _checkpoint(case: Case, run: Run, fold: FoldRun) -> str:
     if not path.is_file():
         return ""
     header, where = read_model_record(path), case.relative(path)
-    if "classes" not in header:
+    if not isinstance(header.get("classes"), list):
         return f"{where} holds no class list"
     case.classes.require_same(Classes(tuple(header["classes"])), here="kk.yaml", there=where)
     broken = _other_competition(case, header)

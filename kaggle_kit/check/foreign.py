@@ -179,9 +179,9 @@ def mistakes(case: Case, ids: Sequence[str], values: Array) -> list[Mistake]:
     found = [Mistake(f"the rows look {what}", rows=order) for what, order in row_orders(ids).items()]
     frequent = _by_frequency(case)
     if form.form in ("label", "index"):
-        (target,) = [name for name in case.cells.header if name != form.id_column][:1]
-        readings = readings_of_integers(case.cells.column(target), classes, form.indices, frequent)
-        found += [Mistake(text, values=read) for text, read in readings.items()]
+        for target in [name for name in case.cells.header if name != form.id_column][:1]:
+            readings = readings_of_integers(case.cells.column(target), classes, form.indices, frequent)
+            found += [Mistake(text, values=read) for text, read in readings.items()]
     header = [form.columns.get(name, name) for name in case.cells.header if form.columns.get(name, name) in classes]
     orders = column_orders(classes, frequent, header if form.form == "probability" else ())
     return found + [Mistake(text, values=values[:, order]) for text, order in orders.items()]

@@ -100,6 +100,9 @@ def _run(name: str, function: Callable[[Case], Iterable[Check]], case: Case) -> 
         lines.append(Check(name, INCONCLUSIVE, str(error)))
     except KaggleKitError as error:
         lines.append(Check(name, FAILED, str(error), "Mend what is named, then check again."))
+    except files.DAMAGE as error:  # a record with values of other types than its writer writes
+        text = f"a record that this rests on is damaged ({type(error).__name__}: {str(error)[:200]})"
+        lines.append(Check(name, FAILED, text, "Run `kk blend` again, then check again."))
     return lines
 
 

@@ -53,6 +53,11 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 1
+    except OSError as error:  # a file system that is full, read-only or locked, wherever a command meets it
+        from kaggle_kit.files import storage_error
+
+        show.error(str(storage_error(error)))
+        return 1
     except Exception as error:
         if os.environ.get("KK_DEBUG"):
             raise

@@ -70,6 +70,14 @@ def own_folders(data_dir: Path, workspace_root: Path) -> tuple[str, ...]:
     return (root.relative_to(data).as_posix(),) if root.is_relative_to(data) else ()
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether this is a folder or leads to one; a link that leads to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _read_folder(root: Path, folder: str, skip: Collection[str], found: dict[str, list[str]]) -> list[str]:
     """Sort the entries of one folder into ``found``; returns its sub-folders."""
     prefix = f"{folder}/" if folder else ""
@@ -80,7 +88,7 @@ def _read_folder(root: Path, folder: str, skip: Collection[str], found: dict[str
                 path = prefix + entry.name
                 if entry.name.startswith(".") or entry.name in _IGNORED or path in skip:
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     if not (entry.is_symlink() and _leads_back(entry.path)):
                         below.append(path)
                     continue
@@ -89,8 +97,11 @@ def _read_folder(root: Path, folder: str, skip: Collection[str], found: dict[str
                     found["images"].append(path)
                 elif suffix in _TABLE_SUFFIXES:
                     found["tables"].append(path)
-    except PermissionError as error:
-        raise StorageError(f"{root / folder} may not be read: permission denied.") from error
+    except OSError as error:
+        reason = (
+            "may not be read: permission denied" if isinstance(error, PermissionError) else f"cannot be read: {error.strerror}"
+        )
+        raise StorageError(f"{root / folder} {reason}.") from error
     found["folders"].extend(below)
     return below
 
