@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
-from kaggle_kit.choices import SCHEME_CHOICES, SCHEMES
+from kaggle_kit.choices import SCHEMES
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import FoldsConfig
 from kaggle_kit.errors import FoldError
@@ -59,10 +59,8 @@ def check_settings(config: FoldsConfig) -> None:
     """Refuse settings that no data could satisfy, before the images are compared.
 
     Raises:
-        ConfigError: there is no such scheme.
         FoldError: too few folds.
     """
-    SCHEME_CHOICES.require(config.scheme)
     if config.n_folds < 2 and config.scheme not in ("holdout", "column"):
         raise FoldError(f"n_folds must be >= 2, got {config.n_folds}; pass --n-folds 5, or --scheme holdout for one fold.")
 
@@ -80,7 +78,6 @@ def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Dup
         Rows sorted by id. ``meta`` says how the folds were made and holds ``warnings`` for the user, which are logged, too.
 
     Raises:
-        ConfigError: there is no such scheme.
         FoldError: the data does not allow the scheme or so many folds.
     """
     check_settings(config)

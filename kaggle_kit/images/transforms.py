@@ -268,7 +268,7 @@ class TrainTransform:
             # every transform of probability one half would then be applied together with every other.
             self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
             image = self._compose(image=image)["image"]
-        _require_pixels(image, self.augment)
+        _require_pixels(image, self.augment.preset)
         if image.shape[:2] != self.spec.size:
             image = resize(image, self.spec.size, INTERPOLATIONS[self.spec.interpolation])
         return np.ascontiguousarray(image)
@@ -374,13 +374,13 @@ def _try_step(entry: Mapping[str, Any], spec: ImageSpec) -> None:
         raise ConfigError(
             f"augment.transforms: {entry['name']} fails on an 8-bit RGB image of {spec.height}x{spec.width}: {error}"
         ) from error
-    _require_pixels(result, AugmentConfig(preset=entry["name"]))
+    _require_pixels(result, entry["name"])
 
 
-def _require_pixels(image: Any, augment: AugmentConfig) -> None:
+def _require_pixels(image: Any, name: str) -> None:
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ConfigError(
-            f"augmentation {augment.preset!r} must return 8-bit RGB, it returned {kind}. "
+            f"augmentation {name!r} must return 8-bit RGB, it returned {kind}. "
             "Leave normalisation and conversion out; they happen on the device."
         )

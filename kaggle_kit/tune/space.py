@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from kaggle_kit.config import ALIASES, RunConfig, as_overrides, derive
+from kaggle_kit.config.safe_yaml import read_yaml, require_plain
 from kaggle_kit.errors import ConfigError, MissingFileError
 from kaggle_kit.registry import suggest
 from kaggle_kit.tables import shown
@@ -154,11 +153,9 @@ def read_space(path: Path, run: RunConfig) -> Space:
         ConfigError: it is not YAML, or an entry is wrong; names the key.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = require_plain(read_yaml(Path(path)), str(path))
+    except MissingFileError:
         raise MissingFileError(f"{path} does not exist; expected the YAML file of a space to search.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path} should map keys to ranges, such as `lr: {{log: [1.0e-5, 1.0e-2]}}`; it does not.")
     return build_space(content, run, source=str(path))

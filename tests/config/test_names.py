@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,38 @@ from kaggle_kit.errors import ConfigError
 def test_a_wrong_name_is_an_error_that_names_key_nearest_and_all(text: str, key: str, near: str) -> None:
     with pytest.raises(ConfigError, match=rf"{key}: unknown .*Did you mean '{near}'\? Choose one of: .*{near}"):
         derive(RunConfig(), [text])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repeats": 999_999_999}, "repeats: Input should be less than or equal to 100, got 999999999"),
+        ({"n_folds": 1_000_000}, "n_folds: Input should be less than or equal to 1000"),
+        ({"duplicates": "nearly"}, "duplicates: Input should be 'exact', 'near' or 'off'"),
+    ],
+)
+def test_folds_beyond_sense(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        changed(FoldsConfig(), changes)
+
+
+def test_nothing_is_written_for_a_wrong_name(tmp_path: Path) -> None:
+    (tmp_path / "kk.yaml").write_text(
+        "competition: {name: zoo, data_dir: ., task: multiclass, classes: [a, b], train: {layout: folders, dirs: [a]}}"
+    )
+    code = (
+        "import sys\nfrom kaggle_kit.cli import main\ntry:\n    main(['train', 'augment=heavyy'])\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert "augment.preset: unknown augmentation preset 'heavyy'. Did you mean 'heavy'?" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["kk.yaml"]
+
+
+def test_unknown_keys_are_answered_with_the_short_names_too() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'zzz'\. Known here: seed, .*; short: model, .*lr, "):
+        derive(RunConfig(), ["zzz=1"])
 
 
 def test_a_wrong_scheme() -> None:

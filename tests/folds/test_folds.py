@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kaggle_kit.choices import SCHEMES
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import FoldsConfig, SubmissionConfig
-from kaggle_kit.errors import ClassMappingError, ConfigError, FoldError, MissingFileError
+from kaggle_kit.errors import ClassMappingError, FoldError, MissingFileError
 from kaggle_kit.folds import Duplicates, balance_table, create_folds, folds_for, make_folds, summary
 from kaggle_kit.tables import Classes, read_folds
 from kaggle_kit.workspace import Workspace
@@ -221,7 +221,7 @@ def test_impossible_folds_are_refused(config: FoldsConfig, message: str) -> None
 
 
 def test_unknown_scheme_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(ConfigError, match="Did you mean 'stratified'"):
+    with pytest.raises(ValueError, match="Did you mean 'stratified'"):
         make_folds(make_competition(make_rows(["ant"] * 8)), FoldsConfig(scheme="stratifed"))
 
 

@@ -153,7 +153,7 @@ def test_wrong_transforms_are_errors(entries: list[dict[str, object]], text: str
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ConfigError, match="Did you mean 'heavy'"):
+    with pytest.raises(ValueError, match="Did you mean 'heavy'"):
         train_transform(SPEC, AugmentConfig(preset="heavyy"))
 
 

@@ -215,7 +215,7 @@ class TestDefault:
 
     def test_of_other_strategies_must_be_written(self):
         with pytest.raises(ConfigError, match="--space FILE"):
-            default_space(derive(RUN, ["strategy=mine"]))
+            default_space(RUN.model_copy(update={"strategy": "mine"}))
 
 
 def test_overrides_are_what_the_command_line_takes():
