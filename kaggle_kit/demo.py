@@ -79,10 +79,12 @@ def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], No
             start = perf_counter()
             execute(step)
             seconds[step[0]] = perf_counter() - start
-    return DemoResult(workspace.submission_path("blend"), _score(workspace, folder / "answers.csv"), seconds)
+    return DemoResult(
+        workspace.submission_path("blend"), share_right(workspace.submission_path("blend"), folder / "answers.csv"), seconds
+    )
 
 
-def write_competition(folder: Path, answers: Path, *, seed: int = 0) -> None:
+def write_competition(folder: Path | str, answers: Path | str, *, seed: int = 0) -> None:
     """Write the digits as a competition: ``folder``/{train/<digit>/*.png, test/*.png, sample_submission.csv}.
 
     Args:
@@ -92,7 +94,7 @@ def write_competition(folder: Path, answers: Path, *, seed: int = 0) -> None:
     import cv2
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    folder, digits = Path(folder), load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.images))
     labels: dict[str, str] = {}
     for position, index in enumerate(order):
@@ -105,7 +107,7 @@ def write_competition(folder: Path, answers: Path, *, seed: int = 0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
     files.write_table(folder / "sample_submission.csv", pd.DataFrame({"id": list(labels), "label": "0"}))
-    files.write_table(answers, pd.DataFrame({"id": list(labels), "label": list(labels.values())}))
+    files.write_table(Path(answers), pd.DataFrame({"id": list(labels), "label": list(labels.values())}))
 
 
 def _clear(folder: Path, *, force: bool) -> None:
@@ -118,8 +120,8 @@ def _clear(folder: Path, *, force: bool) -> None:
     shutil.rmtree(folder)
 
 
-def _score(workspace: Workspace, answers: Path) -> float:
-    """Share of the private answers that the submission has right, read here without the package's own readers."""
-    given = pd.read_csv(workspace.submission_path("blend"), dtype=str).set_index("id")["label"]
+def share_right(submission: Path | str, answers: Path | str) -> float:
+    """Return the share of the private answers that a submission has right, read without the package's own readers."""
+    given = pd.read_csv(submission, dtype=str).set_index("id")["label"]
     truth = pd.read_csv(answers, dtype=str).set_index("id")["label"]
     return float((given.loc[truth.index] == truth).mean())

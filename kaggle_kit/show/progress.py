@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
+from kaggle_kit.live import in_notebook
 from kaggle_kit.show.terminal import quiet
 
 _LINE_SECONDS = 10.0
+_REDRAW_SECONDS = 0.25
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``."""
@@ -19,6 +22,8 @@ def bar(what: str) -> Progress:
     """Return a callable that draws a progress bar with time left; without a terminal, a line every few seconds."""
     if quiet():
         return lambda _done, _total: None
+    if in_notebook():
+        return _Cell(what)
     return _Bar(what) if sys.stderr.isatty() else _Lines(what)
 
 
@@ -46,6 +51,26 @@ class _Bar:
         if done >= total:
             self.display.stop()
             self.display = None
+
+
+class _Cell:
+    """A bar in the output of a notebook's cell, gone when the work is done."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.handle: Any = None
+        self.drawn = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        from IPython.display import HTML, display
+
+        if done < total and time.monotonic() - self.drawn < _REDRAW_SECONDS:
+            return
+        self.drawn = time.monotonic()
+        if self.handle is None:
+            self.handle = display(HTML(""), display_id=True)
+        bar = f'<progress value="{done}" max="{total}"></progress> {escape(self.what)} {done:,}/{total:,}'
+        self.handle.update(HTML("" if done >= total else bar))
 
 
 class _Lines:
