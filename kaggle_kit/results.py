@@ -88,8 +88,15 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
+    return _foreign(value)
+
+
+def _foreign(value: Any) -> Any:
+    """Return what is of pandas or numpy, neither of which this module imports, as JSON can hold it."""
     if hasattr(value, "to_dict"):  # a table of pandas
         return plain(value.to_dict("records"))
     if hasattr(value, "tolist"):  # an array or a number of numpy
         return plain(value.tolist())
+    if hasattr(value, "isoformat"):
+        return None if value != value else value.isoformat()  # a time, which may be missing
     return str(value)

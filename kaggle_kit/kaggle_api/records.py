@@ -28,6 +28,7 @@ COLUMNS = (
     "date",
     "message",
 )
+_OPTIONAL = ("message", "private_score", "in_sample", "metric", "date")
 
 
 def read_entry(submission: Path) -> dict[str, Any]:
@@ -80,7 +81,10 @@ def submissions_table(workspace: Workspace) -> pd.DataFrame:
         record = files.read_json(record_file, made_by="kk blend")
         rows.append((str(record.get("created", "")), _row(path.stem, record)))
     frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])], columns=list(COLUMNS))
-    frame.attrs["rank_correlation"], frame.attrs["n"] = rank_correlation(frame)
+    correlation, n = rank_correlation(frame)
+    frame.attrs |= {"rank_correlation": correlation, "n": n, "optional": _OPTIONAL}
+    if n > 2:
+        frame.attrs["note"] = f"rank correlation of the two scores: {correlation:.2f} over {n} submissions"
     return frame
 
 

@@ -40,6 +40,7 @@ def runs_table(workspace: Workspace) -> pd.DataFrame:
     """
     rows = sorted((_row(read_run(workspace, name)) for name in list_runs(workspace)), key=_standing)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["epochs"] = pd.Series([row["epochs"] for row in rows], dtype=object)  # whole numbers, beside none
     frame["created"] = pd.to_datetime(frame["created"], utc=True, errors="coerce")
     frame.attrs["optional"] = _OPTIONAL
     return frame
@@ -58,7 +59,7 @@ def _row(run: Run) -> dict[str, Any]:
         "strategy": config.strategy,
         "image_size": _size(run),
         "lr": math.nan if probe else config.optimizer.lr,
-        "epochs": "" if probe else str(config.schedule.epochs),
+        "epochs": None if probe else config.schedule.epochs,
         "folds": f"{len(done)}/{len(folds)}",
         "metric": run.record.metric,
         "score": mean(scores.values()),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from kaggle_kit.live import in_notebook
 from kaggle_kit.show.terminal import quiet
 
 _LINE_SECONDS = 10.0
@@ -22,6 +21,8 @@ def bar(what: str) -> Progress:
     """Return a callable that draws a progress bar with time left; without a terminal, a line every few seconds."""
     if quiet():
         return lambda _done, _total: None
+    from kaggle_kit.live import in_notebook  # imports pandas
+
     if in_notebook():
         return _Cell(what)
     return _Bar(what) if sys.stderr.isatty() else _Lines(what)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit.show.terminal import console, line
@@ -16,8 +16,8 @@ _GAP = 2  # between two columns
 _PROSE = 24  # longer cells may stand on several lines
 _STYLES = {"passed": "green", "failed": "bold red", "warning": "yellow", "inconclusive": "cyan"}
 _PIECE = re.compile(r"[^\s\-_/,]*[\s\-_/,]?")
-OPTIONAL = "optional"
-"""Entry of a frame's ``attrs``: the columns that may be left out, the least important first."""
+OPTIONAL, NOTE = "optional", "note"
+"""Entries of a frame's ``attrs``: the columns that may be left out, the least important first; and a line to print below."""
 
 
 def table(frame: pd.DataFrame, *, title: str = "") -> None:
@@ -45,6 +45,8 @@ def table(frame: pd.DataFrame, *, title: str = "") -> None:
     console().print(shown)
     if len(frame) > _MAX_ROWS:
         line(f"… and {len(frame) - _MAX_ROWS} more rows")
+    if NOTE in frame.attrs:
+        line(frame.attrs[NOTE])
     left_out = [name for name in cells if name not in widths]
     if left_out:
         line(f"not shown: {', '.join(left_out)}; --json has them")
@@ -57,20 +59,25 @@ def fit(cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[st
     """
     natural = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
     waiting = [name for name in optional if name in natural]
-    while waiting and sum(min(need, _PROSE) for need in natural.values()) + _GAP * len(natural) > width:
+    while waiting and _total(min(need, _PROSE) for need in natural.values()) > width:
         del natural[waiting.pop(0)]
     least = {
         name: max(len(piece.rstrip()) for text in [name, *cells[name]] for piece in _PIECE.findall(text)) for name in natural
     }
     widths = dict(natural)
-    if sum(widths.values()) + _GAP * len(widths) > width:  # a heading of two lines costs less than rows of two
+    if _total(widths.values()) > width:  # a heading of two lines costs less than rows of two
         widths = {name: max(longest_word(name), *map(len, cells[name])) for name in natural}
-    while sum(widths.values()) + _GAP * len(widths) > width:
+    while _total(widths.values()) > width:
         wide = max((name for name in widths if widths[name] > least[name]), key=lambda name: widths[name], default=None)
         if wide is None:
             break
         widths[wide] -= 1
     return widths
+
+
+def _total(widths: Iterable[int]) -> int:
+    """Return the width of a table whose columns have ``widths``."""
+    return 1 + sum(width + _GAP for width in widths)
 
 
 def longest_word(text: str) -> int:
@@ -89,11 +96,13 @@ def wrap(text: str, width: int) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as a cell: numbers with four digits, times to the minute or, of other years, the day; "" for none."""
+    """Return a value as a cell: few digits, times to the minute or, of other years, the day; "" for what is not there."""
     if value is None or value != value:
         return ""
     if hasattr(value, "tz_localize"):  # a time of pandas
-        return f"{value:%d %b %H:%M}" if value.year == type(value).now().year else f"{value:%d %b %Y}"
+        local = value.to_pydatetime().astimezone()
+        return f"{local:%d %b %H:%M}" if local.year == type(local).now().year else f"{local:%d %b %Y}"
     if isinstance(value, float):
-        return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+        small, large = 0 < abs(value) < 0.001, abs(value) >= 10
+        return f"{value:.2g}" if small else f"{value:.1f}" if large else f"{value:.4f}"
     return str(value)

@@ -28,15 +28,15 @@ def narrow(monkeypatch, capsys):
 def test_optional_columns_go_in_order_until_the_others_fit():
     cells = {"name": ["x" * 20], "score": ["0.5"], "seconds": ["1" * 10], "state": ["finished"]}
     assert list(fit(cells, 80, optional=("seconds", "state"))) == list(cells)
-    assert list(fit(cells, 45, optional=("seconds", "state"))) == ["name", "score", "state"]
-    assert list(fit(cells, 31, optional=("seconds", "state"))) == ["name", "score"]
+    assert list(fit(cells, 46, optional=("seconds", "state"))) == ["name", "score", "state"]
+    assert list(fit(cells, 32, optional=("seconds", "state"))) == ["name", "score"]
 
 
 def test_text_is_broken_between_words_only():
     assert wrap("tf_efficientnet_lite0-9b83d1", 16).splitlines() == ["tf_efficientnet_", "lite0-9b83d1"]
     assert wrap("short", 3) == "short"
     assert wrap("", 3) == ""
-    assert fit({"text": ["one two three"], "n": ["1"]}, 12) == {"text": 7, "n": 1}
+    assert fit({"text": ["one two three"], "n": ["1"]}, 13) == {"text": 7, "n": 1}
 
 
 def test_the_runs_of_a_workspace_fit_80_columns_with_whole_names(narrow, tmp_path):
@@ -55,6 +55,19 @@ def test_a_long_frame_says_what_is_missing(narrow):
     assert narrow(pd.DataFrame({"row": []})) == ["none yet"]
 
 
+def test_a_note_stands_below_the_table(narrow):
+    frame = pd.DataFrame({"row": [1]})
+    frame.attrs["note"] = "rank correlation 0.9"
+    assert narrow(frame)[-1] == "rank correlation 0.9"
+
+
+def test_wrapped_text_is_not_wrapped_again(narrow):
+    lines = narrow(pd.DataFrame({"check": ["form"], "evidence": ["several words " * 30]}))
+    widths = [len(line.rstrip()) for line in lines if "several" in line]
+    assert max(widths) <= 80
+    assert min(widths[:-1]) > 65  # no line of one word, which a second wrapping leaves behind
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -66,6 +79,7 @@ def test_a_long_frame_says_what_is_missing(narrow):
         (pd.NaT, ""),
         (pd.Timestamp("2020-03-04T05:06:07Z"), "04 Mar 2020"),
         (12, "12"),
+        (790.78, "790.8"),
     ],
 )
 def test_cells(value, text):
