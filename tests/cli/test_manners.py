@@ -57,6 +57,8 @@ def option_names(name: str) -> set[str]:
     """What a user may write for a command: its arguments, and its long options without dashes."""
     taken = set()
     for parameter in commands()[name].params:
+        if getattr(parameter, "hidden", False):  # between the processes of a launcher
+            continue
         long = [text for text in parameter.opts if text.startswith("--")]
         taken.add(long[0].removeprefix("--").replace("-", "_") if long else parameter.name)
     renamed = RENAMED.get(name, {})
