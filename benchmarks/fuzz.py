@@ -239,7 +239,11 @@ class Area:
 
 
 _READS = (("blend", "--name", "again"), ("check", "submissions/blend.csv"), ("runs",), ("runs", "run0", "run1"))
-_LOOKS = (("folds", "--name", "again"), ("init", "data", "--force"), ("check", "submissions/blend.csv"))
+_LOOKS = (
+    ("folds", "--name", "again"),
+    ("init", "data", "--force", "--choose", "label_separator=none"),
+    ("check", "submissions/blend.csv"),
+)
 AREAS = (
     Area("kk.yaml", ("kk.yaml",), (damage_yaml, damage_yaml, damage_yaml, damage_bytes, damage_kind), (*_READS, *_LOOKS)),
     Area("tables of data", ("data/*.csv",), (damage_table, damage_table, damage_bytes, damage_kind), (*_LOOKS, _READS[0])),
