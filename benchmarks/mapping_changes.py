@@ -120,7 +120,7 @@ def in_test_file(change: Callable[[Predictions], Predictions], *, run: int | Non
 
 
 def with_probs(change: Change) -> Callable[[Predictions], Predictions]:
-    return lambda table: Predictions(table.ids, change(table.probs), table.classes, table.meta)
+    return lambda table: Predictions(table.ids, change(table.probs), table.classes, table.meta, table.pixels)
 
 
 def views_everywhere(change: Change) -> Inject:
@@ -419,16 +419,23 @@ def lost_row(probs: Array) -> Array:
     return np.concatenate([probs[: at + 1], probs[at:-1]])
 
 
-def inside_predictor(make: Callable[[Scene], Change]) -> Inject:
-    """The fault strikes the test rows of every fold before the files part, and no control row."""
+def inside_predictor(make: Callable[[Scene], Change], *, moves_rows: bool) -> Inject:
+    """The fault strikes the test rows of every fold before the files part, and no control row.
+
+    The hash of the pixels that the model saw travels in the row of what it said.
+    """
 
     def inject(scene: Scene) -> None:
         for fold in scene.folds():
             test, control = read_predictions(fold.path / runs.TEST), read_predictions(fold.path / runs.CONTROL)
-            changed = make(scene)(test.probs)
+            change, pixels = make(scene), test.pixels
+            changed = change(test.probs)
+            if moves_rows and pixels is not None:
+                pixels = np.concatenate([change(pixels[:, :1]), pixels[:, 1:]], axis=1)
             about = {"test_rows": runs.rows_fingerprint(test.ids, changed)}
-            Predictions(test.ids, changed, test.classes, {**test.meta, **about}).write(fold.path / runs.TEST)
-            Predictions(control.ids, control.probs, control.classes, {**control.meta, **about}).write(fold.path / runs.CONTROL)
+            Predictions(test.ids, changed, test.classes, {**test.meta, **about}, pixels).write(fold.path / runs.TEST)
+            again = Predictions(control.ids, control.probs, control.classes, {**control.meta, **about}, control.pixels)
+            again.write(fold.path / runs.CONTROL)
 
     return inject
 
@@ -442,6 +449,14 @@ def within(first: int, last: int | None, change: Change) -> Change:
         return probs
 
     return apply
+
+
+def up_by_one(rows: Array) -> Array:
+    return np.roll(rows, 1, axis=0)
+
+
+def backwards(rows: Array) -> Array:
+    return rows[::-1]
 
 
 def up(ids: pd.Series) -> Array:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from common import cpu_name
 from mapping_changes import write_foreign
-from mapping_fault_list import FAULTS, Fault
+from mapping_fault_list import FAULTS, INSIDE, Fault
 from mapping_real_faults import REAL_FAULTS
 from mapping_scene import SYNTHETIC, Scene, edit_everywhere, make_base, open_scene
 
@@ -239,7 +239,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in options.only:
-            outcomes += run_faults(name, make_base(folder / name, name), folder / f"{name}-faults", FAULTS)
+            outcomes += run_faults(name, make_base(folder / name, name), folder / f"{name}-faults", FAULTS + INSIDE)
         for workspace in options.workspace:
             name = f"{workspace.resolve().name} (real)"
             outcomes += run_faults(name, workspace, folder / f"{name}-real", FAULTS + REAL_FAULTS)

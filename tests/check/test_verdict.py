@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,9 @@ def test_a_verdict_counts_what_is_open(blended: Callable[..., Blended]) -> None:
     case.write(case.frame().iloc[1:])
     assert case.check().exit_code == 1
     case = blended(control=0)
+    assert case.line("pixels").shows == ("rows",)
+    for run, fold in product(("run0", "run1"), range(3)):
+        case.edit(case.fold_file("test.parquet", run=run, fold=fold), lambda table: replace(table, pixels=None))
     assert case.check().headline.startswith("NOT PROVEN: nothing independent shows which image each row belongs to; ")
     assert "checks are inconclusive" in case.check().headline
 
