@@ -274,7 +274,7 @@ def _agree_with_best(folder: Path, state: LoopState) -> None:
     The two can differ: a kill between the two writes leaves a best that is newer than the state, and training will come to
     that epoch again. A best that cannot be read is given up, so that a later epoch takes its place.
     """
-    if state.best_epoch == 0:
+    if state.best_epoch == 0 and not (folder / BEST).exists():
         return
     try:
         best = load_checkpoint(folder / BEST)

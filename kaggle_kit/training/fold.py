@@ -105,7 +105,8 @@ def begin(job: FoldJob, learner: Learner, checkpoints: Checkpoints, reporter: Re
 def kept_epoch(job: FoldJob, learner: Learner, state: LoopState, checkpoints: Checkpoints) -> int:
     """Put the weights to keep into ``learner.evaluated``; returns their epoch."""
     last = state.history[-1].epoch
-    if job.config.keep == "last" or state.best_epoch in (0, last):
+    none_kept = state.best_epoch == 0 and not (job.folder / runs.BEST).exists()
+    if job.config.keep == "last" or state.best_epoch == last or none_kept:
         return last
     try:
         return checkpoints.load_best(learner.evaluated)

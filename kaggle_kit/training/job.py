@@ -18,6 +18,7 @@ from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.models import Weights
+from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import FoldTable, shown
 from kaggle_kit.workspace import Workspace
@@ -85,6 +86,15 @@ class FoldJob:
     def keep_contents(self) -> str | None:
         """Keep the list of what the training images hold beside the run; return its fingerprint, None without such a list."""
         return None if self.contents is None else keep_contents(self.folder.parent, self.contents)
+
+    @cached_property
+    def starts_trained(self) -> bool:
+        """Whether the model begins with a classifier of these very classes, so that epoch 0 is a result like any other."""
+        if self.initial is not None:
+            return True
+        if self.weights.path is None or not seen_by(self.weights.path):
+            return False
+        return tuple(read_model_record(self.weights.path).get("classes", ())) == self.folds.classes.names
 
     def files_of(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, Path]]:
         """Id and path of each of ``rows``.

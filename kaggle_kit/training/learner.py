@@ -83,7 +83,7 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric,
         ready, wrapped = fabric.setup(candidate, optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
         ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
-    return Learner(fabric, ready, model, wrapped, schedule, loss.to(fabric.device), ema)
+    return Learner(fabric, ready, model, wrapped, schedule, loss.to(fabric.device), ema, job.starts_trained)
 
 
 def compile_pays(config: RunConfig, data: FoldData, fabric: Fabric) -> bool:
@@ -152,6 +152,7 @@ class Learner:
         model: what computes gradients: ``plain``, compiled and wrapped by Fabric.
         plain: the timm model inside, whose weights are saved.
         ema: the averaged copy, which is validated and kept instead, or None.
+        starts_trained: whether it began with a trained classifier, so that epoch 0 may be kept.
     """
 
     fabric: Fabric
@@ -161,6 +162,7 @@ class Learner:
     schedule: Scheduler
     loss: nn.Module
     ema: ModelEmaV3 | None = None
+    starts_trained: bool = False
 
     def targets(self, batch: Batch) -> Tensor:
         """The targets of a training batch on the device, (B,) or (B, C).

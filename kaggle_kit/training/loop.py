@@ -143,7 +143,10 @@ def validate(
     *,
     epoch: int,
 ) -> None:
-    """Score the validation rows, keep the best weights, close the epoch and write it down. Epoch 0 is the untrained model."""
+    """Score the validation rows, keep the best weights, close the epoch and write it down.
+
+    Epoch 0 is the model as it began: kept only where it began trained, since a random classifier is no result.
+    """
     probs = data.predict(learner.evaluated)  # (N, C)
     require_finite(probs, epoch)
     trained = epoch > 0
@@ -159,7 +162,7 @@ def validate(
     state.history.append(row)
     # With few rows many epochs score alike, and then the loss tells more.
     tied = row.score == state.best_score and row.valid_loss < state.best_loss
-    best = trained and (tied or data.metric.better(row.score, state.best_score))
+    best = (trained or learner.starts_trained) and (tied or data.metric.better(row.score, state.best_score))
     if best:
         state.best_epoch, state.best_score, state.best_loss = epoch, row.score, row.valid_loss
         if config.keep == "best":

@@ -344,3 +344,16 @@ def test_a_failed_start_leaves_no_run(tiny):
         with pytest.raises(ConfigError):
             train(tiny, override, run="wrong", fold="0")
         assert runs.list_runs(tiny.workspace) == []
+
+
+def test_a_run_that_goes_on_from_trained_weights_never_ends_below_its_start(tiny):
+    """A learning rate that ruins the model: what it began with is kept, as epoch 0; a random classifier never is."""
+    first = train(tiny, "epochs=4", fold="0").mean
+    start = tiny.workspace.fold_dir("run", 0) / runs.MODEL
+    ruined = train(tiny, f"pretrained={start}", "lr=5", "nan=skip", run="more", fold="0").mean
+    train(tiny, "lr=5", "nan=skip", run="fresh", fold="0")
+    paths = [tiny.workspace.fold_dir(run, 0) / runs.FOLD_RECORD for run in ("more", "fresh")]
+    kept = [read_json(path, made_by="kk train")["epoch"] for path in paths]
+    assert first > 0.5
+    assert ruined == pytest.approx(first)
+    assert kept == [0, 1]
