@@ -171,12 +171,12 @@ def measure_training(job: FoldJob, fabric: Fabric, settings: Settings) -> dict[s
     """End to end, resident, and timm's way, in turns."""
     model, spec = make_model(job)
     device, steps = fabric.device, max(2, settings.images // settings.batch)
-    rows = [[str(path), number % len(job.folds.classes)] for number, (_, path) in enumerate(job.files_of(job.train_rows))]
+    rows = [[str(path), number % len(job.classes)] for number, (_, path) in enumerate(job.train.images)]
     rows = list(itertools.islice(itertools.cycle(rows), steps * settings.batch))
     found: dict[str, list[float]] = {"a": [], "b": [], "c": []}
     with make_data(job, spec, fabric, Stop()) as data:
         learner = make_learner(job, model, data, fabric)
-        theirs = train_like_timm(job.config.model.name, rows, len(job.folds.classes), settings, device)
+        theirs = train_like_timm(job.config.model.name, rows, len(job.classes), settings, device)
         train_epoch(learner, data.loader.batches(1), data, job)  # warm up
         theirs()
         if device.type == "cuda":
@@ -216,10 +216,10 @@ def measure_prediction(job: FoldJob, fabric: Fabric, settings: Settings, folder:
     """End to end through ``predict_rows``, and its step fed from the device."""
     model, spec = make_model(job)
     path = folder / f"{job.config.model.name}.safetensors"
-    save_model(path, model.eval(), classes=job.folds.classes, spec=spec, task="multiclass", meta={})
+    save_model(path, model.eval(), classes=job.classes, spec=spec, task="multiclass", meta={})
     loaded, device = load_model(path), fabric.device
     compute = Compute(settings.batch, settings.workers, str(device), engine="torch", source=job.source)
-    rows = list(itertools.islice(itertools.cycle(job.files_of(job.train_rows)), settings.images))
+    rows = list(itertools.islice(itertools.cycle(job.train.images), settings.images))
     engine = TorchEngine(load_model(path).model, EngineOptions(device))
     views = make_views(VIEWS, *spec.size)
     with make_data(job, spec, fabric, Stop()) as data:

@@ -18,13 +18,21 @@ from kaggle_kit.launch.worker import LaunchRecord, record_launch
 from kaggle_kit.machine.device import choose_device
 from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.training import FoldJob, Stop
+from kaggle_kit.workspace import Workspace
 
 Slot = dict[str, str]
 """The environment of a worker that has one device to itself."""
 
 
 def launch_local(
-    jobs: Sequence[FoldJob], *, config: Config, devices: int | None, address: str | None, reporter: Reporter, stop: Stop
+    jobs: Sequence[FoldJob],
+    *,
+    workspace: Workspace,
+    config: Config,
+    devices: int | None,
+    address: str | None,
+    reporter: Reporter,
+    stop: Stop,
 ) -> dict[int, Ending]:
     """Train ``jobs`` on ``devices`` GPUs, or in as many processes on the CPU. One that fails leaves the others running.
 
@@ -39,7 +47,7 @@ def launch_local(
     slots = device_slots(config.run.hardware, devices)
     # Of the CPUs one is left for training, as without a launcher; the rest is shared out.
     loaders = -(-max(available_cpus() - 1, 1) // len(slots))
-    record = record_launch(jobs, config, loaders=loaders)
+    record = record_launch(jobs, workspace, config, loaders=loaders)
     return _train(record, [job.fold for job in jobs], slots, reporter, stop)
 
 

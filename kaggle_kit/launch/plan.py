@@ -31,6 +31,7 @@ from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop
 from kaggle_kit.training.checkpoint import LoopState, new_state
 from kaggle_kit.training.data import FoldData, make_data
+from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.training.learner import Learner, make_learner, make_model
 from kaggle_kit.training.loop import LossGuard, train_step, update
 from kaggle_kit.units import format_duration, parse_duration
@@ -38,8 +39,6 @@ from kaggle_kit.workspace import Workspace
 
 MARGIN = 0.05
 """Share of the limit that is kept free: for starting, for checkpoints, and for what a short measurement does not see."""
-CONTROL = 256
-"""Training images that `kk predict` sends through the test pass."""
 _TRAIN_SHARE = 0.7  # of the time to measure in
 _WARM_UP = 2  # updates before the clock starts: processes start, buffers are taken, compilers run
 _STEP, _LEAST = 32, 64  # image sizes to propose
@@ -194,7 +193,7 @@ def plan_run(
     run = _one_device(config.run)
     weights = find_weights(run.model.name, False)
     numbers = parse_folds(fold, folds.n_splits)
-    jobs = [FoldJob(workspace, run, competition, folds, "plan", number, weights) for number in numbers]
+    jobs = list(make_jobs(workspace, run, competition, folds, run="plan", fold_list=numbers, found=Found(weights)))
     fabric = make_fabric(run.hardware)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         plan = _measured(jobs, fabric, seconds, config.run.hardware.devices)
@@ -221,9 +220,9 @@ def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, processes
     work = Work(
         folds=len(jobs),
         epochs=job.config.schedule.epochs,
-        n_train=sum(drawn or len(one.train_rows) for one in jobs),
-        n_valid=sum(len(one.valid_rows) for one in jobs),
-        n_test=len(job.competition.test) + (min(CONTROL, len(job.folds.ids)) if job.competition.test else 0),
+        n_train=sum(drawn or len(one.train) for one in jobs),
+        n_valid=sum(len(one.valid) for one in jobs),
+        n_test=len(job.test_images),
     )
     return Plan(
         model=model_name(learner.plain),
@@ -273,7 +272,7 @@ class _Enough(Exception):
 
 def _predict_rate(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: float) -> float:
     """Images a second of prediction with PyTorch, for about ``seconds`` and at least a batch."""
-    rows = job.files_of(job.valid_rows)
+    rows = job.valid.images
     source = job.source or source_for(spec)
     images, start = 0, math.nan
 
@@ -292,7 +291,7 @@ def _predict_rate(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: floa
         try:
             while True:
                 predict_model(
-                    *(learner.evaluated, loader, spec, job.competition.task),
+                    *(learner.evaluated, loader, spec, job.task),
                     device=device,
                     precision=precision,
                     on_batch=count,

@@ -28,6 +28,7 @@ from kaggle_kit.launch.mailbox import Mailbox
 from kaggle_kit.launch.process import Ending, run_worker
 from kaggle_kit.launch.worker import read_launch, record_launch
 from kaggle_kit.training import FoldJob, Stop
+from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,14 @@ class Needs:
 
 
 def launch_ray(
-    jobs: Sequence[FoldJob], *, config: Config, devices: int | None, address: str | None, reporter: Reporter, stop: Stop
+    jobs: Sequence[FoldJob],
+    *,
+    workspace: Workspace,
+    config: Config,
+    devices: int | None,
+    address: str | None,
+    reporter: Reporter,
+    stop: Stop,
 ) -> dict[int, Ending]:
     """Train ``jobs`` on a Ray cluster, a GPU to each where it has GPUs; ``devices`` limits how many run at a time.
 
@@ -73,7 +81,7 @@ def launch_ray(
     try:
         with connected(address):
             needs = needs_of_a_fold(config.run.hardware.accelerator, devices)
-            record = record_launch(jobs, config, loaders=max(1, needs.cpus - 1))
+            record = record_launch(jobs, workspace, config, loaders=max(1, needs.cpus - 1))
             arguments = [(str(record.path), job.fold, str(mailbox.folder)) for job in jobs]
             for place, result in run_tasks(supervise, arguments, needs=needs, at_once=devices, poll=poll):
                 fold = jobs[place].fold

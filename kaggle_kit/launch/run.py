@@ -56,7 +56,8 @@ def launch_run(
 
     def train(jobs: Sequence[FoldJob], *, reporter: Reporter, stop: Stop) -> Outcome:
         done, waiting = part_finished(jobs, reporter)
-        options = {"config": config, "devices": devices, "address": address, "reporter": reporter, "stop": stop}
+        places = {"workspace": workspace, "devices": devices, "address": address}
+        options = {**places, "config": config, "reporter": reporter, "stop": stop}
         return gather(done, waiting, start(waiting, **options) if waiting else {})
 
     own = Stop(within=stop)

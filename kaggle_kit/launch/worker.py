@@ -30,6 +30,7 @@ from kaggle_kit.images.loaders import default_workers
 from kaggle_kit.images.store import ImageStore
 from kaggle_kit.models import find_weights
 from kaggle_kit.training import FoldJob, Stop, train_jobs
+from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.workspace import Workspace
 
 LOGS = "logs"
@@ -78,16 +79,16 @@ class LaunchRecord:
         return self.path.with_name(f"fold{fold}.log")
 
 
-def record_launch(jobs: Sequence[FoldJob], config: Config, *, loaders: int) -> LaunchRecord:
+def record_launch(jobs: Sequence[FoldJob], workspace: Workspace, config: Config, *, loaders: int) -> LaunchRecord:
     """Write what the workers of ``jobs``, which were made from ``config``, need to know."""
     first = jobs[0]
-    other = first.workspace.other_runs
+    other = workspace.other_runs
     record = LaunchRecord(
-        root=str(first.workspace.root.absolute()),
+        root=str(workspace.root.absolute()),
         other_runs=None if other is None else str(other.absolute()),
         folder=os.getcwd(),  # noqa: PTH109
         config=config.model_dump(mode="json"),
-        run=first.run,
+        run=first.folder.parent.name,
         inputs={str(job.fold): job.inputs for job in jobs},
         left_out=first.left_out,
         store=str(first.source.directory.absolute()) if isinstance(first.source, ImageStore) else None,
@@ -141,25 +142,20 @@ def job_of(record: LaunchRecord, fold: int) -> FoldJob:
     workspace, config = record.workspace, build_config(record.config, source="the launcher")
     competition = load_competition(workspace, config.competition)
     folds = folds_for(workspace, competition, config.run.folds)
-    job = FoldJob(
-        workspace=workspace,
-        config=config.run,
-        competition=competition,
-        folds=folds,
-        run=record.run,
-        fold=fold,
+    found = Found(
         weights=find_weights(config.run.model.name, config.run.model.pretrained),
-        left_out=record.left_out,
+        left_out=tuple(record.left_out),
         source=None if record.store is None else ImageStore(Path(record.store)),
         contents=training_contents(competition, folds, workspace.cache_dir),
     )
+    (job,) = make_jobs(workspace, config.run, competition, folds, run=record.run, fold_list=[fold], found=found)
     if job.inputs != record.inputs.get(str(fold)):
         raise DataError(
             f"fold {fold} would not be trained from what the launcher has: pretrained weights or fold table on this "
             "machine are other ones. All machines must see the same workspace, and the same weights under the same path."
         )
     if config.run.data.workers is None:
-        loaders = min(record.loaders, default_workers(len(job.train_rows)))
+        loaders = min(record.loaders, default_workers(len(job.train)))
         data = config.run.data.model_copy(update={"workers": loaders})
         job = replace(job, config=config.run.model_copy(update={"data": data}))
     return job

@@ -44,9 +44,9 @@ def make_data(
     share of the validation rows.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
-    rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
+    truth = job.train.truth
     source = job.source or source_for(spec)
-    dataset = ImageDataset([path for _, path in rows], train_transform(spec, job.config.augment), source=source, targets=truth)
+    dataset = ImageDataset(job.train.paths, train_transform(spec, job.config.augment), source=source, targets=truth)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
         dataset,
@@ -57,18 +57,18 @@ def make_data(
         rank=rank,
         world_size=processes,
     )
-    share = job.files_of(job.valid_rows[rank::processes])
+    share = job.valid.images[rank::processes]
     valid = EvalLoader(share, spec, batch_size=job.eval_batch_size, workers=config.workers, source=source)
     with train, valid:
         yield FoldData(
             fold=job.fold,
             loader=train,
-            ids=[row_id for row_id, _ in rows],
+            ids=job.train.ids,
             spec=spec,
-            n_classes=len(job.folds.classes),
+            n_classes=len(job.classes),
             predict=_validator(job, spec, valid, fabric, stop, reporter),
-            truth=job.folds.truth(job.valid_rows),
-            metric=get_metric(job.competition.metric),
+            truth=job.valid.truth,
+            metric=get_metric(job.metric),
         )
 
 
@@ -76,7 +76,7 @@ def _validator(
     job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric, stop: Stop, reporter: Reporter
 ) -> Callable[[nn.Module], Probs]:
     """A function from a model to the probabilities (N, C) of all validation rows, the same in every process."""
-    report, total = phase(reporter, job.fold, "validating"), len(job.valid_rows)
+    report, total = phase(reporter, job.fold, "validating"), len(job.valid)
 
     def predict(model: nn.Module) -> Probs:
         done = 0
@@ -90,12 +90,12 @@ def _validator(
                 stop.check()
 
         places, found = predict_model(
-            *(model, valid, spec, job.competition.task),
+            *(model, valid, spec, job.task),
             device=fabric.device,
             precision=precision_of(fabric),
             on_batch=may_go_on,
         )
-        probs = torch.zeros(len(job.valid_rows), len(job.folds.classes), device=fabric.device)  # (N, C)
+        probs = torch.zeros(len(job.valid), len(job.classes), device=fabric.device)  # (N, C)
         # Row p of this process's share is row p * processes + rank of all.
         rows = torch.from_numpy(places * fabric.world_size + fabric.global_rank).to(fabric.device)
         probs[rows] = torch.from_numpy(found).to(fabric.device)

@@ -95,7 +95,7 @@ def begin(job: FoldJob, learner: Learner, checkpoints: Checkpoints, reporter: Re
     state = new_state(learner.fabric.device)
     resumed = checkpoints.restore(learner, state)
     if learner.fabric.is_global_zero:
-        rows = f"{len(job.train_rows):,} images to train on, {len(job.valid_rows):,} to validate on"
+        rows = f"{len(job.train):,} images to train on, {len(job.valid):,} to validate on"
         device = f"{device_name(learner.fabric)}, {precision_of(learner.fabric)}"
         place = f"; going on from epoch {state.epoch}, batch {state.batch + 1}" if resumed else ""
         reporter(FoldStarted(job.fold, f"{model_name(learner.plain)}: {rows}; {device}{place}", state.epoch - 1))
@@ -121,14 +121,14 @@ def facts_of(job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, tr
     images = sum(row.images_per_second * row.seconds for row in trained)
     return {
         "state": "finished",
-        "metric": get_metric(job.competition.metric).name,
+        "metric": get_metric(job.metric).name,
         "model": model_name(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": len(trained),
         "image_size": spec.size,
         "images_per_second": round(images / seconds, 2) if seconds else None,
-        "n_train": len(job.train_rows),
-        "n_valid": len(job.valid_rows),
+        "n_train": len(job.train),
+        "n_valid": len(job.valid),
         "left_out": job.left_out,
         "device": device_name(fabric),
         "precision": precision_of(fabric),
@@ -153,21 +153,21 @@ def save_outputs(
     Raises:
         StopRequested: there was no time left for the prediction.
     """
-    origin = {**job.about(), "epoch": epoch, "weights": job.weights.fingerprint}
+    origin = {**job.origin, "epoch": epoch, "weights": job.weights.fingerprint}
     # Without hardware and loader processes: the same training gives the same bytes anywhere.
     meta = {**origin, "config": job.config.shaping()}
     path = job.folder / runs.MODEL
-    fingerprint = save_model(path, model, classes=job.folds.classes, spec=spec, task=job.competition.task, meta=meta)
+    fingerprint = save_model(path, model, classes=job.classes, spec=spec, task=job.task, meta=meta)
     oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
     oof.write(job.folder / runs.OOF)
-    score = get_metric(job.competition.metric)(job.folds.truth(job.valid_rows), oof.probs)
+    score = get_metric(job.metric)(job.valid.truth, oof.probs)
     return {"model_fingerprint": fingerprint, "epoch": epoch, "score": score}
 
 
 def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop, reporter: Reporter) -> Predictions:
     """Every validation row once, predicted as `kk predict` does."""
     compute = compute_of_job(job, fabric)
-    rows = job.files_of(job.valid_rows)
+    rows = job.valid.images
     model = load_model(job.folder / runs.MODEL)
     report = phase(reporter, job.fold, "predicting out of fold")
 
@@ -185,7 +185,7 @@ def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: 
         "precision": compute.rounding,
         "versions": files.versions(),
     }
-    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.folds.classes, meta, pixels)
+    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.classes, meta, pixels)
 
 
 def compute_of_job(job: FoldJob, fabric: Fabric) -> Compute:
@@ -196,7 +196,7 @@ def compute_of_job(job: FoldJob, fabric: Fabric) -> Compute:
         device=str(fabric.device),
         precision=precision_of(fabric),
         engine=job.config.hardware.engine,
-        cache_dir=job.workspace.cache_dir,
+        cache_dir=job.cache_dir,
         source=job.source,
-        features=FeatureCache(job.workspace.cache_dir, "train"),
+        features=FeatureCache(job.cache_dir, "train"),
     )

@@ -1,8 +1,8 @@
-"""What one fold of a run is trained from, all in one frozen object."""
+"""What one fold of a run is trained from: rows with their images and truth, settings, and where its files go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,66 +17,83 @@ from kaggle_kit.competition.contents import Contents, keep_contents
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
+from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.models import Weights
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
-from kaggle_kit.tables import FoldTable, shown
+from kaggle_kit.tables import Classes, FoldTable, shown
 from kaggle_kit.workspace import Workspace
+
+Images = list[tuple[str, Path]]
+"""Id and file of images."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled images.
+
+    Attributes:
+        images: id and file of each of the N rows.
+        truth: (N,) class positions, or (N, C) 0/1 for multi-label.
+        groups: (N,) rows of one group must not be parted.
+        validated: (N,) whether the row is validated on in any fold.
+    """
+
+    images: Images
+    truth: npt.NDArray[Any]
+    groups: npt.NDArray[np.int64]
+    validated: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def ids(self) -> list[str]:
+        """Id of each row."""
+        return [row_id for row_id, _ in self.images]
+
+    @property
+    def paths(self) -> list[Path]:
+        """File of each row."""
+        return [path for _, path in self.images]
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold of a run.
+    """One fold of a run, as :func:`make_jobs` puts it together.
 
     Attributes:
+        folder: where the fold's files go.
+        cache_dir: where features are kept.
         weights: the pretrained weights to start from, found once for the run.
+        origin: what every file of the fold says about where it comes from.
+        inputs: fingerprint of all that the result depends on; a finished fold with the same one is current.
+        all_images: all of the fold table that can be read; a probe computes their features once for all folds.
+        test_images: what ``kk predict`` will ask for, control rows among them; none without a test set.
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
         contents: what the images of the fold table hold; None where nobody asked.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
-    workspace: Workspace
     config: RunConfig
-    competition: Competition
-    folds: FoldTable
-    run: str
     fold: int
+    folder: Path
+    cache_dir: Path
+    task: str
+    metric: str
+    classes: Classes
+    train: Rows
+    valid: Rows
     weights: Weights
+    origin: Mapping[str, Any]
+    inputs: str
+    all_images: Images
+    test_images: Images
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
     contents: Contents | None = None
     initial: Mapping[str, Any] | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the fold's files go."""
-        return self.workspace.fold_dir(self.run, self.fold)
-
-    @cached_property
-    def inputs(self) -> str:
-        """Fingerprint of all that the result depends on; a finished fold with the same one is current."""
-        return files.fingerprint(
-            {
-                "config": self.config.fingerprint,
-                "folds": self.folds.fingerprint,
-                "fold": self.fold,
-                "task": self.competition.task,
-                "metric": self.competition.metric,
-                "weights": self.weights.fingerprint,
-                "left_out": sorted(self.left_out),
-            }
-        )
-
-    @cached_property
-    def train_rows(self) -> npt.NDArray[np.int64]:
-        """Positions in the fold table of the rows to train on."""
-        return self._readable(self.folds.split(self.fold)[0], "train")
-
-    @cached_property
-    def valid_rows(self) -> npt.NDArray[np.int64]:
-        """Positions in the fold table of the rows to validate on."""
-        return self._readable(self.folds.split(self.fold)[1], "validate")
 
     @property
     def eval_batch_size(self) -> int:
@@ -94,46 +111,115 @@ class FoldJob:
             return True
         if self.weights.path is None or not seen_by(self.weights.path):
             return False
-        return tuple(read_model_record(self.weights.path).get("classes", ())) == self.folds.classes.names
+        return tuple(read_model_record(self.weights.path).get("classes", ())) == self.classes.names
 
-    def files_of(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, Path]]:
-        """Id and path of each of ``rows``.
 
-        Raises:
-            FoldError: the competition has no such rows.
-        """
-        ids = [self.folds.ids[row] for row in rows]
-        return list(zip(ids, paths_of(self.competition, ids), strict=True))
+@dataclass(frozen=True)
+class Found:
+    """What is found out once for all folds of a run; see :class:`FoldJob`."""
 
-    def about(self) -> dict[str, Any]:
-        """What every file of the fold says about its origin, and what the weights that it began from have seen."""
-        seen = () if self.weights.path is None else seen_by(self.weights.path)
-        return {
-            "competition": self.competition.name,
-            "competition_fingerprint": self.competition.fingerprint,
-            "task": self.competition.task,
-            "run": self.run,
-            "fold": self.fold,
-            "seed": self.config.seed,
-            "folds_fingerprint": self.folds.fingerprint,
-            "config_fingerprint": self.config.fingerprint,
-            "inputs_fingerprint": self.inputs,
-            **({"seen": to_entries(seen)} if seen else {}),
+    weights: Weights
+    left_out: tuple[str, ...] = ()
+    source: PixelSource | None = None
+    contents: Contents | None = None
+
+
+def make_jobs(
+    workspace: Workspace,
+    config: RunConfig,
+    competition: Competition,
+    folds: FoldTable,
+    *,
+    run: str,
+    fold_list: Sequence[int],
+    found: Found,
+) -> Iterator[FoldJob]:
+    """Yield the job of each fold of ``fold_list``.
+
+    Raises:
+        FoldError: the competition lacks rows of the table, or a fold has no rows left.
+    """
+    paths = paths_of(competition, folds.ids)
+    out = set(found.left_out)
+    readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)
+    everything = _images(folds, paths, np.flatnonzero(readable))
+    test = _test_images(competition, folds, out)
+    seen = () if found.weights.path is None else seen_by(found.weights.path)
+    for fold in fold_list:
+        inputs = _inputs(config, competition, folds, fold=fold, found=found)
+        train, valid = (
+            _rows(folds, paths, rows[readable[rows]], fold=fold, purpose=purpose)
+            for rows, purpose in zip(folds.split(fold), ("train", "validate"), strict=True)
+        )
+        yield FoldJob(
+            config=config,
+            fold=fold,
+            folder=workspace.fold_dir(run, fold),
+            cache_dir=workspace.cache_dir,
+            task=competition.task,
+            metric=competition.metric,
+            classes=folds.classes,
+            train=train,
+            valid=valid,
+            weights=found.weights,
+            origin={
+                "competition": competition.name,
+                "competition_fingerprint": competition.fingerprint,
+                "task": competition.task,
+                "run": run,
+                "fold": fold,
+                "seed": config.seed,
+                "folds_fingerprint": folds.fingerprint,
+                "config_fingerprint": config.fingerprint,
+                "inputs_fingerprint": inputs,
+                **({"seen": to_entries(seen)} if seen else {}),
+            },
+            inputs=inputs,
+            all_images=everything,
+            test_images=test,
+            left_out=found.left_out,
+            source=found.source,
+            contents=found.contents,
+        )
+
+
+def _inputs(config: RunConfig, competition: Competition, folds: FoldTable, *, fold: int, found: Found) -> str:
+    return files.fingerprint(
+        {
+            "config": config.fingerprint,
+            "folds": folds.fingerprint,
+            "fold": fold,
+            "task": competition.task,
+            "metric": competition.metric,
+            "weights": found.weights.fingerprint,
+            "left_out": sorted(found.left_out),
         }
+    )
 
-    def _readable(self, rows: npt.NDArray[np.int64], purpose: str) -> npt.NDArray[np.int64]:
-        out = set(self.left_out)
-        kept = rows[[self.folds.ids[row] not in out for row in rows]] if out else rows
-        if len(kept) == 0:
-            raise FoldError(
-                f"fold {self.fold} has no rows to {purpose} on ({len(rows)} in the table, {len(rows) - len(kept)} of them "
-                "unreadable). Make other folds with `kk folds`."
-            )
-        return kept
+
+def _images(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64]) -> Images:
+    return [(folds.ids[row], paths[row]) for row in rows.tolist()]
+
+
+def _rows(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64], *, fold: int, purpose: str) -> Rows:
+    if len(rows) == 0:
+        raise FoldError(f"fold {fold} has no readable rows to {purpose} on. Make other folds with `kk folds`.")
+    validated = np.asarray((folds.assignments[:, rows] >= 0).any(axis=0), dtype=np.bool_)
+    return Rows(_images(folds, paths, rows), folds.truth(rows), folds.groups[rows], validated)
+
+
+def _test_images(competition: Competition, folds: FoldTable, left_out: set[str]) -> Images:
+    """Return test images, and the control rows among them."""
+    images = [(row.id, row.path) for row in competition.test]
+    if not images:
+        return []
+    paths = {row.id: row.path for row in competition.train}
+    images += [(row_id, paths[row_id]) for row_id in sample_control(folds, CONTROL_ROWS, left_out=left_out)]
+    return [images[position] for position in np.random.default_rng(0).permutation(len(images))]
 
 
 def paths_of(competition: Competition, ids: Sequence[str]) -> list[Path]:
-    """Path of each training id.
+    """Return the path of each training id.
 
     Raises:
         FoldError: the competition has no such rows.

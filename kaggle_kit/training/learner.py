@@ -48,7 +48,7 @@ def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     """
     config = job.config.model
     torch.manual_seed(derive_seed(job.config.seed, job.fold, _HEAD))
-    model = build_model(config, len(job.folds.classes), weights=job.weights, image_size=job.config.data.image_size)
+    model = build_model(config, len(job.classes), weights=job.weights, image_size=job.config.data.image_size)
     if job.initial is not None:
         model.load_state_dict(job.initial)
     freeze(model, config)
@@ -65,7 +65,7 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric,
     config = job.config
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         model = convert_sync_batchnorm(model)  # timm's: PyTorch's would lose the activations of fused layers
-    loss = build_loss(config.loss, job.competition.task, job.folds.classes, job.folds.truth(job.train_rows))
+    loss = build_loss(config.loss, job.task, job.classes, job.train.truth)
     clips = config.optimizer.clip_norm is not None or config.optimizer.clip_value is not None
     scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
     optimizer = build_optimizer(model, config.optimizer, fused=not (clips and scaled))

@@ -20,7 +20,7 @@ from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
 from kaggle_kit.tables import Classes, FoldTable
-from kaggle_kit.training.job import FoldJob, paths_of
+from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -80,13 +80,13 @@ def prepare_run(
     source, left_out = training_pixels(
         workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=cache
     )
+    found = Found(weights, left_out, source, contents)
+    jobs = list(make_jobs(workspace, config, competition, folds, run=run, fold_list=fold_list, found=found))
     with held_still(workspace, config.folds, folds):
         if restart:
             _throw_away(workspace, run)
         runs.write_run_record(workspace.run_dir(run), record)
-    return [
-        FoldJob(workspace, config, competition, folds, run, fold, weights, left_out, source, contents) for fold in fold_list
-    ]
+    return jobs
 
 
 def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:

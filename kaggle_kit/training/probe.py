@@ -23,7 +23,6 @@ from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileErr
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
 from kaggle_kit.images.samplers import make_sampler, row_weights
 from kaggle_kit.images.transforms import ImageSpec, train_transform
-from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.inference.engines import EngineOptions, choose_engine
 from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
 from kaggle_kit.inference.groups import backbone_engine
@@ -35,11 +34,11 @@ from kaggle_kit.runs.history import EpochRow, write_history
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.seeds import derive_seed, generator
 from kaggle_kit.stop import Stop
-from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
 from kaggle_kit.training.fold import compute_of_job, facts_of, noted_in, random_state_kept, save_outputs, train_fold
 from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, mean_loss, try_strengths
 from kaggle_kit.training.job import FoldJob
+from kaggle_kit.training.job import Rows as FoldRows
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.tensorboard import tensorboard
 
@@ -124,7 +123,7 @@ def _read_start(job: FoldJob) -> dict[str, Any] | None:
 
 
 def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, recorder: FoldRecorder) -> None:
-    metric = get_metric(job.competition.metric)
+    metric = get_metric(job.metric)
     probe = fit_probe(job, fabric, reporter, stop)
     write_history(job.folder / HISTORY, [probe.row], metric.name)
     with tensorboard(job.folder, epochs=0) as tracker:
@@ -152,7 +151,7 @@ def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> P
         )
     plan = view_plan(job.config, spec)
     table = _features(job, fabric, parts, spec, plan, on_features=_counter(job, reporter, stop))
-    n_train, n_valid = len(job.train_rows), len(job.valid_rows)
+    n_train, n_valid = len(job.train), len(job.valid)
     text = f"{model_name(model)}: head for {n_train:,} images in {len(plan.names)} views, {n_valid:,} to validate on"
     reporter(FoldStarted(job.fold, f"{text}; {device_name(fabric)}"))
     reporter(Phase(job.fold, "fitting the head"))
@@ -177,7 +176,7 @@ def _make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     """The pretrained model; without weights the same random one for all folds, since they share its features."""
     torch.manual_seed(derive_seed(job.config.seed))
     config = job.config
-    model = build_model(config.model, len(job.folds.classes), weights=job.weights, image_size=config.data.image_size).eval()
+    model = build_model(config.model, len(job.classes), weights=job.weights, image_size=config.data.image_size).eval()
     return model, image_spec(model, config.data)
 
 
@@ -202,10 +201,10 @@ def _features(
     """
     compute, device, fingerprint = compute_of_job(job, fabric), fabric.device, backbone_fingerprint(parts.backbone.model)
     tables = {
-        role: FeatureCache(job.workspace.cache_dir, role).table(fingerprint, spec, device, precision_of(fabric))
+        role: FeatureCache(job.cache_dir, role).table(fingerprint, spec, device, precision_of(fabric))
         for role in ("train", "test")
     }
-    train, test = _all_rows(job), _test_pass(job)
+    train, test = job.all_images, job.test_images
     as_predicted = replace(plan, count=0)
     lacking = tables["train"].lacking(train, plan) + tables["test"].lacking(test, as_predicted)
     if not lacking:
@@ -237,22 +236,6 @@ def _rows_lacking(table: FeatureTable, rows: Rows, plan: ViewPlan) -> int:
     return int((~table.has([path for _, path in rows], plan.names)).any(axis=0).sum())
 
 
-def _all_rows(job: FoldJob) -> Rows:
-    """Id and path of every row of the fold table that can be read."""
-    out = set(job.left_out)
-    return job.files_of(np.array([row for row, row_id in enumerate(job.folds.ids) if row_id not in out], dtype=np.int64))
-
-
-def _test_pass(job: FoldJob) -> Rows:
-    """What `kk predict` will ask for: test images, and the control rows among them."""
-    rows = [(row.id, row.path) for row in job.competition.test]
-    if not rows:
-        return []
-    paths = {row.id: row.path for row in job.competition.train}
-    rows += [(row_id, paths[row_id]) for row_id in sample_control(job.folds, CONTROL_ROWS, left_out=set(job.left_out))]
-    return [rows[position] for position in np.random.default_rng(0).permutation(len(rows))]
-
-
 def _counter(job: FoldJob, reporter: Reporter, stop: Stop) -> Callable[[int, int], None]:
     """Return a function of (images of a batch, all images) that reports how far it is; it ends when somebody asks."""
     report, done = phase(reporter, job.fold, "features"), 0
@@ -270,9 +253,9 @@ def _fit_head(
     job: FoldJob, table: FeatureTable, plan: ViewPlan, device: torch.device
 ) -> tuple[Head, Sequence[Tried], int, float]:
     """The head, what was tried for its strength, the number of samples and the training loss."""
-    rows, truth = job.files_of(job.train_rows), job.folds.truth(job.train_rows)
-    loss = build_loss(job.config.loss, job.competition.task, job.folds.classes, truth)
-    n_classes = len(job.folds.classes)
+    rows, truth = job.train.images, job.train.truth
+    loss = build_loss(job.config.loss, job.task, job.classes, truth)
+    n_classes = len(job.classes)
 
     def samples(positions: Positions, views: Sequence[str]) -> Samples:
         # Each view is an epoch: the sampler decides which rows it is made of.
@@ -285,7 +268,7 @@ def _fit_head(
 
     everything = np.arange(len(rows))
     start: Head | None
-    train, inner = inner_split(job.folds, job.train_rows, job.config.probe.inner, job.config.seed)
+    train, inner = inner_split(job.train, job.config.probe.inner, job.config.seed)
     if len(train) and len(inner):
         chosen_from = samples(train, plan.names)
         held_out = Samples(table, rows, [(PLAIN, inner)], truth)
@@ -303,17 +286,16 @@ def _fit_head(
     return head, tried, whole.size, mean_loss(head, whole, loss, device)
 
 
-def inner_split(folds: FoldTable, rows: Positions, share: float, seed: int) -> tuple[Positions, Positions]:
+def inner_split(rows: FoldRows, share: float, seed: int) -> tuple[Positions, Positions]:
     """Positions among ``rows`` to fit to and to choose by; groups stay whole, and rows that are only trained on are fitted to.
 
     Groups are sorted by class and every ``1 / share``-th is taken, so that each class gives its share. With a single fold, as
     under holdout, no row to train on is ever validated on; then any of them may be chosen by.
     """
-    truth = folds.truth(rows)
-    key = truth if truth.ndim == 1 else row_weights(truth)
-    groups, first, unit = np.unique(folds.groups[rows], return_index=True, return_inverse=True)
+    key = rows.truth if rows.truth.ndim == 1 else row_weights(rows.truth)
+    groups, first, unit = np.unique(rows.groups, return_index=True, return_inverse=True)
     order = np.lexsort((generator(seed, "inner validation").permutation(len(groups)), key[first]))
-    only_trained = np.unique(unit[(folds.assignments[:, rows] < 0).all(axis=0)])
+    only_trained = np.unique(unit[~rows.validated])
     others = order[~np.isin(order, only_trained)]
     order = others if len(others) else order  # with a single fold, all rows to train on are of no other
     picks = np.unique((np.arange(0.5 / share, len(order), 1 / share)).astype(np.int64))
@@ -325,15 +307,15 @@ def _score(
     job: FoldJob, head: Head, table: FeatureTable, device: torch.device, train_loss: float, seconds: float, samples: int
 ) -> EpochRow:
     """The probe as an epoch: its scores on the validation rows, plain view."""
-    features = torch.from_numpy(table.read([path for _, path in job.files_of(job.valid_rows)], PLAIN)).to(device)
+    features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
     logits = nn.functional.linear(features, head.weight, head.bias)
-    probs = (logits.sigmoid() if job.competition.multilabel else logits.softmax(dim=1)).cpu().numpy()
-    truth = job.folds.truth(job.valid_rows)
+    probs = (logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy()
+    truth = job.valid.truth
     return EpochRow(
         epoch=1,
         train_loss=train_loss,
         valid_loss=METRICS["log_loss"](truth, probs),
-        score=get_metric(job.competition.metric)(truth, probs),
+        score=get_metric(job.metric)(truth, probs),
         lr=float("nan"),
         seconds=seconds,
         images_per_second=samples / max(seconds, 1e-9),

@@ -206,7 +206,7 @@ def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[Fol
         if before is None:
             waiting.append(job)
         else:
-            reporter(FoldEnded(job.fold, "finished before", f"{job.competition.metric} {before.score:.4f}"))
+            reporter(FoldEnded(job.fold, "finished before", f"{job.metric} {before.score:.4f}"))
             done.append(before)
     return done, waiting
 

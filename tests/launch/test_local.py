@@ -3,7 +3,7 @@ import os
 import shutil
 import signal
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -22,6 +22,7 @@ from kaggle_kit.launch.process import Ending, command_of, gather, how_it_ended
 from kaggle_kit.launch.worker import WarningSender, job_of, read_launch, record_launch, train_launched
 from kaggle_kit.tables import read_folds
 from kaggle_kit.training import Stop, prepare_run, train_run
+from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.training.locking import fold_lock, run_lock
 
 RESULTS = (runs.MODEL, runs.OOF)
@@ -76,7 +77,7 @@ def launched_here(small, *overrides, loaders=1):
     config = small.config(*overrides)
     folds = read_folds(small.workspace.folds_path("folds"))
     job = prepare_run(small.workspace, config.run, small.competition, folds, run="run", fold_list=[0])[0]
-    return record_launch([job], config, loaders=loaders), job
+    return record_launch([job], small.workspace, config, loaders=loaders), job
 
 
 def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh):
@@ -229,7 +230,10 @@ def test_workers_read_what_the_launcher_reads(fresh):
     rows = [(row.id, row.path) for row in fresh.competition.train]
     store = open_store(fresh.workspace.cache_dir, rows, (32, 32))
     bad = rows[0][0]
-    record = record_launch([replace(job, source=store, left_out=(bad,))], fresh.config(), loaders=1)
+    found = Found(job.weights, (bad,), store, job.contents)
+    folds = read_folds(fresh.workspace.folds_path("folds"))
+    jobs = list(make_jobs(fresh.workspace, job.config, fresh.competition, folds, run="run", fold_list=[0], found=found))
+    record = record_launch(jobs, fresh.workspace, fresh.config(), loaders=1)
     there = job_of(read_launch(record.path), 0)
     assert there.left_out == (bad,)
     assert there.source.directory == store.directory.absolute()

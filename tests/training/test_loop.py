@@ -72,7 +72,7 @@ def job_metric(job, oof):
 
 
 def job_labels(job):
-    return [job.folds.labels[row] for row in job.valid_rows]
+    return [job.classes.decode([position]) for position in job.valid.truth]
 
 
 def test_the_best_epoch_is_kept_or_the_last(shared, monkeypatch):

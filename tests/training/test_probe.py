@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from kaggle_kit.inference import features as features_module
 from kaggle_kit.models import backbone_fingerprint, load_model
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training import prepare_run, train_run
+from kaggle_kit.training.job import Rows
 from kaggle_kit.training.probe import inner_split, view_plan
 
 PROBE = ("strategy=probe", "model=resnet10t", "hardware.engine=torch", "augment=light", "data.eval_batch_size=8")
@@ -197,13 +199,18 @@ def test_views_follow_the_augmentation(tiny):
     assert first != other
 
 
+def rows_of(folds, rows):
+    validated = (folds.assignments[:, rows] >= 0).any(axis=0)
+    return Rows([(folds.ids[row], Path()) for row in rows], folds.truth(rows), folds.groups[rows], validated)
+
+
 def test_groups_stay_whole_within(tiny):
     groups = np.arange(36) // 4
     assignments = tiny.folds.assignments.copy()
     assignments[:, :4] = -1
     folds = dataclasses.replace(tiny.folds, groups=groups, assignments=assignments)
     rows = np.arange(36)
-    train, inner = inner_split(folds, rows, 0.25, seed=0)
+    train, inner = inner_split(rows_of(folds, rows), 0.25, seed=0)
     assert sorted([*train, *inner]) == list(range(36))
     assert 4 <= len(inner) <= 12
     assert not set(groups[train]) & set(groups[inner])
@@ -214,7 +221,7 @@ def test_a_strength_is_chosen_with_a_single_fold_too(tiny):
     assignments = np.where(np.arange(36) % 4 == 0, 0, -1)[None]  # as `kk folds --scheme holdout` divides
     folds = replace(tiny.folds, assignments=assignments, n_folds=1)
     rows, valid = folds.split(0)
-    train, inner = inner_split(folds, rows, 0.25, seed=0)
+    train, inner = inner_split(rows_of(folds, rows), 0.25, seed=0)
     assert len(inner) == pytest.approx(len(rows) / 4, abs=1)
     assert sorted([*train, *inner]) == list(range(len(rows)))
     assert not set(folds.groups[rows[train]]) & set(folds.groups[rows[inner]])
