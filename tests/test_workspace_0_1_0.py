@@ -41,7 +41,7 @@ def test_runs_are_listed(workspace: Workspace) -> None:
     table = runs_table(workspace).set_index("run")
     assert table["state"].to_dict() == {"whole": "finished", "probed": "partial", "cut": "partial"}
     assert table["image_size"].tolist() == ["16"] * 3
-    assert table.loc["whole", ["strategy", "lr", "epochs"]].tolist() == ["finetune", 0.05, "3"]
+    assert table.loc["whole", ["strategy", "lr", "epochs"]].tolist() == ["finetune", 0.05, 3]
     assert pd.isna(table.loc["probed", "lr"])
     assert table.loc["whole", "score"] == pytest.approx(0.5)
 
