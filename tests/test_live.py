@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from test_events import EVENTS, drive, progress
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.events import FoldEnded, Phase, RunStarted, Warned
 from kaggle_kit.live import Cell, Screen, make_reporter
+from kaggle_kit.show.terminal import ErrorStream
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -43,6 +45,19 @@ def test_several_folds_have_a_bar_each_and_the_run_has_one():
     assert any(name.startswith("run  55 %") for name in bars(screen))
     screen(FoldEnded(0, "finished", "well"))
     assert screen._bars is None
+
+
+def test_log_lines_come_above_the_bars():
+    out = io.StringIO()
+    screen = Screen(Console(file=out, force_terminal=True, width=100))
+    handler = logging.StreamHandler(ErrorStream())
+    log = logging.Logger("somewhere")
+    log.addHandler(handler)
+    screen(Phase(0, "compiling the model"))
+    log.info("compiled in 3 s")
+    screen(FoldEnded(0, "finished", "well"))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "compiled in 3 s" in re.split(r"[\r\n]+", shown)  # on a line of its own
 
 
 def test_without_a_terminal_there_are_log_lines(monkeypatch, caplog):

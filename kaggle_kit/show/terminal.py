@@ -27,12 +27,24 @@ def console() -> Console:
 
 def set_up_logging(level: int = NORMAL) -> None:
     """Send the package's log lines to the error stream as plain text; ``VERBOSE`` says which module each comes from."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(ErrorStream())
     handler.setFormatter(_Formatter(verbose=level <= VERBOSE))
     logger = logging.getLogger("kaggle_kit")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+
+
+class ErrorStream:
+    """Whatever ``sys.stderr`` is when something is written: a live screen puts itself in its place, and lines come above it."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        sys.stderr.flush()
 
 
 class _Formatter(logging.Formatter):

@@ -170,32 +170,16 @@ def make_tune_reporter() -> TuneReporter:
 
 @contextlib.contextmanager
 def shown(reporter: TuneReporter) -> Iterator[TuneReporter]:
-    """Close ``reporter`` in the end; meanwhile training tells warnings only, printed above the table."""
+    """Close ``reporter`` in the end; meanwhile training tells warnings only."""
     levels = {name: logging.getLogger(name).level for name in _QUIET}
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    streams = [handler for handler in logging.getLogger("kaggle_kit").handlers if type(handler) is logging.StreamHandler]
-    before = [handler.stream for handler in streams]
-    for handler in streams:
-        handler.stream = _ErrorStream()
     try:
         yield reporter
     finally:
         reporter(SearchEnded())
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-        for handler, stream in zip(streams, before, strict=True):
-            handler.stream = stream
-
-
-class _ErrorStream:
-    """Whatever ``sys.stderr`` is when something is written: a live table puts itself in its place."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 def _short(changes: Mapping[str, Any]) -> str:
