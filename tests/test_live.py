@@ -12,7 +12,7 @@ from test_events import EVENTS, drive, progress
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.events import FoldEnded, Phase, RunStarted, Warned
 from kaggle_kit.live import Cell, Screen, make_reporter
-from kaggle_kit.show.terminal import ErrorStream
+from kaggle_kit.show.terminal import set_up_logging
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -48,14 +48,16 @@ def test_several_folds_have_a_bar_each_and_the_run_has_one():
 
 
 def test_log_lines_come_above_the_bars():
-    out = io.StringIO()
+    log, out = logging.getLogger("kaggle_kit"), io.StringIO()
+    before = log.handlers[:], log.level, log.propagate
     screen = Screen(Console(file=out, force_terminal=True, width=100))
-    handler = logging.StreamHandler(ErrorStream())
-    log = logging.Logger("somewhere")
-    log.addHandler(handler)
-    screen(Phase(0, "compiling the model"))
-    log.info("compiled in 3 s")
-    screen(FoldEnded(0, "finished", "well"))
+    try:
+        set_up_logging()
+        screen(Phase(0, "compiling the model"))
+        log.info("compiled in 3 s")
+        screen(FoldEnded(0, "finished", "well"))
+    finally:
+        log.handlers[:], log.level, log.propagate = before
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
     assert "compiled in 3 s" in re.split(r"[\r\n]+", shown)  # on a line of its own
 
