@@ -26,6 +26,9 @@ Verdict = Literal["PASSED", "FAILED", "NOT PROVEN"]
 EXIT_CODES: dict[Verdict, int] = {"PASSED": 0, "FAILED": 1, "NOT PROVEN": 3}
 """What `kk check` and `kk blend` exit with."""
 
+VERDICT = "verdict.json"
+"""In the folder of a kernel: what the check said of the blend that it repeats."""
+
 Claim = Literal["classes", "rows", "file"]
 CLAIMS: dict[Claim, str] = {
     "classes": "which class each column or value stands for",
@@ -200,6 +203,30 @@ def require_passed(path: Path, *, force: bool = False, root: Path | None = None)
         raise SubmissionError(
             f"{path} did not pass its check ({shown(names)}). Run `kk check {path}` to see why, or give --force."
         )
+
+
+def copy_verdict(submission: Path, target: Path) -> None:
+    """Write to ``target`` what the check said of ``submission``, for what is made of it and sent later by itself."""
+    path = record_path(submission)
+    record = _read_record(submission) if path.is_file() else {"passed": False}
+    verdict = record.get("verdict", "PASSED" if record["passed"] else "FAILED")
+    files.write_json(target, {"submission": submission.name, "verdict": verdict, "unproven": record.get("unproven", [])})
+
+
+def require_copied_verdict(path: Path, *, force: bool) -> None:
+    """Refuse what was made of a submission whose copied verdict is not PASSED. Without a copy, nothing is known.
+
+    Raises:
+        SubmissionError: says what is unproven or that it failed.
+    """
+    if force or not path.is_file():
+        return
+    record = files.read_json(path, made_by="kk kernel build")
+    name, verdict = record.get("submission"), record.get("verdict")
+    if verdict == "NOT PROVEN":
+        raise SubmissionError(f"{name} is not proven: {unproven_sentence(record.get('unproven') or [])}. --force goes on.")
+    if verdict != "PASSED":
+        raise SubmissionError(f"{name} did not pass its check. Run `kk check` to see why, or give --force.")
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import files
+from kaggle_kit.check.report import VERDICT, require_copied_verdict
 from kaggle_kit.errors import ConfigError, DataError, RemoteError
 from kaggle_kit.kaggle_api.metadata import Metadata, read_dataset, read_kernel
 from kaggle_kit.kaggle_api.patience import Patience
@@ -84,9 +85,11 @@ def push(
     The notebook runs again when the dataset changed, even if it did not change itself.
 
     Raises:
+        SubmissionError: the blend that the kernel repeats failed its check or is not proven.
         as :func:`push_dataset` and :func:`push_kernel`.
     """
     folder = Path(folder)
+    require_copied_verdict(folder / VERDICT, force=force)
     dataset, _ = read_dataset(folder / "dataset"), read_kernel(folder / "kernel")  # both, before anything is uploaded
     options: dict[str, Any] = {"force": force, "timeout": timeout, "on_status": on_status, "patience": patience}
     first = push_dataset(folder / "dataset", wait=True, **options)

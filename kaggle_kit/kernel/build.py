@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_kit import files
+from kaggle_kit.check.report import VERDICT, copy_verdict
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError
@@ -132,6 +133,8 @@ def build_kernel(
             recipe, found = choose_recipe(workspace, competition, runs=runs, blend=blend, force=force)
             notes += found
             write_inference(dataset, workspace, config, competition, recipe, half=half)
+            if recipe.name:
+                copy_verdict(workspace.submission_path(recipe.name), folder / VERDICT)
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
         bundle = write_manifest(dataset, kind, (wheel.path.name for wheel in wheels))
         refs = _describe(folder, bundle, titles, username, competition.name, competition_slug)

@@ -13,7 +13,15 @@ from blended_case import Blended
 
 from kaggle_kit import files
 from kaggle_kit.check import CHECKS, CheckReport, check_submission, record_path, require_passed
-from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, digest
+from kaggle_kit.check.report import (
+    FAILED,
+    INCONCLUSIVE,
+    PASSED,
+    WARNING,
+    copy_verdict,
+    digest,
+    require_copied_verdict,
+)
 from kaggle_kit.errors import MissingFileError, SubmissionError
 
 
@@ -202,3 +210,26 @@ def test_checking_imports_neither_models_nor_the_writer() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     forbidden = {"torch", "timm", "albumentations", "cv2", "sklearn", "kaggle_kit.submission", "kaggle_kit.blending"}
     assert not forbidden & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"verdict": "NOT PROVEN", "passed": False, "unproven": ["rows"]}, "which image each row"),
+        ({"verdict": "FAILED"}, "pass"),
+    ],
+)
+def test_what_is_made_of_a_submission_keeps_its_verdict(
+    blended: Callable[..., Blended], tmp_path: Path, changes: dict, message: str
+) -> None:
+    case, copy = blended(), tmp_path / "verdict.json"
+    case.check()
+    copy_verdict(case.path, copy)
+    require_copied_verdict(copy, force=False)
+    path = record_path(case.path)
+    files.write_json(path, {**json.loads(path.read_text()), **changes})
+    copy_verdict(case.path, copy)
+    with pytest.raises(SubmissionError, match=message):
+        require_copied_verdict(copy, force=False)
+    require_copied_verdict(copy, force=True)
+    require_copied_verdict(tmp_path / "none.json", force=False)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_kaggle import USER, FakeKaggle, Fault, Timed
 
-from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError, RemoteError
+from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError, RemoteError, SubmissionError
 from kaggle_kit.kaggle_api import PushResult, push, push_dataset, push_kernel, slug_of
 from kaggle_kit.kaggle_api.metadata import read_dataset, read_kernel
 
@@ -50,6 +50,13 @@ def built(tmp_path: Path) -> Path:
     (root / "dataset" / "weights").mkdir()
     (root / "dataset" / "weights" / "fold0.safetensors").write_bytes(bytes(1000))
     return root
+
+
+def test_a_kernel_of_a_blend_that_is_not_proven_wants_force(kaggle: FakeKaggle, timed: Timed, built: Path) -> None:
+    write(built / "verdict.json", {"submission": "blend.csv", "verdict": "NOT PROVEN", "unproven": ["rows"]})
+    with pytest.raises(SubmissionError, match="is not proven: nothing independent shows which image"):
+        push(built, patience=timed.patience)
+    push(built, force=True, patience=timed.patience)
 
 
 def test_pushes_both_and_waits(kaggle: FakeKaggle, timed: Timed, built: Path) -> None:
