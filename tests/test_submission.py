@@ -197,7 +197,6 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
         ({"form": "positive"}, "for two classes, got 3"),
         ({"form": "probability", "columns": ["id", "a", "b", "d"]}, "columns lacks: d"),
         ({"form": "probability", "columns": ["id", "a", "b"]}, "without: c"),
-        ({"predictions": Predictions(("0001", "NA"), [[2.0, -1, 0], [0, 0, 1]], CLASSES)}, "were logits written"),
     ],
 )
 def test_what_cannot_be_written_is_refused(options, message):

@@ -119,7 +119,7 @@ def test_other_settings(tiny, monkeypatch, overrides):
         (loop, "write_history", 2),
         (checkpoint.os, "replace", 3),
         (fold, "save_model", 0),
-        (fold, "predict_rows", 0),
+        (fold, "predict_with_pixels", 0),
         (checkpoint.Checkpoints, "remove", 0),
     ],
 )
