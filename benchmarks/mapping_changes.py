@@ -419,8 +419,8 @@ def lost_row(probs: Array) -> Array:
     return np.concatenate([probs[: at + 1], probs[at:-1]])
 
 
-def inside_predictor(make: Callable[[Scene], Change], *, moves_rows: bool) -> Inject:
-    """The fault strikes the test rows of every fold before the files part, and no control row.
+def inside_predictor(change: Change) -> Inject:
+    """Test rows of every fold change places before the files part, and no control row does.
 
     The hash of the pixels that the model saw travels in the row of what it said.
     """
@@ -428,9 +428,8 @@ def inside_predictor(make: Callable[[Scene], Change], *, moves_rows: bool) -> In
     def inject(scene: Scene) -> None:
         for fold in scene.folds():
             test, control = read_predictions(fold.path / runs.TEST), read_predictions(fold.path / runs.CONTROL)
-            change, pixels = make(scene), test.pixels
-            changed = change(test.probs)
-            if moves_rows and pixels is not None:
+            changed, pixels = change(test.probs), test.pixels
+            if pixels is not None:
                 pixels = np.concatenate([change(pixels[:, :1]), pixels[:, 1:]], axis=1)
             about = {"test_rows": runs.rows_fingerprint(test.ids, changed)}
             Predictions(test.ids, changed, test.classes, {**test.meta, **about}, pixels).write(fold.path / runs.TEST)
