@@ -45,7 +45,8 @@ from kaggle_kit.training import FoldJob, Stop
 from kaggle_kit.training.checkpoint import new_state
 from kaggle_kit.training.data import FoldData, make_data
 from kaggle_kit.training.learner import Learner, make_learner, make_model
-from kaggle_kit.training.loop import LossGuard, train_step, update
+from kaggle_kit.training.loop import train_step, update
+from kaggle_kit.training.losses import LossGuard
 from kaggle_kit.training.prepare import prepare_run
 from kaggle_kit.workspace import Workspace
 

@@ -33,7 +33,8 @@ from kaggle_kit.training.checkpoint import LoopState, new_state
 from kaggle_kit.training.data import FoldData, make_data
 from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.training.learner import Learner, make_learner, make_model
-from kaggle_kit.training.loop import LossGuard, train_step, update
+from kaggle_kit.training.loop import train_step, update
+from kaggle_kit.training.losses import LossGuard
 from kaggle_kit.units import format_duration, parse_duration
 from kaggle_kit.workspace import Workspace
 
