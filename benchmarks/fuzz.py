@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import struct
@@ -34,6 +35,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
 
 LONGEST = 20
 """Seconds after which a case counts as a hang."""
+MEMORY = 8 * 1024**3
+"""Bytes of address space that a process may take, so that reading without end is a defect and not the end of the machine."""
 ODD_TEXTS = [
     *("", " ", "NA", "nan", "inf", "-inf", "1e400", "9" * 5000, "-1", "0", "1.5", "\0", "\ud800", "x" * 300, "../up"),
     *("/etc/passwd", "a/b", ".", "..", "-", "--force", "é", "a\nb", '"', "'", "${HOME}", "{0}", "%s", "[" * 2000, "{" * 2000),
@@ -477,6 +480,7 @@ def fuzz(numbers: range, seed: int, folder: Path, *, on_outcome: Callable[[Outco
     def ring(*_: Any) -> None:
         raise _TooLong
 
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     before = signal.signal(signal.SIGALRM, ring)
     guard, base = Guard(), folder / "base"
     folder.mkdir(parents=True, exist_ok=True)

@@ -93,9 +93,10 @@ def write_submission(
 def sample_header(path: Path) -> list[str]:
     """The column names of a sample submission, exactly as they stand there: pandas would rename one that occurs twice."""
     import csv
+    import io
 
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        return next(csv.reader(handle), [])
+    with files.open_regular(path) as handle:
+        return next(csv.reader(io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")), [])
 
 
 def _rows_of(predictions: Predictions, classes: Classes, ids: Sequence[str]) -> Array:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, MissingFileError
 from kaggle_kit.registry import shortened
 
@@ -68,7 +69,7 @@ class Workspace:
             MissingFileError: there is none.
         """
         with contextlib.suppress(OSError, ValueError, ConfigError):
-            named = self.submission_path((self.submissions_dir / LATEST).read_text(encoding="utf-8").strip())
+            named = self.submission_path(files.read_bytes(self.submissions_dir / LATEST, most=1000).decode().strip())
             if named.is_file():
                 return named
         recorded = [path for path in self.submissions_dir.glob("*.csv") if path.with_suffix(".json").is_file()]

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -254,3 +255,29 @@ def test_every_failure_to_write_is_a_storage_error(tmp_path: Path, number: int) 
         fail()
     with pytest.raises(StorageError, match=r"cannot write .*a\.txt"), files.storage_errors(tmp_path / "a.txt"):
         fail()
+
+
+OPENS_FOR_ITSELF = {
+    "files.py": "is the opener",
+    "competition/contents.py": "looks at the kind first, and counts what cannot be read as content of its own",
+    "config/safe_yaml.py": "looks at the kind and the size first",
+    "runs/record.py": "looks at the kind and the size first",
+}
+"""Modules that read files without `files.open_regular`, and why that is right."""
+
+
+def test_what_others_made_is_opened_by_one_opener() -> None:
+    """Reading a path right away hangs on a pipe and never ends on a device, unless `is_file` was asked before."""
+    root = Path(files.__file__).parent
+    found = set()
+    for path in sorted(root.rglob("*.py")):
+        name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        if (
+            name in OPENS_FOR_ITSELF
+            or "is_file()" in text
+            or name.startswith(("kernel/", "launch/", "report/", "machine/", "demo"))
+        ):
+            continue  # those read what this very process wrote, or ask for a regular file
+        if re.search(r"\.read_text\(|\.read_bytes\(\)|[^_.\w]open\([^)]*\"rb?\"", text):
+            found.add(name)
+    assert found == set()

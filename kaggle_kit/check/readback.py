@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_kit import files
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import MissingFileError, SubmissionError
 from kaggle_kit.registry import lookup
@@ -53,7 +54,7 @@ def read_cells(path: Path) -> Cells:
         SubmissionError: it is empty, not UTF-8, or a line has another number of cells than the header.
     """
     try:
-        data = path.read_bytes()
+        data = files.read_bytes(path)
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist.") from None

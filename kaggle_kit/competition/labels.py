@@ -29,7 +29,8 @@ def read_csv(path: Path) -> pd.DataFrame:
         DataError: it is no such table.
     """
     frame = files.read_table(path)
-    header = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1)
+    with files.open_regular(path) as handle:
+        header = pd.read_csv(handle, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1)
     names = [str(name) for name in header.iloc[0]]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -122,10 +122,10 @@ def read_entries(directory: Path) -> Iterator[tuple[Path, Entry]]:
         if listing.name == META:
             continue
         try:
-            rows = json.loads(listing.read_text(encoding="utf-8"))
+            rows = json.loads(files.read_bytes(listing))
         except FileNotFoundError:  # dropped meanwhile
             continue
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{listing} is damaged ({error}). Drop this store with `kk cache drop`.") from error
         for row in rows:
             yield listing.with_suffix(".bin"), Entry(*row)

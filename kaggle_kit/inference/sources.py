@@ -135,7 +135,7 @@ def leave_out(bad: Mapping[str, str], rows: Rows, bad_images: BadImages) -> tupl
 def _read(record: Path) -> dict[str, Mapping[str, Any]]:
     """Return what was found out about files before; nothing where the record is missing or damaged."""
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
+        known = json.loads(files.read_bytes(record))
     except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}

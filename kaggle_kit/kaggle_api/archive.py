@@ -104,7 +104,7 @@ def _missing(
 
 def _crc(path: Path) -> int:
     value = 0
-    with open(path, "rb") as handle:
+    with files.open_regular(path) as handle:
         while block := handle.read(_BLOCK):
             value = zlib.crc32(block, value)
     return value

@@ -120,10 +120,10 @@ def find_bundle(input_root: Path, kind: str, build: str = "", *, say: Callable[[
 
     def take(path: Path) -> bool:
         try:
-            if json.loads(path.read_text(encoding="utf-8")).get("made_by") != MADE_BY:
+            if json.loads(files.read_bytes(path, most=files.LARGEST_RECORD)).get("made_by") != MADE_BY:
                 return False
             found.append(read_bundle(path.parent))
-        except (ValueError, OSError, AttributeError, DataError) as error:
+        except (ValueError, OSError, AttributeError, RecursionError, DataError) as error:
             say(f"{path} is passed over: {error}")
             return False
         return found[-1].kind == kind

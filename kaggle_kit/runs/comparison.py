@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.results import Done, Result, plain
@@ -254,9 +255,9 @@ def resting_on(workspace: Workspace, run: str) -> list[str]:
     found = []
     for path in sorted((workspace.root / "submissions").glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(files.read_bytes(path, most=files.LARGEST_RECORD))
             used = {str(entry["name"]) for entry in record["runs"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # the record of a check, or a damaged one, which rests on nothing
         if run in used:
             found.append(f"{path.stem}{' (sent)' if record.get('kaggle') else ''}")

@@ -65,7 +65,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         DataError: it is damaged, cut short or of another kind.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with files.open_regular(path), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:

@@ -90,8 +90,8 @@ def fold_lock(folder: Path, fold: int, *, patience: float = FOLD_PATIENCE) -> It
 
 def _read_owner(folder: Path) -> dict[str, Any]:
     try:
-        owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        owner = json.loads(files.read_bytes(folder / OWNER, most=files.LARGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 
