@@ -14,7 +14,7 @@ from kaggle_kit.machine.device import make_fabric
 from kaggle_kit.models import load_model
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
-from kaggle_kit.training import learner, loop
+from kaggle_kit.training import learner, loop, losses
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.learner import make_model
@@ -218,7 +218,7 @@ def test_or_the_batch_is_skipped(shared, monkeypatch, accumulate):
 
 
 def test_skipping_for_ever_ends(shared, monkeypatch):
-    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
+    monkeypatch.setattr(losses, "MOST_SKIPPED", 3)
     spoil(monkeypatch, set(range(100)))
     with pytest.raises(TrainingError, match="3 batches in a row"):
         train_fold(job_of(shared, "nan=skip"))
