@@ -516,13 +516,13 @@ def main() -> None:
 def _all(options: argparse.Namespace) -> None:
     begin = time.monotonic()
     arguments = [sys.executable, __file__, "--cases", options.cases, "--seed", options.seed, "--processes", options.processes]
-    shards = [
-        subprocess.Popen([*map(str, [*arguments, "--shard", at])], stdout=subprocess.PIPE, text=True)
-        for at in range(options.processes)
-    ]
-    told = [
-        Outcome(**json.loads(line)) for shard in shards for line in shard.communicate()[0].splitlines() if line.startswith("{")
-    ]
+    with contextlib.ExitStack() as stack:  # a file each, since a pipe that nobody reads would stop its process
+        outs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(options.processes)]
+        shards = [subprocess.Popen([*map(str, [*arguments, "--shard", at])], stdout=out) for at, out in enumerate(outs)]
+        for shard, out in zip(shards, outs, strict=True):
+            shard.wait()
+            out.seek(0)
+        told = [Outcome(**json.loads(line)) for out in outs for line in out if line.startswith("{")]
     count = Counter((one.area, one.kind) for one in told)
     kinds = ("defect", "hang", "outside", "accepted")
     print("| input | cases | defects | hangs | writes outside | changed, accepted |\n|---|---|---|---|---|---|")
