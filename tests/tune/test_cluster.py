@@ -30,8 +30,8 @@ class LoseNode(Silent):
         super().__init__()
         self.cluster, self.node, self.lost = cluster, node, False
 
-    def epoch(self, number, fold, row, epochs):
-        super().epoch(number, fold, row, epochs)
+    def __call__(self, event):
+        super().__call__(event)
         if len({trial for trial, _, epoch in self.epochs if epoch == 3}) == 2 and not self.lost:
             self.lost = True
             self.cluster.remove_node(self.node, allow_graceful=False)
