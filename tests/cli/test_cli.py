@@ -98,7 +98,10 @@ def test_blend_check_and_runs_print_their_tables(kk, tmp_path):
     code, out, _ = kk("check", "submissions/blend-0001.csv")
     assert code == 0
     assert "form: ids" in out
-    assert "finished" in kk("runs")[1]
+    names = [path.name for path in made.workspace.runs_dir.iterdir()]
+    assert all(name in kk("runs")[1] for name in names)
+    listed = json.loads(kk("runs", "--json")[1])  # the table leaves out the state where there is no room for it
+    assert {row["state"] for row in listed} == {"finished"}
 
 
 def test_a_failed_check_ends_with_1(kk, tmp_path):
