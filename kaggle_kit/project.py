@@ -6,6 +6,7 @@ that what was changed between two calls counts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from kaggle_kit.runs.summary import RunSummary
     from kaggle_kit.tables import FoldTable, Predictions
     from kaggle_kit.tune import TuneResult
+
+logger = logging.getLogger(__name__)
 
 Duration = str | float
 """``"8h30m"``, or seconds."""
@@ -303,7 +306,10 @@ class Project:
 
         workspace, config, competition = self._open()
         path, known = self._submission(file), None if answers is None else self.path(answers)
-        return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known)
+        inside = path.resolve().is_relative_to(workspace.root.resolve())
+        if not inside:
+            logger.warning("%s is not in the workspace, so its verdict is not kept; copy it to submissions/ to send it", path)
+        return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known, keep=inside)
 
     def keys(self, key: str = "") -> Keys:
         """Return what the keys of ``kk.yaml`` mean, with their values here, their defaults and their choices.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 
@@ -65,4 +66,7 @@ def parse_bytes(value: str | int) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(value), re.IGNORECASE)
     if match is None:
         raise ConfigError(f"cache.budget must be a number of bytes such as 8GB, got {value!r}.")
-    return int(float(match[1]) * _BYTES[match[2].upper()])
+    size = float(match[1]) * _BYTES[match[2].upper()]
+    if math.isinf(size):
+        raise ConfigError(f"cache.budget must be a number of bytes such as 8GB, got one of {len(match[1]):,} digits.")
+    return int(size)

@@ -92,3 +92,13 @@ def test_the_example_of_the_readme_runs_as_it_is_written(tmp_path, monkeypatch):
     assert {"project", "run", "blend"} <= set(scope)
     assert scope["run"].scores == [1.0] * 5
     assert list(pd.read_csv(scope["blend"].path)["label"]) == ["dark", "light"] * 3
+
+
+def test_the_verdict_on_a_file_outside_is_told_and_nothing_is_written_there(tmp_path):
+    made = make_workspace(tmp_path / "work")
+    project = Project.open(made.workspace.root)
+    outside = tmp_path / "elsewhere" / "mine.csv"
+    outside.parent.mkdir()
+    outside.write_bytes(project.blend().path.read_bytes())
+    assert project.check(outside).checks
+    assert [path.name for path in outside.parent.iterdir()] == ["mine.csv"]

@@ -53,6 +53,7 @@ def check_submission(
     competition: Competition | None = None,
     answers: Path | None = None,
     only: Collection[str] = tuple(CHECKS),
+    keep: bool = True,
 ) -> CheckReport:
     """Judge a submission by the files in the workspace, and write the verdict beside it as ``<name>.check.json``.
 
@@ -63,6 +64,7 @@ def check_submission(
         competition: as loaded by the caller; by default it is loaded from the data where they are at hand.
         answers: a CSV with the true labels, to score the submission as Kaggle would.
         only: entries of CHECKS to make, where there is evidence for no others.
+        keep: write the verdict; without it nothing will be submitted.
 
     Raises:
         MissingFileError: there is no such submission, or no such answer file.
@@ -83,6 +85,8 @@ def check_submission(
         # Where some checks are left out, as in a kernel, nobody expects them to show anything.
         needs=tuple(CLAIMS) if set(only) >= set(CHECKS) else (),
     )
+    if not keep:
+        return report
     try:
         report.write()
     except StorageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -317,4 +318,4 @@ def _is_number(text: str) -> bool:
 
 
 def _is_fraction(text: str) -> bool:
-    return _is_number(text) and not is_integer(text) and float(text) != int(float(text))
+    return _is_number(text) and not is_integer(text) and math.isfinite(float(text)) and not float(text).is_integer()

@@ -1,7 +1,7 @@
 import pytest
 
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.units import format_duration, parse_duration
+from kaggle_kit.units import format_duration, parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,14 @@ def test_other_texts_are_refused_with_an_example(text):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (30600, "8:30:00")])
 def test_durations_are_written_as_a_clock(seconds, text):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("text", ["8GB", "8 g", "8000000000"])
+def test_sizes_are_read_as_written(text):
+    assert parse_bytes(text) == 8_000_000_000
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "9" * 400 + "GB"])
+def test_other_sizes_are_refused(text):
+    with pytest.raises(ConfigError, match="must be a number of bytes"):
+        parse_bytes(text)
