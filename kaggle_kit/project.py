@@ -7,6 +7,7 @@ that what was changed between two calls counts.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -306,7 +307,8 @@ class Project:
 
         workspace, config, competition = self._open()
         path, known = self._submission(file), None if answers is None else self.path(answers)
-        inside = path.resolve().is_relative_to(workspace.root.resolve())
+        # Of the folder, since the verdict is written there; realpath, since a link to itself ends resolve().
+        inside = Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(workspace.root))
         if not inside:
             logger.warning("%s is not in the workspace, so its verdict is not kept; copy it to submissions/ to send it", path)
         return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known, keep=inside)

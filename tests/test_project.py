@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from factories import make_workspace
 
-from kaggle_kit import Project
+from kaggle_kit import KaggleKitError, Project
 from kaggle_kit.errors import MissingFileError
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -102,3 +102,12 @@ def test_the_verdict_on_a_file_outside_is_told_and_nothing_is_written_there(tmp_
     outside.write_bytes(project.blend().path.read_bytes())
     assert project.check(outside).checks
     assert [path.name for path in outside.parent.iterdir()] == ["mine.csv"]
+
+
+def test_a_submission_that_is_a_link_to_itself_is_refused_in_words(tmp_path):
+    project = Project.open(make_workspace(tmp_path / "work").workspace.root)
+    path = project.workspace.submission_path("loop")
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(path)
+    with pytest.raises(KaggleKitError, match="loop"):
+        project.check(path)
