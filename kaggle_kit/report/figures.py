@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from typing import TYPE_CHECKING
 
 from kaggle_kit import files
@@ -15,22 +17,36 @@ if TYPE_CHECKING:
 INK = "#010203"
 """The colour of text and axes in figures; on the page it becomes that of the page's text, be it light or dark."""
 _GRID = "#88888855"
+_NOT_WANTED = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", re.DOTALL)
+"""Metadata that name a network address, and a style sheet that ours repeats and the page's policy refuses."""
+_OPENING = re.compile(r"<svg[^>]*>")
 
 
-def svg_of(figure: Figure) -> Markup:
-    """Return the figure as an SVG element for a page, recoloured so that it can be read on light and dark pages alike."""
+def svg_of(figure: Figure, title: str = "") -> Markup:
+    """Return the figure as an SVG element for a page, recoloured so that it can be read on light and dark pages alike.
+
+    Args:
+        title: what a screen reader says in its place; by default the titles and labels of its axes.
+    """
     import matplotlib as mpl
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
+    from matplotlib.text import Text
 
     for axes in figure.axes:
         _recolour(axes)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a class may be called "$x$"
+    said = [axes.get_title() + axes.get_ylabel() + axes.get_xlabel() for axes in figure.axes]
     # Ids must differ between the figures of one page, and be the same when the same figure is drawn again.
-    salt = files.fingerprint([axes.get_title() + axes.get_ylabel() + axes.get_xlabel() for axes in figure.axes])
+    salt = files.fingerprint([*said, title] if title else said)
     stream = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts are what counts
         figure.savefig(stream, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return Markup(text[text.index("<svg") :].replace(INK, "currentColor"))
+    drawn = stream.getvalue()
+    drawn = _NOT_WANTED.sub("", drawn[drawn.index("<svg") :]).replace(INK, "currentColor")
+    name = escape(title or "; ".join(filter(None, said)) or "figure")
+    return Markup(_OPENING.sub(lambda found: f'{found[0][:-1]} role="img" aria-label="{name}">', drawn, count=1))
 
 
 def _recolour(axes: Axes) -> None:

@@ -59,10 +59,17 @@ class Drawn:
     svg: Markup | None = None
     note: str = ""
 
+    @property
+    def anchor(self) -> str:
+        """Where on the page it is linked to."""
+        return self.heading.lower().replace(" ", "-")
+
 
 def write_study_page(path: Path, study: optuna.Study, *, title: str, lines: Sequence[str], table: pd.DataFrame) -> None:
     """Write the page: ``lines`` of text, the plots, and the table of trials."""
-    write_page(path, "tune.html", title=title, lines=lines, plots=[draw(plot, study) for plot in PLOTS], trials=table)
+    plots = [draw(plot, study) for plot in PLOTS]
+    sections = [*((plot.anchor, plot.heading) for plot in plots), ("trials", "Trials")]
+    write_page(path, "tune.html", title=title, lines=lines, plots=plots, sections=sections, trials=table)
 
 
 def draw(plot: Plot, study: optuna.Study) -> Drawn:
@@ -89,7 +96,7 @@ def draw(plot: Plot, study: optuna.Study) -> Drawn:
 
 
 def _finish(figure: Figure) -> Markup:
-    """The figure in the size of the page, without the titles that the page has itself."""
+    """Return the figure in the size of the page, without the titles that the page has itself."""
     figure.suptitle("")
     for axes in figure.axes:
         for place in ("left", "center", "right"):

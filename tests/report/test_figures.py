@@ -40,3 +40,21 @@ def test_the_same_figure_is_drawn_alike_and_others_have_other_ids(figure):
     ids = [set(re.findall(r'<clipPath id="(\w+)"', text)) for text in (first, svg_of(figure))]
     assert ids[0]
     assert not ids[0] & ids[1]
+
+
+def test_a_figure_says_what_it_is_and_brings_nothing_that_a_page_forbids(figure):
+    text = svg_of(figure, 'scores of "<b>" by epoch')
+    assert text[: text.index(">")].endswith('role="img" aria-label="scores of &#34;&lt;b&gt;&#34; by epoch"')
+    assert "<style" not in text
+    assert "<metadata" not in text
+    assert 'aria-label="score' in svg_of(figure)
+
+
+def test_names_are_text_in_a_figure_whatever_they_hold(figure):
+    axes = figure.axes[0]
+    names = ["<script>alert(1)</script>", "$x$", "$", "a\\b"]
+    axes.set_xticks(range(len(names)), names)
+    text = svg_of(figure)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert ">$x$</text>" in text
