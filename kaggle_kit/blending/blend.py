@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kaggle_kit import files
+from kaggle_kit import figures, files
 from kaggle_kit import runs as run_files
 from kaggle_kit.blending import (
     Blender,
@@ -33,13 +33,18 @@ from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gath
 from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
-from kaggle_kit.errors import ConfigError
+from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs import Run
+from kaggle_kit.runs.plots import Plots
+from kaggle_kit.runs.scored import Scored, scored_blend
 from kaggle_kit.submission import sample_header, write_submission
 from kaggle_kit.tables import FoldTable, Predictions, shown
 from kaggle_kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LOG = logging.getLogger(__name__)
 NO_TEST_SET = "there is no test set: the blend is scored out of fold only, and no submission is written"
@@ -77,7 +82,7 @@ class BlendScores:
 
 
 @dataclass(frozen=True, repr=False)
-class BlendResult(Result):
+class BlendResult(Result, Plots):
     """What :func:`blend` made.
 
     Attributes:
@@ -101,6 +106,19 @@ class BlendResult(Result):
     @property
     def passed(self) -> bool:
         return self.report is None or self.report.passed
+
+    def scored(self) -> Scored:
+        """Return the cross-fitted out-of-fold rows; raises DataError where no submission was written."""
+        if self.path is None:
+            raise DataError("without a test set a blend leaves no rows behind; look at its runs instead.")
+        return scored_blend(Workspace(self.path.parent.parent), self.path.stem)
+
+    def plot_weights(self) -> Figure:
+        """Return the weights of the runs; raises DataError for a method that has none."""
+        known = {run.name: run.weight for run in self.runs if run.weight is not None}
+        if not known:
+            raise DataError(f"the method {self.method!r} gives runs no weights; it learnt: {self.description}")
+        return figures.plot_weights(list(known), list(known.values()))
 
     @property
     def exit_code(self) -> int:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.config import EarlyStoppingConfig
+from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.metrics import Metric
 
 TIMINGS = ("seconds", "images_per_second")
@@ -30,6 +31,9 @@ class EpochRow:
         lr: learning rate of the backbone in the last update.
         seconds: of training, without validation and without the time that a stopped run lay still.
         images_per_second: of training.
+        train_accuracy: share of the epoch's images, augmented and in training mode, whose most probable class was theirs (of
+            mixed images, that of the larger part); multi-label: share of labels on the right side of 0.5. NaN in histories of
+            0.1.0.
     """
 
     epoch: int
@@ -39,6 +43,7 @@ class EpochRow:
     lr: float
     seconds: float
     images_per_second: float
+    train_accuracy: float = math.nan
 
     def to_list(self) -> list[float]:
         """Plain numbers, for a checkpoint."""
@@ -58,6 +63,15 @@ def write_history(path: Path, rows: Sequence[EpochRow], metric: str) -> None:
     """Write ``history.csv``; equal runs give equal bytes but for the columns of ``TIMINGS``."""
     columns = [metric if field.name == "score" else field.name for field in fields(EpochRow)]
     files.write_table(path, pd.DataFrame([row.values(metric) for row in rows], columns=columns))
+
+
+def read_history(folder: Path) -> pd.DataFrame | None:
+    """Return the table of a fold's ``history.csv`` as numbers; None where there is none that can be read."""
+    try:
+        table: pd.DataFrame = files.read_table(folder / "history.csv").apply(pd.to_numeric)
+    except (KaggleKitError, ValueError):
+        return None
+    return table
 
 
 def stale_epochs(rows: Sequence[EpochRow], metric: Metric, min_delta: float) -> int:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from kaggle_kit import runs
+from kaggle_kit import figures, runs
+from kaggle_kit.errors import DataError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
+from kaggle_kit.runs.history import read_history
+from kaggle_kit.runs.plots import Plots
 from kaggle_kit.runs.record import FoldRecord
+from kaggle_kit.runs.scored import Scored, scored_run
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TERMINATED = 143
 """Exit code of training that was stopped from outside, as shells report SIGTERM; a script should not go on to predict."""
 
 
 @dataclass(frozen=True, repr=False)
-class RunSummary(Result):
+class RunSummary(Result, Plots):
     """What training a run ended with.
 
     Attributes:
@@ -45,6 +52,27 @@ class RunSummary(Result):
     stopped: str | None
     oof_score: float
     n_oof: int
+    _workspace: Workspace | None = field(default=None, compare=False)
+
+    def scored(self) -> Scored:
+        """Return the out-of-fold rows of the run's finished folds."""
+        workspace = self._workspace or Workspace(self.path.parent.parent)
+        return scored_run(workspace, runs.read_run(workspace, self.run))
+
+    def plot_curves(self) -> Figure:
+        """Return losses and scores over the epochs, a colour a fold; raises DataError before the first epoch has ended."""
+        return figures.plot_curves(self._histories(), self.metric)
+
+    def plot_schedule(self) -> Figure:
+        """Return the learning rate over the epochs; raises DataError before the first epoch has ended."""
+        return figures.plot_schedule(self._histories())
+
+    def _histories(self) -> dict[int, pd.DataFrame]:
+        found = {int(path.name[4:]): read_history(path) for path in self.path.glob("fold[0-9]*")}
+        known = {fold: history for fold, history in found.items() if history is not None}
+        if not known:
+            raise DataError(f"{self.path} holds no {runs.HISTORY}; an epoch must have ended first.")
+        return known
 
     @property
     def cut_short(self) -> bool:
@@ -128,4 +156,5 @@ def summarize(
         where = {row_id: row for row, row_id in enumerate(folds.ids)}
         rows = np.array([where[row_id] for row_id in oof.ids], dtype=np.int64)
         score, n_oof = metric(folds.truth(rows), oof.probs), len(oof)
-    return RunSummary(run, record.path, metric.name, tuple(results), tuple(trained), dict(failed or {}), stopped, score, n_oof)
+    ended = tuple(results), tuple(trained), dict(failed or {}), stopped
+    return RunSummary(run, record.path, metric.name, *ended, score, n_oof, workspace)

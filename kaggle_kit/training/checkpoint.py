@@ -156,6 +156,7 @@ class LoopState:
         batch: its batches that are done, those that were skipped included.
         updates: optimizer steps since the beginning.
         loss_sum: () float64 (float32 where the device has none), sum over the epoch's images.
+        right_sum: () of the same type, sum of the shares of the images' labels that were right.
         images, seconds: of the epoch so far.
         skipped: batches of the epoch whose loss was not finite.
         lr: learning rate of the last update.
@@ -163,6 +164,7 @@ class LoopState:
     """
 
     loss_sum: Tensor
+    right_sum: Tensor
     epoch: int = 1
     batch: int = 0
     updates: int = 0
@@ -175,11 +177,12 @@ class LoopState:
     lr: float = math.nan
     history: list[EpochRow] = field(default_factory=list)
 
-    def count(self, loss: Tensor, images: int, *, usable: bool) -> None:
-        """Count a batch; ``loss`` () is its mean."""
+    def count(self, loss: Tensor, right: Tensor, images: int, *, usable: bool) -> None:
+        """Count a batch; ``loss`` () is its mean, ``right`` () the sum that :func:`~.losses.count_right` gives."""
         self.batch += 1
         if usable:
             self.loss_sum += loss.detach() * images
+            self.right_sum += right
             self.images += images
         else:
             self.skipped += 1
@@ -187,7 +190,7 @@ class LoopState:
     def next_epoch(self) -> None:
         """Begin the next epoch's counts."""
         self.epoch, self.batch, self.images, self.seconds, self.skipped = self.epoch + 1, 0, 0, 0.0, 0
-        self.loss_sum = torch.zeros_like(self.loss_sum)
+        self.loss_sum, self.right_sum = torch.zeros_like(self.loss_sum), torch.zeros_like(self.right_sum)
 
     def to_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -197,13 +200,14 @@ class LoopState:
         """Undo :meth:`to_dict`."""
         device = self.loss_sum.device
         vars(self).update(values)
-        self.loss_sum = self.loss_sum.to(device)
+        self.loss_sum, self.right_sum = self.loss_sum.to(device), self.right_sum.to(device)
         self.history = [EpochRow.from_list(row) for row in values["history"]]
 
 
 def new_state(device: torch.device) -> LoopState:
     """Before the first epoch."""
-    return LoopState(torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device))
+    zero = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    return LoopState(zero, zero.clone())
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kaggle_kit.errors import TrainingError
 from kaggle_kit.inference.features import FeatureTable, Rows
+from kaggle_kit.training.losses import count_right
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +172,18 @@ def _moments(samples: Samples, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def mean_loss(head: Head, samples: Samples, loss: nn.Module, device: torch.device) -> float:
     """The loss of ``head`` over ``samples``, without regularisation."""
+    return loss_and_accuracy(head, samples, loss, device)[0]
+
+
+def loss_and_accuracy(head: Head, samples: Samples, loss: nn.Module, device: torch.device) -> tuple[float, float]:
+    """Return the loss of ``head`` over ``samples``, without regularisation, and the share that it gets right."""
+    total = right = 0.0
     with torch.inference_mode():
-        parts = [
-            (float(loss(nn.functional.linear(features, head.weight, head.bias), targets)), len(features))
-            for features, targets in samples.load(device)
-        ]
-    return sum(value * count for value, count in parts) / samples.size
+        for features, targets in samples.load(device):
+            logits = nn.functional.linear(features, head.weight, head.bias)
+            total += float(loss(logits, targets)) * len(features)
+            right += float(count_right(logits, targets, multilabel=targets.ndim == 2))
+    return total / samples.size, right / samples.size
 
 
 def try_strengths(

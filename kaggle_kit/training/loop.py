@@ -13,7 +13,7 @@ import time
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from kaggle_kit.config import RunConfig
 from kaggle_kit.events import EpochEnded, Progress, Reporter, silent
@@ -30,7 +30,7 @@ from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.training.checkpoint import Checkpoints, LoopState
 from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.learner import Learner
-from kaggle_kit.training.losses import LossGuard, require_finite
+from kaggle_kit.training.losses import LossGuard, count_right, require_finite
 from kaggle_kit.training.optimizers import current_lr
 from kaggle_kit.training.processes import stop_if_asked
 
@@ -104,11 +104,13 @@ def train_step(learner: Learner, batch: Batch, data: FoldData, config: RunConfig
         rng = np.random.default_rng(seed)
         images, targets = mixer(images, targets, n_classes=data.n_classes, rng=rng)  # targets (B, C)
     with memory_errors(), fabric.no_backward_sync(learner.model, enabled=not complete):
-        loss = learner.loss(learner.model(images), targets)  # ()
+        logits = learner.model(images)  # (B, C)
+        loss = learner.loss(logits, targets)  # ()
         usable = guard.usable(loss, batch.rows, state.batch)
         if usable:
             fabric.backward(loss / group)
-    state.count(loss, len(batch.rows), usable=usable)
+    right = count_right(logits, targets, multilabel=data.truth.ndim == 2)
+    state.count(loss, right, len(batch.rows), usable=usable)
     return complete
 
 
@@ -149,12 +151,13 @@ def validate(
     trained = epoch > 0
     row = EpochRow(
         epoch=epoch,
-        train_loss=mean_loss(learner, state) if trained else float("nan"),
+        train_loss=epoch_mean(learner, state, state.loss_sum) if trained else math.nan,
         valid_loss=METRICS["log_loss"](data.truth, probs),
         score=data.metric(data.truth, probs),
         lr=state.lr if trained else current_lr(learner.optimizer),
         seconds=state.seconds,
         images_per_second=state.images * learner.fabric.world_size / max(state.seconds, 1e-9),
+        train_accuracy=epoch_mean(learner, state, state.right_sum) if trained else math.nan,
     )
     state.history.append(row)
     # With few rows many epochs score alike, and then the loss tells more.
@@ -174,9 +177,9 @@ def validate(
         reporter(EpochEnded(data.fold, row, data.metric.name, config.schedule.epochs, best))
 
 
-def mean_loss(learner: Learner, state: LoopState) -> float:
-    """Mean training loss over the epoch's images so far, of all processes."""
-    total, images = state.loss_sum, float(state.images)
+def epoch_mean(learner: Learner, state: LoopState, total: Tensor) -> float:
+    """Return a sum of the state, such as that of the loss, as a mean over the epoch's images so far, of all processes."""
+    images = float(state.images)
     if learner.fabric.world_size > 1:
         total = learner.fabric.all_reduce(total.clone(), reduce_op="sum")
         images *= learner.fabric.world_size

@@ -235,6 +235,18 @@ class LossGuard:
         return ", ".join(self._ids[row] for row in self._rows[batch].tolist())
 
 
+def count_right(logits: Tensor, targets: Tensor, *, multilabel: bool) -> Tensor:
+    """Return (), the number of rows whose most probable class is their target; multi-label: the sum of the shares of labels
+    on the right side of 0.5. Nothing waits for the device.
+
+    Args:
+        targets: (N,) class positions, or (N, C), whose largest counts when rows are mixed.
+    """
+    if multilabel:
+        return ((logits.detach() > 0) == (targets > 0.5)).float().mean(dim=1).sum()
+    return (logits.detach().argmax(dim=1) == (targets if targets.ndim == 1 else targets.argmax(dim=1))).sum()
+
+
 def require_finite(probs: npt.NDArray[np.float32], epoch: int) -> None:
     """Refuse a model whose weights have overflowed, before it is written into a checkpoint.
 

@@ -36,7 +36,7 @@ from kaggle_kit.seeds import derive_seed, generator
 from kaggle_kit.stop import Stop
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
 from kaggle_kit.training.fold import compute_of_job, facts_of, noted_in, random_state_kept, save_outputs, train_fold
-from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, mean_loss, try_strengths
+from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, loss_and_accuracy, try_strengths
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.job import Rows as FoldRows
 from kaggle_kit.training.losses import build_loss
@@ -156,11 +156,11 @@ def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> P
     reporter(FoldStarted(job.fold, f"{text}; {device_name(fabric)}"))
     reporter(Phase(job.fold, "fitting the head"))
     started = time.monotonic()
-    head, tried, samples, train_loss = _fit_head(job, table, plan, fabric.device)
+    head, tried, samples, fitted = _fit_head(job, table, plan, fabric.device)
     with torch.no_grad():
         parts.head.weight.copy_(head.weight)
         parts.head.bias.copy_(head.bias)
-    row = _score(job, head, table, fabric.device, train_loss, time.monotonic() - started, samples)
+    row = _score(job, head, table, fabric.device, fitted, time.monotonic() - started, samples)
     strength = min(tried, key=lambda one: one.inner_loss).strength
     return Probe(model, spec, strength, tuple(tried), samples, row)
 
@@ -251,8 +251,8 @@ def _counter(job: FoldJob, reporter: Reporter, stop: Stop) -> Callable[[int, int
 
 def _fit_head(
     job: FoldJob, table: FeatureTable, plan: ViewPlan, device: torch.device
-) -> tuple[Head, Sequence[Tried], int, float]:
-    """The head, what was tried for its strength, the number of samples and the training loss."""
+) -> tuple[Head, Sequence[Tried], int, tuple[float, float]]:
+    """The head, what was tried for its strength, the number of samples, and loss and accuracy on them."""
     rows, truth = job.train.images, job.train.truth
     loss = build_loss(job.config.loss, job.task, job.classes, truth)
     n_classes = len(job.classes)
@@ -283,7 +283,7 @@ def _fit_head(
     if start is not None:
         fitter.start_from(start)
     head = fitter.fit(min(tried, key=lambda one: one.inner_loss).strength)
-    return head, tried, whole.size, mean_loss(head, whole, loss, device)
+    return head, tried, whole.size, loss_and_accuracy(head, whole, loss, device)
 
 
 def inner_split(rows: FoldRows, share: float, seed: int) -> tuple[Positions, Positions]:
@@ -304,7 +304,13 @@ def inner_split(rows: FoldRows, share: float, seed: int) -> tuple[Positions, Pos
 
 
 def _score(
-    job: FoldJob, head: Head, table: FeatureTable, device: torch.device, train_loss: float, seconds: float, samples: int
+    job: FoldJob,
+    head: Head,
+    table: FeatureTable,
+    device: torch.device,
+    fitted: tuple[float, float],
+    seconds: float,
+    samples: int,
 ) -> EpochRow:
     """The probe as an epoch: its scores on the validation rows, plain view."""
     features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
@@ -313,10 +319,11 @@ def _score(
     truth = job.valid.truth
     return EpochRow(
         epoch=1,
-        train_loss=train_loss,
+        train_loss=fitted[0],
         valid_loss=METRICS["log_loss"](truth, probs),
         score=get_metric(job.metric)(truth, probs),
         lr=float("nan"),
         seconds=seconds,
         images_per_second=samples / max(seconds, 1e-9),
+        train_accuracy=fitted[1],
     )

@@ -45,6 +45,9 @@ def test_what_can_be_learnt_is_learnt(shared):
     assert rows["train_loss"].iloc[-1] < 0.5 * rows["train_loss"].iloc[1]
     assert list(rows["epoch"]) == list(range(7))
     assert math.isnan(rows["train_loss"].iloc[0])
+    assert math.isnan(rows["train_accuracy"].iloc[0])
+    assert rows["train_accuracy"].iloc[-1] > max(0.8, rows["train_accuracy"].iloc[1])
+    assert rows["train_accuracy"].max() <= 1
     assert rows["accuracy"].iloc[0] < 0.9  # the untrained score comes first
 
 

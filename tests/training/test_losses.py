@@ -7,7 +7,7 @@ from kaggle_kit.choices import LOSSES
 from kaggle_kit.config import LossConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.tables import Classes
-from kaggle_kit.training.losses import build_loss, class_weights
+from kaggle_kit.training.losses import build_loss, class_weights, count_right
 
 CLASSES = Classes(("b", "a", "c"))
 TRUTH = np.array([0, 0, 0, 1, 2, 2])
@@ -100,3 +100,14 @@ def test_wrong_choices_are_refused():
         loss("focla")
     with pytest.raises(ConfigError, match="exactly one label"):
         loss("cross_entropy", "multilabel", HOT)
+
+
+def test_right_rows_are_counted_as_numpy_counts_them():
+    rng = np.random.default_rng(0)
+    logits, mixed = rng.normal(size=(50, 4)), rng.dirichlet(np.ones(4), size=50)
+    labels, several = rng.integers(0, 4, 50), (rng.random((50, 4)) < 0.3).astype("float32")
+    given = torch.from_numpy(logits)
+    assert count_right(given, torch.from_numpy(labels), multilabel=False) == (logits.argmax(1) == labels).sum()
+    assert count_right(given, torch.from_numpy(mixed), multilabel=False) == (logits.argmax(1) == mixed.argmax(1)).sum()
+    share = ((logits > 0) == (several == 1)).mean(axis=1).sum()
+    assert float(count_right(given, torch.from_numpy(several), multilabel=True)) == pytest.approx(share)

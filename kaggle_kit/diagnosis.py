@@ -1,0 +1,243 @@
+"""Numbers that show where predictions are right and wrong: confusion, classes, calibration, the error of a score, mistakes.
+
+``truth`` and ``probs`` are as :mod:`kaggle_kit.metrics` takes them: (N,) class positions or (N, C) 0/1, and (N, C).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kaggle_kit.metrics import Metric
+from kaggle_kit.tables import Classes
+
+Array = npt.NDArray[Any]
+LEVEL = 0.95
+_DRAWS = 400
+_MOST_CELLS = 2_000_000_000
+"""Cells, rows times classes times draws, beyond which fewer samples are drawn: a page should not take minutes for its error."""
+_FEWEST_DRAWS = 50
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Between which values a score would lie in 95 of 100 equally large samples; ``how`` says by which method."""
+
+    low: float
+    high: float
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.low:.4f} to {self.high:.4f}"
+
+
+def score_interval(
+    metric: Metric, truth: Array, probs: Array, *, groups: Array | None = None, threshold: npt.ArrayLike = 0.5, seed: int = 0
+) -> Interval | None:
+    """Return the 95 % interval of a score; None where it cannot be known from these rows.
+
+    The accuracy of independent rows has the exact interval of Clopper and Pearson (1934), since every sample drawn from a few
+    rows that are all right would be perfect. Other scores are bootstrapped: rows are drawn anew, whole groups together.
+
+    Args:
+        groups: (N,) rows of one group, such as duplicates, are drawn together.
+    """
+    units = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_units = int(units.max()) + 1 if len(units) else 0
+    if n_units < 2:
+        return None
+    if metric.name == "accuracy" and truth.ndim == 1 and n_units == len(truth):
+        return _clopper_pearson(int((probs.argmax(axis=1) == truth).sum()), len(truth))
+    order = np.argsort(units, kind="stable")
+    starts = np.searchsorted(units[order], np.arange(n_units + 1))
+    rng = np.random.default_rng(seed)
+    draws = int(np.clip(_MOST_CELLS // max(probs.size, 1), _FEWEST_DRAWS, _DRAWS))
+    scores = []
+    for _ in range(draws):
+        drawn = rng.integers(0, n_units, n_units)
+        rows = order[_ranges(starts[drawn], starts[drawn + 1])]
+        scores.append(metric(truth[rows], probs[rows], threshold=threshold))
+    known = np.array(scores)[np.isfinite(scores)]
+    if len(known) < draws / 2 or known.min() == known.max():
+        return None
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high), f"bootstrap, {draws} samples" + ("" if groups is None else " of whole groups"))
+
+
+def _ranges(starts: Array, stops: Array) -> Array:
+    """Return the numbers from each of ``starts`` to below its one of ``stops``, one range after the other."""
+    lengths = stops - starts
+    offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    return np.asarray(np.arange(int(lengths.sum())) + offsets)
+
+
+def _clopper_pearson(right: int, n: int) -> Interval:
+    from scipy.stats import beta
+
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if right == 0 else float(beta.ppf(tail, right, n - right + 1))
+    high = 1.0 if right == n else float(beta.ppf(1 - tail, right + 1, n - right))
+    return Interval(low, high, "Clopper and Pearson")
+
+
+def confusion_counts(truth: Array, predicted: Array, n_classes: int) -> npt.NDArray[np.int64]:
+    """Return (C, C): how many rows of each true class (row) were taken for each class (column)."""
+    return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def most_confused(counts: Array, most: int) -> npt.NDArray[np.int64]:
+    """Return up to ``most`` classes that take part in a confusion, those in the largest ones first, partners side by side."""
+    both = counts + counts.T
+    np.fill_diagonal(both, 0)
+    upper = np.triu(both)
+    pairs = np.argsort(-upper, axis=None, kind="stable")
+    chosen: dict[int, None] = {}
+    for pair in pairs[: most * most]:
+        first, second = divmod(int(pair), len(counts))
+        if upper[first, second] == 0 or len(chosen) >= most:
+            break
+        chosen |= {first: None, second: None}
+    return np.array(list(chosen)[:most], dtype=np.int64)
+
+
+def confused_pairs(counts: Array, most: int) -> list[tuple[int, int, int]]:
+    """Return (true class, taken for, rows) of the ``most`` largest cells off the diagonal of ``counts``."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    cells = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    found = [(*divmod(int(cell), len(counts)), int(wrong.flat[cell])) for cell in cells]
+    return [pair for pair in found if pair[2]]
+
+
+def class_table(truth: Array, labels: Array, classes: Classes) -> pd.DataFrame:
+    """Return a row a class, the worst first: class, rows, precision, recall, F1, missed, false alarms, and mostly taken for.
+
+    Precision is NaN for a class that was never predicted, recall for one that never occurs; such a class comes last.
+
+    Args:
+        labels: what was predicted, of the shape of ``truth``.
+    """
+    n_classes = len(classes)
+    hot, said = (matrix if matrix.ndim == 2 else np.eye(n_classes, dtype=np.uint8)[matrix] for matrix in (truth, labels))
+    right = (hot & said).sum(axis=0, dtype=np.int64)
+    occurs, predicted = hot.sum(axis=0, dtype=np.int64), said.sum(axis=0, dtype=np.int64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall, f1 = right / predicted, right / occurs, 2 * right / (occurs + predicted)
+    frame = pd.DataFrame(
+        {
+            "class": list(classes),
+            "rows": occurs,
+            "precision": precision,
+            "recall": recall,
+            "F1": np.where(occurs > 0, f1, np.nan),
+            "missed": occurs - right,
+            "false alarms": predicted - right,
+        }
+    )
+    if truth.ndim == 1:
+        counts = confusion_counts(truth, labels, n_classes)
+        np.fill_diagonal(counts, 0)
+        frame["mostly taken for"] = [
+            f"{classes.decode([int(row.argmax())])[0]} ({row.max()})" if row.any() else "" for row in counts
+        ]
+    return frame.sort_values(["F1", "rows"], ascending=[True, False], kind="stable").reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often rows are right by how sure the model was, in bins of equal width.
+
+    Attributes:
+        edges: (B + 1,) of the bins, from 0 to 1.
+        confidence, accuracy: (B,) mean of each bin; NaN where it is empty.
+        counts: (B,) rows, or for multi-label cells, of each bin.
+        error: expected calibration error, the mean distance of the two by rows (Naeini et al. 2015).
+    """
+
+    edges: Array
+    confidence: Array
+    accuracy: Array
+    counts: Array
+    error: float
+
+    def describe(self) -> str:
+        """Return the error, and whether the model is too sure of itself or not sure enough."""
+        known = self.counts > 0
+        gap = float((self.counts[known] * (self.confidence[known] - self.accuracy[known])).sum() / self.counts.sum())
+        word = "too sure of itself" if gap > 0 else "less sure than it could be"
+        tends = f"; on the whole the model is {word}, by {abs(gap):.3f}" if abs(gap) >= 0.005 else ""
+        return f"expected calibration error {self.error:.4f} in {len(self.counts)} bins{tends}"
+
+
+def calibrate(truth: Array, probs: Array, *, bins: int = 15) -> Calibration:
+    """Return the calibration of the most probable class; for multi-label and two classes that of each probability's class.
+
+    Of two classes the second, positive one counts, since the more probable of two says nothing below 0.5.
+    """
+    if truth.ndim == 2:
+        said, happened = probs.ravel(), truth.ravel().astype(bool)
+    elif probs.shape[1] == 2:
+        said, happened = probs[:, 1], truth == 1
+    else:
+        said, happened = probs.max(axis=1), probs.argmax(axis=1) == truth
+    said = np.clip(said.astype(np.float64), 0, 1)
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.minimum((said * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(place, said, minlength=bins) / counts
+        accuracy = np.bincount(place, happened, minlength=bins) / counts
+    error = float(np.nansum(counts * np.abs(confidence - accuracy)) / max(len(said), 1))
+    return Calibration(edges, confidence, accuracy, counts, error)
+
+
+def sureness(truth: Array, probs: Array, labels: Array) -> tuple[Array, Array]:
+    """Return for each row whether all its labels are right, and how sure the model was of what it said, (N,) each.
+
+    Multi-label: of a wrong row the probability of its surest wrong label, of a right row that of its least sure label.
+    """
+    if truth.ndim == 1:
+        return labels == truth, probs[np.arange(len(probs)), labels]
+    wrong = labels != truth
+    of_label = np.where(labels > 0, probs, 1 - probs)
+    right = ~wrong.any(axis=1)
+    surest_wrong = np.where(wrong, of_label, -np.inf).max(axis=1)
+    return right, np.where(right, of_label.min(axis=1), surest_wrong)
+
+
+def surest_mistakes(right: Array, sure: Array, most: int) -> npt.NDArray[np.int64]:
+    """Return up to ``most`` rows that are wrong, the surest first."""
+    wrong = np.flatnonzero(~right)
+    return wrong[np.argsort(-sure[wrong], kind="stable")][:most]
+
+
+def least_sure_right(right: Array, sure: Array, most: int) -> npt.NDArray[np.int64]:
+    """Return up to ``most`` rows that are right, the least sure first."""
+    found = np.flatnonzero(right)
+    return found[np.argsort(sure[found], kind="stable")][:most]
+
+
+def paired_difference(
+    metric: Metric, truth: Array, first: Array, second: Array, *, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return how much ``second`` probabilities score above ``first`` ones on the same rows, and its bootstrapped 95 % interval.
+
+    Both are scored on the same drawn rows each time, so that what is hard for both cancels. Ends that are unknown are NaN.
+    """
+    gap = metric(truth, second) - metric(truth, first)
+    rng = np.random.default_rng(seed)
+    draws = int(np.clip(_MOST_CELLS // max(2 * first.size, 1), _FEWEST_DRAWS, _DRAWS))
+    gaps = []
+    for _ in range(draws):
+        rows = rng.integers(0, len(truth), len(truth))
+        gaps.append(metric(truth[rows], second[rows]) - metric(truth[rows], first[rows]))
+    known = np.array(gaps)[np.isfinite(gaps)]
+    if len(known) < draws / 2:
+        return gap, math.nan, math.nan
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return gap, float(low), float(high)

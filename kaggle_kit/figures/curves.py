@@ -1,0 +1,63 @@
+"""How training went, epoch by epoch and fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kaggle_kit.figures.style import colour, count_axis, new_figure, plain_axes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DASHED = (0, (4, 2))
+
+
+def plot_curves(histories: Mapping[int, pd.DataFrame], metric: str) -> Figure:
+    """Return losses and scores over the epochs, a colour a fold; solid on validation rows, dashed on training rows.
+
+    Args:
+        histories: fold -> the table of ``history.csv``.
+        metric: the name of its column of scores.
+    """
+    figure, (losses, scores) = new_figure(10, 3.6, columns=2)
+    for number, (fold, history) in enumerate(sorted(histories.items())):
+        _line(losses, history, "train_loss", number, dashed=True)
+        _line(losses, history, "valid_loss", number, label=f"fold {fold}")
+        _line(scores, history, metric, number, label=f"fold {fold}")
+        _line(scores, history, "train_accuracy", number, dashed=True)
+    for axes, title in ((losses, "loss"), (scores, metric)):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(title)
+        count_axis(axes)
+        plain_axes(axes)
+    losses.set_title("loss: validation (solid), training (dashed)", fontsize=10)
+    scores.set_title(f"{metric} (solid), training accuracy (dashed)", fontsize=10)
+    losses.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_schedule(histories: Mapping[int, pd.DataFrame]) -> Figure:
+    """Return the learning rate of the backbone in the last update of each epoch, a colour a fold."""
+    figure, (axes,) = new_figure(5, 2.6)
+    for number, (fold, history) in enumerate(sorted(histories.items())):
+        trained = history[history["epoch"] > 0]
+        _line(axes, trained, "lr", number, label=f"fold {fold}")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("learning rate")
+    count_axis(axes)
+    plain_axes(axes)
+    return figure
+
+
+def _line(
+    axes: Axes, history: pd.DataFrame, column: str, number: int, *, dashed: bool = False, label: str | None = None
+) -> None:
+    """Draw a column over the epochs; nothing where the history lacks it."""
+    if column in history and history[column].notna().any():
+        style = DASHED if dashed else "solid"
+        axes.plot(
+            history["epoch"], history[column], color=colour(number), linestyle=style, label=label, marker=".", markersize=4
+        )
