@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import ENGINE_CHOICES, LAUNCHERS, MERGES, PRUNERS, VIEWS
+from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, LAUNCHERS, MERGES, PRUNERS, VIEWS
 from kaggle_kit.results import Done
 from kaggle_kit.workspace import Workspace, open_workspace
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
     from kaggle_kit.kernel import KernelBuild, KernelTest
     from kaggle_kit.launch import Plan
+    from kaggle_kit.report.look import DataLook
     from kaggle_kit.runs.comparison import Comparison
     from kaggle_kit.runs.summary import RunSummary
     from kaggle_kit.tables import FoldTable, Predictions
@@ -124,6 +125,28 @@ class Project:
         from kaggle_kit.folds import chosen_folds, folds_for
 
         chosen_folds(fold, folds_for(self.workspace, competition, config.run.folds).n_splits)
+
+    def look(
+        self, *overrides: str, augment: str | None = None, batch: bool = False, imagenet: bool = False, **entries: Any
+    ) -> DataLook:
+        """Write ``report/data.html`` about the data: classes, files, samples, duplicates, folds, training against test images.
+
+        Args:
+            overrides, entries: of the run's configuration, as for :meth:`train`, for what the next three show.
+            augment: a preset; one training image in 16 draws as the model gets them.
+            batch: show a training batch with its labels after mixing.
+            imagenet: show what the pretrained model says of training images, before and after its preprocessing.
+        """
+        from kaggle_kit.config import as_overrides
+
+        if augment is not None:
+            AUGMENTATIONS.require(augment)
+        preset = [] if augment is None else [f"augment.preset={augment}"]
+        setup = self._open([*overrides, *as_overrides(entries), *preset])
+        from kaggle_kit.report.data_page import Wishes
+        from kaggle_kit.report.look import look_at_data
+
+        return look_at_data(*setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
 
     def folds(
         self,

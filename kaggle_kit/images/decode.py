@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -103,6 +103,48 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
     with _naming(name), _header(data if data is not None else Path(source)) as (image, _):  # type: ignore[arg-type]
         height, width = _stored_size(image)
         return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+class ImageFacts(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        format, mode: as Pillow names them, such as JPEG and RGB.
+        bits: of each channel.
+        height, width: of the upright image, in pixels.
+        turned: whether EXIF says that it is to be turned or mirrored.
+        frames: more than 1 for animations and documents.
+        n_bytes: of the file.
+    """
+
+    format: str
+    mode: str
+    bits: int
+    height: int
+    width: int
+    turned: bool
+    frames: int
+    n_bytes: int
+
+
+def image_facts(path: Path) -> ImageFacts:
+    """Read the header of an image file; raises ImageError."""
+    data = read_file(path)
+    with _naming(str(path)), _header(data) as (image, _):
+        height, width = _stored_size(image)
+        orientation = _orientation(image)
+        if orientation in _SIDEWAYS:
+            height, width = width, height
+        return ImageFacts(
+            image.format or "unknown",
+            image.mode,
+            _bits(image, data) if image.mode not in ("1", "F") else {"1": 1, "F": 32}[image.mode],
+            height,
+            width,
+            orientation != 1,
+            int(getattr(image, "n_frames", 1)),
+            len(data),
+        )
 
 
 def check_images(

@@ -11,7 +11,7 @@ from kaggle_kit.models.build import (
 )
 from kaggle_kit.models.split import Backbone, Parts, backbone_fingerprint, linear_of, split_model
 from kaggle_kit.models.storage import LoadedModel, load_model, read_header, save_model
-from kaggle_kit.models.weights import PACKAGES, Weights, find_weights, resolve_name
+from kaggle_kit.models.weights import PACKAGES, Weights, find_local_weights, find_weights, resolve_name
 
 __all__ = [
     "PACKAGES",
@@ -21,6 +21,7 @@ __all__ = [
     "Weights",
     "backbone_fingerprint",
     "build_model",
+    "find_local_weights",
     "find_weights",
     "freeze",
     "image_spec",

@@ -115,12 +115,21 @@ def find_weights(name: str, pretrained: bool | str) -> Weights:
         path = Path(pretrained).expanduser()
         _require_file(path)
         return _found("file", path, f"{path} (file given)")
-    architecture, _ = split_model_name_tag(full)
-    package = PACKAGES.get(architecture)
-    path_in_package = _package_file(package) if package else None
-    if package and path_in_package:
-        return _found("package", path_in_package, f"{package.name} (installed package)")
-    return _from_hub(full, package)
+    return find_local_weights(name) or _from_hub(full, PACKAGES.get(split_model_name_tag(full)[0]))
+
+
+def find_local_weights(name: str) -> Weights | None:
+    """Return the pretrained weights of a timm model if they are on this machine: in an installed package or in a cache.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    full = resolve_name(name)
+    package = PACKAGES.get(split_model_name_tag(full)[0])
+    path = _package_file(package) if package else None
+    if package and path:
+        return _found("package", path, f"{package.name} (installed package)")
+    return _from_cache(full)
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -179,6 +188,35 @@ def _package_file(package: Package) -> Path | None:
     return found[0] if found else None
 
 
+def _from_cache(full: str) -> Weights | None:
+    """Return what an earlier download left in the hub's cache or in torch's."""
+    import huggingface_hub
+
+    cfg = get_pretrained_cfg(full)
+    if cfg is None:
+        return None
+    if cfg.hf_hub_id:
+        repository, revision, names = _in_hub(cfg)
+        for name in names:
+            cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
+            if isinstance(cached, str):
+                return _found("cache", Path(cached), f"{repository} (local hub cache)")
+    elif cfg.url and _kept_by_torch(str(cfg.url)).is_file():
+        path = _kept_by_torch(str(cfg.url))
+        return _found("cache", path, f"{path.name} (local torch cache)")
+    return None
+
+
+def _in_hub(cfg: Any) -> tuple[str, str | None, tuple[str, ...]]:
+    """Repository, revision, and the names that the file may have there."""
+    repository, _, revision = str(cfg.hf_hub_id).partition("@")
+    return repository, revision or None, (str(cfg.hf_hub_filename),) if cfg.hf_hub_filename else _HUB_FILES
+
+
+def _kept_by_torch(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
 def _from_hub(full: str, package: Package | None) -> Weights:
     cfg = get_pretrained_cfg(full)
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
@@ -186,9 +224,7 @@ def _from_hub(full: str, package: Package | None) -> Weights:
             f"{full} has no pretrained weights anywhere that timm knows of. Set pretrained=false, or pretrained=PATH to a file."
         )
     if cfg.hf_hub_id:
-        repository, _, revision = str(cfg.hf_hub_id).partition("@")
-        names = (str(cfg.hf_hub_filename),) if cfg.hf_hub_filename else _HUB_FILES
-        return _hub_repository(full, repository, revision or None, names, package)
+        return _hub_repository(full, *_in_hub(cfg), package)
     return _plain_url(full, str(cfg.url), package)
 
 
@@ -198,10 +234,6 @@ def _hub_repository(
     import huggingface_hub
     from huggingface_hub import constants, errors
 
-    for name in names:
-        cached = huggingface_hub.try_to_load_from_cache(repository, name, revision=revision)
-        if isinstance(cached, str):
-            return _found("cache", Path(cached), f"{repository} (local hub cache)")
     if constants.HF_HUB_OFFLINE:
         raise WeightsError(_offline(full, repository, "the hub is switched off by HF_HUB_OFFLINE", package))
     _require_network(constants.ENDPOINT, full, repository, package)
@@ -218,10 +250,8 @@ def _hub_repository(
 
 def _plain_url(full: str, url: str, package: Package | None) -> Weights:
     """A few old models lie at an address instead of in a hub repository; torch's cache of such files is used."""
-    name = Path(urlparse(url).path).name
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if path.is_file():
-        return _found("cache", path, f"{name} (local torch cache)")
+    path = _kept_by_torch(url)
+    name = path.name
     _require_network(url, full, name, package)
     try:
         with files.atomic_path(path) as temporary:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 INK = "#010203"
 """The colour of text and axes in figures; on the page it becomes that of the page's text, be it light or dark."""
+ON_COLOUR = "on-colour"
+"""The label of text that stands on a coloured ground and keeps its colour."""
 _GRID = "#88888855"
 _NOT_WANTED = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", re.DOTALL)
 """Metadata that name a network address, and a style sheet that ours repeats and the page's policy refuses."""
@@ -55,7 +57,8 @@ def _recolour(axes: Axes) -> None:
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label, axes.xaxis.get_offset_text(), axes.yaxis.get_offset_text()):
         text.set_color(INK)
     for text in axes.texts:
-        text.set_color(INK)
+        if text.get_label() != ON_COLOUR:
+            text.set_color(INK)
     for spine in axes.spines.values():
         spine.set_color(INK)
     for line in (*axes.get_xgridlines(), *axes.get_ygridlines()):

@@ -13,7 +13,7 @@ import pytest
 from factories import make_workspace
 
 COMMANDS = [
-    *("init", "folds", "train", "predict", "blend", "check", "runs", "demo"),
+    *("init", "look", "folds", "train", "predict", "blend", "check", "runs", "demo"),
     *("tune", "plan", "cache", "kernel", "submit", "download", "config"),
 ]
 
