@@ -30,7 +30,7 @@ from lightning_fabric import Fabric
 from peers import MEAN, STD, Files
 from torch import nn
 
-from kaggle_kit.competition import Competition, init_workspace, load_competition
+from kaggle_kit.competition import Competition, Setup, init_workspace, load_competition
 from kaggle_kit.config import CacheConfig, FoldsConfig, load_config
 from kaggle_kit.folds import create_folds
 from kaggle_kit.images.loaders import Batch
@@ -234,7 +234,7 @@ def measure_prediction(job: FoldJob, fabric: Fabric, settings: Settings, folder:
             rate.count(done - before)
             before = done
 
-        predict_rows([loaded], rows, views=VIEWS, compute=compute, progress=progress)
+        predict_rows([loaded], rows, tta=VIEWS, compute=compute, progress=progress)
         return rate.read()
 
     def from_device() -> float:
@@ -266,8 +266,8 @@ def minutes_to_submission(data_dir: Path, folder: Path, device: str) -> dict[str
     """Five folds fine-tuned, predicted, blended and checked, from the files on."""
     from kaggle_kit.blending.blend import blend
     from kaggle_kit.images.duplicates import find_competition_duplicates
-    from kaggle_kit.inference import predict_runs
-    from kaggle_kit.training import train_run
+    from kaggle_kit.inference import PredictOptions, predict_runs
+    from kaggle_kit.training import TrainOptions, train_run
 
     started = time.perf_counter()
     folder.mkdir()
@@ -277,10 +277,11 @@ def minutes_to_submission(data_dir: Path, folder: Path, device: str) -> dict[str
     competition = load_competition(workspace, config.competition)
     found = find_competition_duplicates(competition, config.folds)
     create_folds(workspace, competition, config.folds, duplicates=found)
-    summary = train_run(workspace, config, competition, run="finetune")
+    setup = Setup(workspace, config, competition)
+    summary = train_run(setup, TrainOptions("finetune"))
     trained = time.perf_counter()
-    predict_runs(workspace, competition, run="finetune", views=VIEWS)
-    result = blend(workspace, config, competition, name="finetune", force=True)
+    predict_runs(setup, ["finetune"], PredictOptions(VIEWS))
+    result = blend(setup, name="finetune", force=True)
     return {
         "images": len(competition.train),
         "out-of-fold score": round(summary.oof_score, 4),
@@ -330,10 +331,10 @@ def make_job(workspace: Workspace, competition: Competition, model: str, setting
     """A fold of a run whose images are in the store already."""
     from kaggle_kit.folds import folds_for
 
-    config = load_config(workspace.root / "kk.yaml", settings.overrides(model)).run
+    config = load_config(workspace.root / "kk.yaml", settings.overrides(model))
     folds = folds_for(workspace, competition, "folds")
-    job = prepare_run(workspace, config, competition, folds, run=model, fold_list=[0], restart=True)[0]
-    size = image_spec(make_model(job)[0], config.data).prepare_size
+    job = prepare_run(Setup(workspace, config, competition), folds, run=model, fold_list=[0], restart=True)[0]
+    size = image_spec(make_model(job)[0], config.run.data).prepare_size
     rows = [(row.id, row.path) for row in competition.train]
     return replace(job, source=open_store(workspace.cache_dir, rows, size, CacheConfig()))
 

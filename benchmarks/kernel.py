@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 
 from kaggle_kit import files, kernel
-from kaggle_kit.competition import load_competition
-from kaggle_kit.config import load_config
+from kaggle_kit.competition import open_setup
 from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.workspace import open_workspace
 
@@ -33,22 +32,15 @@ def main() -> int:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--session-seconds", type=float, default=60.0)
     arguments = parser.parse_args()
-    workspace = open_workspace(arguments.workspace.resolve())
-    config = load_config(workspace.config_path)
-    competition = load_competition(workspace, config.competition)
+    setup = open_setup(open_workspace(arguments.workspace.resolve()))
+    chosen = [name for name in arguments.runs.split(",") if name]
     with tempfile.TemporaryDirectory() as temporary:
         begin = time.perf_counter()
         built = kernel.build_kernel(
-            workspace,
-            config,
-            competition,
-            out=Path(temporary) / "kernel",
-            username="somebody",
-            runs=[name for name in arguments.runs.split(",") if name],
-            blend=arguments.blend,
-            half=arguments.half,
-            train=arguments.train,
-            force=True,
+            setup,
+            Path(temporary) / "kernel",
+            kernel.Address("somebody"),
+            kernel.Content(chosen, arguments.blend, arguments.train, arguments.half, force=True),
         )
         seconds = time.perf_counter() - begin
         print(f"built in {seconds:.1f} s: {sum(built.sizes.values()) / 1e6:.1f} MB in {len(built.sizes)} files")
@@ -56,9 +48,7 @@ def main() -> int:
             print(f"  {size:>12,}  {name}")
         proof = kernel.test_kernel(
             built.folder,
-            workspace,
-            config,
-            competition,
+            setup,
             limit=arguments.limit,
             session_seconds=arguments.session_seconds,
         )
@@ -72,7 +62,7 @@ def main() -> int:
     print("passed" if proof.passed else "FAILED")
     machine = {"cpus": available_cpus(), "processor": platform.processor() or platform.machine(), "load": os.getloadavg()[0]}
     kind = "-training" if arguments.train else "-half" if arguments.half else ""
-    path = Path(__file__).parent / "results" / f"kernel-{competition.name.replace(' ', '-')}{kind}.json"
+    path = Path(__file__).parent / "results" / f"kernel-{setup.competition.name.replace(' ', '-')}{kind}.json"
     files.write_json(path, {**record, "build_seconds": round(seconds, 2), "sizes": built.sizes, "machine": machine})
     return 0 if proof.passed else 1
 

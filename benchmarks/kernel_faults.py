@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kaggle_kit import kernel
-from kaggle_kit.competition import load_competition
+from kaggle_kit.competition import Setup, load_competition
 from kaggle_kit.config import load_config
 from kaggle_kit.kernel.bundle import read_bundle
 from kaggle_kit.kernel.image import canonical, load_image
@@ -128,7 +128,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary).resolve()
         built = kernel.build_kernel(
-            workspace, config, competition, out=root / "kernel", username="somebody", blend=arguments.blend, force=True
+            Setup(workspace, config, competition),
+            root / "kernel",
+            kernel.Address("somebody"),
+            kernel.Content(blend=arguments.blend, force=True),
         )
         brought = [canonical(name.partition("-")[0]) for name in read_bundle(built.dataset).wheels]
         start = 0.0

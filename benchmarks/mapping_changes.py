@@ -307,7 +307,7 @@ def one_run_only(scene: Scene) -> None:
     from kaggle_kit.blending.blend import blend
 
     names = runs.list_runs(scene.workspace)
-    blend(scene.workspace, scene.config, scene.competition, name="blend", runs=names[:1], force=True)
+    blend(scene.setup, name="blend", runs=names[:1], force=True)
     scene.record_path.write_text(record, encoding="utf-8")
     for suffix, data in kept.items():
         scene.path.with_suffix(suffix).write_bytes(data)

@@ -11,7 +11,7 @@ from mapping_fault_list import Fault
 from mapping_scene import Scene
 
 from kaggle_kit import runs
-from kaggle_kit.tables import read_folds, read_predictions
+from kaggle_kit.tables import read_predictions
 
 Patch = Callable[..., Any]
 
@@ -20,7 +20,7 @@ def predicted_again(wrap: Callable[[Any], Any], target: str) -> Callable[[Scene]
     """Predict every run again with ``target`` of the prediction module replaced, in the test pass only."""
 
     def inject(scene: Scene) -> None:
-        from kaggle_kit.inference import predict, predict_run
+        from kaggle_kit.inference import PredictOptions, predict, predict_runs
         from kaggle_kit.inference import run as run_module
 
         tests = {row.id for row in scene.competition.test}
@@ -37,10 +37,8 @@ def predicted_again(wrap: Callable[[Any], Any], target: str) -> Callable[[Scene]
             control = len(read_predictions(one.finished_folds()[0].path / runs.CONTROL))
             for fold in one.finished_folds():
                 (fold.path / runs.TEST).unlink()
-            folds = read_folds(scene.workspace.folds_path(one.record.folds))
             with mock.patch.object(run_module, "predict_rows", rows):
-                options = {"views": meta["views"], "merge": meta["merge"], "control": control}
-                predict_run(scene.workspace, scene.competition, one, folds, **options)
+                predict_runs(scene.setup, [name], PredictOptions(meta["views"], meta["merge"], control))
 
     return inject
 

@@ -27,7 +27,7 @@ from kaggle_kit import files, runs
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.check.readback import Answers, read_answers, read_cells
-from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.competition import Competition, Setup, load_competition
 from kaggle_kit.config import Config, SubmissionConfig, load_config
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.runs import FoldRun, list_runs, read_run
@@ -87,6 +87,10 @@ class Scene:
     method: str = "weights"
 
     @property
+    def setup(self) -> Setup:
+        return Setup(self.workspace, self.config, self.competition)
+
+    @property
     def classes(self) -> Classes:
         return self.competition.classes
 
@@ -109,7 +113,7 @@ class Scene:
 
     def blend(self) -> CheckReport:
         """Blend, which also checks."""
-        return blend(self.workspace, self.config, self.competition, name=NAME, method=self.method, force=True).report
+        return blend(self.setup, name=NAME, method=self.method, force=True).report
 
     def check(self) -> CheckReport:
         return check_submission(self.path, workspace=self.workspace, config=self.config, competition=self.competition)

@@ -75,7 +75,7 @@ def predict_ours(job: dict[str, Any], engine: str, stage: Stage) -> None:
     stage.report()
     while True:
         started = time.perf_counter()
-        predict_rows(models, rows, views=VIEWS, compute=compute)
+        predict_rows(models, rows, tta=VIEWS, compute=compute)
         stage.report(images=len(rows), seconds=time.perf_counter() - started)
 
 

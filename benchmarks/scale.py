@@ -91,14 +91,12 @@ def prepare(root: Path, images: int) -> None:
     create_folds(Workspace(root), competition, FoldsConfig(scheme="holdout", duplicates="off"))
 
 
-def load(root: Path) -> tuple[Any, Any, Any]:
+def load(root: Path) -> Any:
     """Workspace, configuration and competition."""
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
+    from kaggle_kit.competition import open_setup
     from kaggle_kit.workspace import Workspace
 
-    config = load_config(root / "kk.yaml", [*OVERRIDES, "strategy=probe"])
-    return Workspace(root), config, load_competition(Workspace(root), config.competition)
+    return open_setup(Workspace(root), [*OVERRIDES, "strategy=probe"])
 
 
 def run_store(root: Path, _: int) -> int:
@@ -112,19 +110,19 @@ def run_store(root: Path, _: int) -> int:
 
 def run_probe(root: Path, _: int) -> int:
     """Train a probe; features of training and test images are computed."""
-    from kaggle_kit.training import train_run
+    from kaggle_kit.training import TrainOptions, train_run
 
-    workspace, config, competition = load(root)
-    train_run(workspace, config, competition, run="run")
+    setup = load(root)
+    train_run(setup, TrainOptions("run"))
+    competition = setup.competition
     return len(competition.train) + len(competition.test)
 
 
 def run_predict(root: Path, _: int) -> int:
     """Predict the test images and the control rows."""
-    from kaggle_kit.inference import predict_runs
+    from kaggle_kit.inference import PredictOptions, predict_runs
 
-    workspace, _config, competition = load(root)
-    done = predict_runs(workspace, competition, run="run", views="vflip", oof=False)[0]
+    done = predict_runs(load(root), ["run"], PredictOptions("vflip", oof=False))[0]
     return done.n_test + done.n_control
 
 
@@ -139,13 +137,10 @@ def prepare_blend(root: Path, rows: int) -> None:
 def run_blend(root: Path, rows: int) -> int:
     """Blend and check."""
     from kaggle_kit.blending.blend import blend
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
+    from kaggle_kit.competition import open_setup
     from kaggle_kit.workspace import Workspace
 
-    config = load_config(root / "kk.yaml")
-    workspace = Workspace(root)
-    blend(workspace, config, load_competition(workspace, config.competition))
+    blend(open_setup(Workspace(root)))
     return max(rows, 2 * CLASSES)
 
 

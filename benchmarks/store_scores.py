@@ -22,7 +22,7 @@ import numpy as np
 from common import RESULTS, describe, hardware, print_table, say, write_results
 
 from kaggle_kit import runs
-from kaggle_kit.competition import load_competition
+from kaggle_kit.competition import Setup, load_competition
 from kaggle_kit.config import CacheConfig, load_config
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.dataset import FileSource, PixelSource
@@ -83,7 +83,7 @@ def measure(original: Path, side: int, scratch: Path) -> Iterator[dict[str, Any]
         competition = load_competition(Workspace(original), config.competition)
         folds = folds_for(workspace, competition, config.run.folds)
         spec = image_spec(build_model(config.run.model, len(folds.classes), image_size=side), config.run.data)
-        jobs = prepare_run(workspace, config.run, competition, folds, run="probe", fold_list=range(folds.n_splits))
+        jobs = prepare_run(Setup(workspace, config, competition), folds, run="probe", fold_list=range(folds.n_splits))
         rows = jobs[0].files_of(np.arange(len(folds.ids)))
         source, view = make(root / ".kk_cache", rows, spec.prepare_size), eval_transform(spec)
         for job in jobs:

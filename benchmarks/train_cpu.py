@@ -68,11 +68,11 @@ def train_ours(job: dict[str, Any], stage: Stage) -> None:
     """What `kk init` and `kk train` do, with one turn an epoch."""
     import numpy as np
 
-    from kaggle_kit.competition import init_workspace, load_competition
+    from kaggle_kit.competition import Setup, init_workspace, load_competition
     from kaggle_kit.config import load_config
     from kaggle_kit.events import at_epochs
     from kaggle_kit.tables import FoldTable
-    from kaggle_kit.training import train_run
+    from kaggle_kit.training import TrainOptions, train_run
     from kaggle_kit.workspace import Workspace
 
     root = Path(job["folder"]) / "workspace"
@@ -95,7 +95,8 @@ def train_ours(job: dict[str, Any], stage: Stage) -> None:
             stage.report(images=round(row.images_per_second * row.seconds), seconds=row.seconds)
 
     stage.report()
-    train_run(Workspace(root), config, competition, table, run="run", reporter=at_epochs(end_of_epoch))
+    setup = Setup(Workspace(root), config, competition)
+    train_run(setup, TrainOptions("run"), folds=table, reporter=at_epochs(end_of_epoch))
     stage.report()
 
 

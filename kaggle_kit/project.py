@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kaggle_kit.blending.blend import BlendResult
     from kaggle_kit.check import CheckReport
-    from kaggle_kit.competition import Competition, Inference
+    from kaggle_kit.competition import Competition, Inference, Setup
     from kaggle_kit.config import Config
     from kaggle_kit.config.describe import Keys
     from kaggle_kit.images.store import Verified
@@ -110,21 +110,13 @@ class Project:
     @property
     def competition(self) -> Competition:
         """The data as they are now: no image is opened, yet 140,000 files take some seconds."""
-        return self._open()[2]
+        return self._open().competition
 
-    def _open(self, overrides: Sequence[str] = (), config: PathLike | None = None) -> tuple[Workspace, Config, Competition]:
-        """Return workspace, configuration and competition, which travel together."""
-        from kaggle_kit.competition import load_competition
-        from kaggle_kit.config import load_config
+    def _open(self, overrides: Sequence[str] = (), config: PathLike | None = None) -> Setup:
+        """Return what the workspace holds now: configuration and competition with it."""
+        from kaggle_kit.competition import open_setup
 
-        loaded = load_config(self.workspace.config_path, overrides, run_file=None if config is None else Path(config))
-        return self.workspace, loaded, load_competition(self.workspace, loaded.competition)
-
-    def _require_folds(self, config: Config, competition: Competition, fold: str | Sequence[int]) -> None:
-        """Raise what is wrong with the fold table or the choice of folds, before PyTorch is imported."""
-        from kaggle_kit.folds import chosen_folds, folds_for
-
-        chosen_folds(fold, folds_for(self.workspace, competition, config.run.folds).n_splits)
+        return open_setup(self.workspace, overrides, None if config is None else Path(config))
 
     def look(
         self, *overrides: str, augment: str | None = None, batch: bool = False, imagenet: bool = False, **entries: Any
@@ -172,11 +164,11 @@ class Project:
         changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
         settings = changed(self.config.folds, changes)
         check_settings(settings)
-        workspace, _, competition = self._open()
+        competition = self._open().competition
         from kaggle_kit.images.duplicates import find_competition_duplicates
 
         found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
-        return create_folds(workspace, competition, settings, name=name, duplicates=found, force=force)
+        return create_folds(self.workspace, competition, settings, name=name, duplicates=found, force=force)
 
     def train(
         self,
@@ -212,21 +204,20 @@ class Project:
         from kaggle_kit.units import as_seconds
 
         given = [*overrides, *as_overrides({**entries, **_given(strategy=strategy, precision=precision)})]
-        workspace, loaded, competition = self._open(given, config)
-        self._require_folds(loaded, competition, fold)
+        setup, limit = self._open(given, config), as_seconds(time_limit)
+        require_folds(setup, fold)
         if launcher:
             LAUNCHERS.require(launcher)
-        options: dict[str, Any] = {"run": run, "fold": fold, "restart": restart, "time_limit": as_seconds(time_limit)}
         from kaggle_kit.live import make_reporter
+        from kaggle_kit.training import TrainOptions, train_run
 
+        options = TrainOptions(run, fold, restart, limit)
         if launcher:
-            from kaggle_kit.launch import launch_run
+            from kaggle_kit.launch import LaunchOptions, launch_run
 
-            where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
-            return launch_run(workspace, loaded, competition, **options, **where, reporter=make_reporter(events))
-        from kaggle_kit.training import train_run
-
-        return train_run(workspace, loaded, competition, **options, reporter=make_reporter(events))
+            where = LaunchOptions(launcher, devices, address)
+            return launch_run(setup, where, options, reporter=make_reporter(events))
+        return train_run(setup, options, reporter=make_reporter(events))
 
     def predict(
         self,
@@ -252,24 +243,15 @@ class Project:
         from kaggle_kit.runs import choose_runs
 
         require_prediction(tta, merge, engine)
-        workspace, config, competition = self._open()
-        choose_runs(workspace, [run] if run else [])
-        from kaggle_kit.inference import predict_runs
         from kaggle_kit.units import as_seconds
 
-        return predict_runs(
-            workspace,
-            competition,
-            run=run,
-            views=tta,
-            merge=merge,
-            control=control,
-            oof=oof,
-            engine=engine,
-            cache=config.cache,
-            time_limit=as_seconds(time_limit),
-            progress=show.bar("predicting"),
-        )
+        setup, chosen, limit = self._open(), [run] if run else [], as_seconds(time_limit)
+        choose_runs(self.workspace, chosen)
+        from kaggle_kit.inference import PredictOptions, predict_runs
+        from kaggle_kit.inference.control import CONTROL_ROWS
+
+        options = PredictOptions(tta, merge, CONTROL_ROWS if control is None else control, oof, engine)
+        return predict_runs(setup, chosen, options, time_limit=limit, progress=show.bar("predicting"))
 
     def predict_images(
         self,
@@ -290,7 +272,7 @@ class Project:
         require_prediction(tta, merge, engine)
         from kaggle_kit.inference import predict_to_csv
 
-        options: dict[str, Any] = {"views": tta, "merge": merge, "engine": engine}
+        options: dict[str, Any] = {"tta": tta, "merge": merge, "engine": engine}
         return predict_to_csv(Path(images), Path(out), run=run, **options, progress=show.bar("predicting"))
 
     def blend(
@@ -316,7 +298,7 @@ class Project:
 
         thresholds: Any = "tuned" if tune_thresholds else "config"
         options: dict[str, Any] = {"method": method, "name": name, "seed": seed, "thresholds": thresholds, "force": force}
-        return blend(*self._open(), runs=names(runs), **options)
+        return blend(self._open(), runs=names(runs), **options)
 
     def check(self, file: PathLike | None = None, *, answers: PathLike | None = None) -> CheckReport:
         """Say whether a submission would be accepted, and whether each class stands in its own column.
@@ -328,13 +310,20 @@ class Project:
         """
         from kaggle_kit.check import check_submission
 
-        workspace, config, competition = self._open()
+        setup = self._open()
         path, known = self._submission(file), None if answers is None else self.path(answers)
         # Of the folder, since the verdict is written there; realpath, since a link to itself ends resolve().
-        inside = Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(workspace.root))
+        inside = Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(self.workspace.root))
         if not inside:
             logger.warning("%s is not in the workspace, so its verdict is not kept; copy it to submissions/ to send it", path)
-        return check_submission(path, workspace=workspace, config=config, competition=competition, answers=known, keep=inside)
+        return check_submission(
+            path,
+            workspace=setup.workspace,
+            config=setup.config,
+            competition=setup.competition,
+            answers=known,
+            keep=inside,
+        )
 
     def keys(self, key: str = "") -> Keys:
         """Return what the keys of ``kk.yaml`` mean, with their values here, their defaults and their choices.
@@ -375,7 +364,7 @@ class Project:
         """Return the out-of-fold rows of a run: id, fold, label, predicted, probability, and a column for each class."""
         from kaggle_kit.runs.comparison import oof_table
 
-        return oof_table(self.workspace, run, views=tta)
+        return oof_table(self.workspace, run, tta=tta)
 
     def submissions(self) -> pd.DataFrame:
         """Return a row for each submission: its out-of-fold score beside what Kaggle gave."""
@@ -420,7 +409,7 @@ class Project:
         setup = self._open([*overrides, *as_overrides({**entries, **_given(strategy=strategy)})])
         PRUNERS.require(pruner)
         limit = as_seconds(time_limit)
-        self._require_folds(setup[1], setup[2], folds)
+        require_folds(setup, folds)
         from kaggle_kit.tune import TuneOptions, make_tune_reporter, tune
 
         options = TuneOptions(
@@ -438,7 +427,7 @@ class Project:
             devices=devices,
             address=address,
         )
-        return tune(*setup, options, reporter=make_tune_reporter())
+        return tune(setup, options, reporter=make_tune_reporter())
 
     def dashboard(self, study: str = "tune", *, storage: str | None = None) -> None:
         """Serve optuna-dashboard for a study until Ctrl-C."""
@@ -468,10 +457,10 @@ class Project:
 
         setup, limit = self._open([*overrides, *as_overrides(entries)]), as_seconds(time_limit)
         VIEWS.require(tta)
-        self._require_folds(setup[1], setup[2], fold)
+        require_folds(setup, fold)
         from kaggle_kit.launch import plan_run
 
-        return plan_run(*setup, fold=fold, limit=limit or 0.0, seconds=seconds, devices=devices, views=tta)
+        return plan_run(setup, fold=fold, limit=limit or 0.0, seconds=seconds, devices=devices, tta=tta)
 
     @property
     def kernel(self) -> Kernel:
@@ -500,10 +489,11 @@ class Project:
             message: what Kaggle lists it under.
             force: although the check did not pass, or these bytes were sent before.
         """
-        from kaggle_kit.kaggle_api import submit
+        from kaggle_kit.kaggle_api import Patience, submit
 
-        options: dict[str, Any] = {"message": message, "force": force, "wait": wait}
-        return submit(self.workspace, competition, self._submission(file), **options, on_status=show.status)
+        patience, path = Patience() if wait else Patience(score=0.0), self._submission(file)
+        options: dict[str, Any] = {"message": message, "force": force, "patience": patience}
+        return submit(self.workspace, competition, path, **options, on_status=show.status)
 
     @staticmethod
     def download(competition: str, folder: PathLike | None = None) -> Path:
@@ -565,24 +555,15 @@ class Kernel:
         """
         from kaggle_kit.config import as_overrides
         from kaggle_kit.errors import ConfigError
-        from kaggle_kit.kernel import build_kernel
+        from kaggle_kit.kernel import Address, Content, build_kernel
 
         given = [*overrides, *as_overrides(entries)]
         if given and not train:
             raise ConfigError(f"{' '.join(given)}: entries are for --train; without it the kernel repeats finished runs.")
-        return build_kernel(
-            *self.project._open(given),
-            out=self.project.workspace.root / ("training" if train else "kernel") if out is None else Path(out),
-            username=username,
-            runs=names(runs),
-            blend=blend,
-            train=train,
-            half=half,
-            title=title,
-            competition_slug=competition,
-            image_list=None if image_list is None else Path(image_list),
-            force=force,
-        )
+        place = self.project.workspace.root / ("training" if train else "kernel") if out is None else Path(out)
+        address, content = Address(username, competition, title), Content(names(runs), blend, train, half, force)
+        image = None if image_list is None else Path(image_list)
+        return build_kernel(self.project._open(given), place, address, content, image_list=image)
 
     def test(
         self,
@@ -602,7 +583,7 @@ class Kernel:
 
         image, kept = (None if path is None else Path(path) for path in (image_list, keep))
         place = self.project.path(folder)
-        return test_kernel(place, *self.project._open(), image_list=image, limit=limit, keep=kept)
+        return test_kernel(place, self.project._open(), image_list=image, limit=limit, keep=kept)
 
     def push(self, folder: PathLike = "kernel", *, wait: bool = True, force: bool = False) -> tuple[PushResult, PushResult]:
         """Upload dataset and notebook by Kaggle's official client, and watch the run; nothing is uploaded twice."""
@@ -642,6 +623,13 @@ def names(given: str | Sequence[str]) -> list[str]:
     """Return names given as a list, or as ``a,b,c``."""
     parts = given.split(",") if isinstance(given, str) else given
     return [part.strip() for part in parts if part.strip()]
+
+
+def require_folds(setup: Setup, fold: str | Sequence[int]) -> None:
+    """Raise what is wrong with the fold table or the choice of folds, before PyTorch is imported."""
+    from kaggle_kit.folds import chosen_folds, folds_for
+
+    chosen_folds(fold, folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits)
 
 
 def require_prediction(tta: str, merge: str, engine: str) -> None:

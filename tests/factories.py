@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 
 from kaggle_kit import files, runs
-from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.competition import Competition, Setup, load_competition
 from kaggle_kit.competition.contents import contents_of, keep_contents, training_contents
 from kaggle_kit.config import Config, RunConfig, load_config
 from kaggle_kit.tables import Classes, FoldTable, Predictions
@@ -104,6 +104,10 @@ class Made:
     folds: FoldTable
     answers: dict[str, tuple[str, ...]]
     spec: Spec
+
+    @property
+    def setup(self) -> Setup:
+        return Setup(self.workspace, self.config, self.competition)
 
     @property
     def truth(self) -> Array:

@@ -23,7 +23,7 @@ from kaggle_kit.tables import Classes, Predictions, read_folds, read_predictions
 
 
 def run_blend(made, **options):
-    return blend(made.workspace, made.config, made.competition, **options)
+    return blend(made.setup, **options)
 
 
 def read(path):
@@ -146,7 +146,7 @@ def test_views_are_compared_like_with_like(tmp_path):
     made = make_workspace(tmp_path, n_runs=1, views="hflip", metric="log_loss")
     run = runs.read_run(made.workspace, "run0")
     result = run_blend(made)
-    with_views = runs.read_oof(run, views="hflip").take(made.folds.ids).probs
+    with_views = runs.read_oof(run, tta="hflip").take(made.folds.ids).probs
     assert result.runs[0].score == pytest.approx(get_metric("log_loss")(made.folds.truth(), with_views), abs=1e-6)
     assert not result.notes
 

@@ -31,8 +31,7 @@ from kaggle_kit.blending import (
 from kaggle_kit.blending.names import claimed_path, require_free
 from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, require_unseen_rows, test_rows, usable_runs
 from kaggle_kit.check import CheckReport, check_submission
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
@@ -180,9 +179,7 @@ class _Fit:
 
 
 def blend(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
+    setup: Setup,
     *,
     runs: Sequence[str] = (),
     method: str | Blender = "mean",
@@ -213,6 +210,7 @@ def blend(
         DataError: the runs hold different rows, or test predictions of another test set.
         SubmissionError: the predictions do not fit the sample submission, or there is a submission of that name.
     """
+    workspace, competition = setup.workspace, setup.competition
     blender = method if isinstance(method, Blender) else get_blender(method)
     if name is not None:  # known before the work; looked at again when it is written
         require_free(workspace.submission_path(name), force=force)
@@ -245,7 +243,7 @@ def blend(
         about = _about(competition, chosen, scores, folds, fit, seed) | {"name": path.stem, "notes": notes}
         blended = Predictions(test.ids, probs, competition.classes, {"kind": "blend", "name": path.stem})
         record = _write(path, competition, blended, control, evidence, fit, about)
-    report = check_submission(path, workspace=workspace, config=config, competition=competition)
+    report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
     return _told(replace(result, path=path, notes=tuple(notes), record=record, report=report))
 
 

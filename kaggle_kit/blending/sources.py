@@ -133,7 +133,7 @@ def gather(
     def read() -> Iterator[tuple[str, Predictions]]:
         for run in chosen:
             oof_views[run.name] = views[run.name] if _has_oof_views(run, views[run.name]) else "none"
-            yield run.name, run_files.read_oof(run, views=oof_views[run.name])
+            yield run.name, run_files.read_oof(run, tta=oof_views[run.name])
 
     # Folds still to come, or unreadable images that were left out, are the sound reasons for runs of one table to differ.
     partial = any(not fold.finished or fold.record.left_out for run in chosen for fold in run.folds)

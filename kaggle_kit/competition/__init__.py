@@ -6,6 +6,7 @@ from kaggle_kit.competition.load import load_competition
 from kaggle_kit.competition.questions import Inference, Question
 from kaggle_kit.competition.records import Competition, ImageRow
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
+from kaggle_kit.competition.setup import Setup, open_setup
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -13,7 +14,9 @@ __all__ = [
     "ImageRow",
     "Inference",
     "Question",
+    "Setup",
     "infer_competition",
     "init_workspace",
     "load_competition",
+    "open_setup",
 ]

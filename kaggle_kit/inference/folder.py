@@ -69,7 +69,7 @@ def predict_to_csv(
     out: Path,
     *,
     run: str | None = None,
-    views: str = "none",
+    tta: str = "none",
     merge: str = "mean",
     engine: str = "auto",
     progress: Progress | None = None,
@@ -90,7 +90,7 @@ def predict_to_csv(
     paths = _run_paths(workspace, run)
     compute = Compute(engine=engine, cache_dir=workspace.cache_dir)
     models = [find_models(path) for path in paths]
-    found = predict_folder(models, images, views=views, merge=merge, compute=compute, progress=progress)
+    found = predict_folder(models, images, tta=tta, merge=merge, compute=compute, progress=progress)
     if found.meta["task"] == "multilabel":
         threshold, at_least_one = thresholds_of(workspace, [path.name for path in paths], len(found.classes))
         labels = ["|".join(row) for row in found.classes.above(found.probs, threshold, at_least_one=at_least_one)]
@@ -149,7 +149,7 @@ def predict_folder(
     models: Sequence[Path] | Sequence[Sequence[Path]],
     folder: Path,
     *,
-    views: str = "none",
+    tta: str = "none",
     merge: str = "mean",
     compute: Compute | None = None,
     progress: Progress | None = None,
@@ -176,7 +176,7 @@ def predict_folder(
         flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
     compute = compute or Compute()
     with tempfile.TemporaryDirectory() as notes:
-        found = _predict_by_spec(flat, rows, compute, Path(notes), {"views": views, "merge": merge}, progress)
+        found = _predict_by_spec(flat, rows, compute, Path(notes), {"tta": tta, "merge": merge}, progress)
         reasons = read_notes(Path(notes))
     unreadable = _listed({row_id: reasons[path] for row_id, path in rows if path in reasons}, len(rows))
     parts = np.split(found, np.cumsum([len(some) for some in loaded])[:-1])
@@ -184,7 +184,7 @@ def predict_folder(
     keep = np.array([row_id not in unreadable for row_id, _ in rows], dtype=bool)
     meta = {
         "kind": "new",
-        "views": views,
+        "views": tta,
         "merge": merge,
         "task": flat[0].task,
         "models": [model.fingerprint for model in flat],
@@ -232,6 +232,6 @@ def _predict_by_spec(
                 progress(passed * of + done, len(alike) * of)
 
         found[positions] = predict_rows(
-            some, rows, views=how["views"], merge=how["merge"], compute=replace(compute, source=source), progress=advance
+            some, rows, tta=how["tta"], merge=how["merge"], compute=replace(compute, source=source), progress=advance
         )
     return found

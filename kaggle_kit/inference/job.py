@@ -13,7 +13,7 @@ from kaggle_kit.choices import MERGES, VIEWS
 from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.errors import DataError, FoldError, MissingFileError
-from kaggle_kit.inference.control import sample_control
+from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.inference.predict import Compute
 from kaggle_kit.inference.time_limit import NO_VIEWS
 from kaggle_kit.models import LoadedModel, load_model
@@ -23,12 +23,31 @@ from kaggle_kit.workspace import Workspace
 
 
 @dataclass(frozen=True)
+class PredictOptions:
+    """What is predicted of each run.
+
+    Attributes:
+        tta: the views of each image: "none", "hflip", "d4" …
+        merge: how the views' probabilities become one.
+        control: training rows that are hidden among the test rows; 0 for none.
+        oof: whether to predict the out-of-fold rows again when there are views.
+        engine: what computes logits; "auto" leaves the choice to each run's configuration.
+    """
+
+    tta: str = NO_VIEWS
+    merge: str = "mean"
+    control: int = CONTROL_ROWS
+    oof: bool = True
+    engine: str = "auto"
+
+
+@dataclass(frozen=True)
 class RunJob:
     """One run to predict, the same for all its folds.
 
     Attributes:
         folds: the table that the run was trained on; None where there are only test images, as at Kaggle.
-        views, merge: what each model sees of an image, and how it becomes one row.
+        tta, merge: what each model sees of an image, and how it becomes one row.
         compute: where and how.
         control_ids: training rows to hide among the test rows.
         with_oof: whether out-of-fold rows are predicted again when there are views.
@@ -39,7 +58,7 @@ class RunJob:
     competition: Competition
     run: Run
     folds: FoldTable | None
-    views: str
+    tta: str
     merge: str
     compute: Compute
     control_ids: tuple[str, ...] = ()
@@ -57,16 +76,16 @@ class RunJob:
         """The finished folds whose files are not what would be written now."""
         return tuple(fold for fold in self.run.finished_folds() if not self._is_current(fold))
 
-    def file_names(self, views: str) -> dict[str, str]:
+    def file_names(self, tta: str) -> dict[str, str]:
         """Return the kind of rows -> the file that a fold folder is to hold."""
         names = {"test": runs.TEST}
         if self.control_ids:
             names["control"] = runs.CONTROL
-        if self.with_oof and self.folds is not None and views != NO_VIEWS:
+        if self.with_oof and self.folds is not None and tta != NO_VIEWS:
             names["oof"] = runs.OOF_VIEWS
         return names
 
-    def meta(self, fold: FoldRun, kind: str, views: str) -> dict[str, Any]:
+    def meta(self, fold: FoldRun, kind: str, tta: str) -> dict[str, Any]:
         """Return what a prediction file is made from; equal to what a file says exactly when that file is current."""
         contents = self.contents.get("test" if kind == "test" else "train")
         return {
@@ -76,7 +95,7 @@ class RunJob:
             "test_fingerprint": self.competition.test_fingerprint,
             "run": self.run.name,
             "fold": fold.fold,
-            "views": views,
+            "views": tta,
             "merge": self.merge,
             "task": self.competition.task,
             "seed": self.run.record.config.seed,
@@ -104,7 +123,7 @@ class RunJob:
 
     def _is_current(self, fold: FoldRun) -> bool:
         """Return whether all files of ``fold`` hold what would be written now."""
-        for kind, file_name in self.file_names(self.views).items():
+        for kind, file_name in self.file_names(self.tta).items():
             path = fold.path / file_name
             try:
                 meta = read_prediction_meta(path)
@@ -112,15 +131,15 @@ class RunJob:
                     read_predictions(path)  # a file that is cut off has its meta all the same
             except DataError:
                 return False
-            if any(meta.get(key) != value for key, value in self.meta(fold, kind, self.views).items()):
+            if any(meta.get(key) != value for key, value in self.meta(fold, kind, self.tta).items()):
                 return False
         return True
 
-    def write(self, fold: FoldRun, kind: str, predictions: Predictions, *, views: str, about: Mapping[str, Any]) -> None:
+    def write(self, fold: FoldRun, kind: str, predictions: Predictions, *, tta: str, about: Mapping[str, Any]) -> None:
         """Write one file of a fold."""
-        meta = {**self.meta(fold, kind, views), **about, "versions": files.versions()}
+        meta = {**self.meta(fold, kind, tta), **about, "versions": files.versions()}
         named = Predictions(predictions.ids, predictions.probs, predictions.classes, meta, predictions.pixels)
-        named.write(fold.path / self.file_names(views)[kind])
+        named.write(fold.path / self.file_names(tta)[kind])
 
     def load(self, fold: FoldRun) -> LoadedModel:
         """Return the fold's model.
@@ -167,12 +186,9 @@ def make_job(
     competition: Competition,
     run: Run,
     folds: FoldTable,
+    options: PredictOptions,
     *,
     compute: Compute,
-    views: str = NO_VIEWS,
-    merge: str = "mean",
-    control: int,
-    oof: bool = True,
 ) -> RunJob:
     """Return what to predict of ``run``, all of it checked before any model is loaded.
 
@@ -181,16 +197,17 @@ def make_job(
         DataError: the run has no finished fold, or there is no test image.
         ClassMappingError, FoldError: run, competition and fold table do not belong together.
     """
-    VIEWS.require(views)
-    MERGES.require(merge)
+    VIEWS.require(options.tta)
+    MERGES.require(options.merge)
     _require_same_origin(competition, run, folds)
     left_out = {row_id for fold in run.finished_folds() for row_id in fold.record.left_out}
-    control_ids = tuple(sample_control(folds, control, left_out=left_out))
+    control_ids = tuple(sample_control(folds, options.control, left_out=left_out))
     contents = {
         "test": contents_of(competition.test, workspace.cache_dir),
         "train": training_contents(competition, folds, workspace.cache_dir),
     }
-    return RunJob(competition, run, folds, views, merge, compute, control_ids, oof, contents=contents)
+    tta, merge, oof = options.tta, options.merge, options.oof
+    return RunJob(competition, run, folds, tta, merge, compute, control_ids, oof, contents=contents)
 
 
 def control_paths(jobs: Sequence[RunJob]) -> dict[str, Path]:

@@ -105,7 +105,7 @@ class Outputs:
         about = {"precision": self.result.rounding, **self._origin(job, now), **_stated(job, now, left_out)}
         for fold in job.todo:
             if fold.fold in now.folds:
-                self._write_fold(job, fold, rows, views=now.views, about=about)
+                self._write_fold(job, fold, rows, tta=now.tta, about=about)
             else:  # files of an earlier call would be taken for this one's
                 for name in (runs.TEST, runs.CONTROL, runs.OOF_VIEWS):
                     (fold.path / name).unlink(missing_ok=True)
@@ -132,7 +132,7 @@ class Outputs:
         return {"prepared": prepared_as(self.stream.models[now.name, now.folds[0]].spec, job.compute.source)}
 
     def _write_fold(
-        self, job: RunJob, fold: FoldRun, rows: npt.NDArray[np.int64], *, views: str, about: Mapping[str, Any]
+        self, job: RunJob, fold: FoldRun, rows: npt.NDArray[np.int64], *, tta: str, about: Mapping[str, Any]
     ) -> None:
         """Part the stream again: one file of test rows, one of control rows. ``rows`` are those of the stream to write."""
         said: Said = self.result.said[job.run.name, fold.fold][rows]
@@ -151,11 +151,11 @@ class Outputs:
             real = tuple(row_id for row_id in job.control_ids if self.disguises[row_id] in there)
             hidden = together.take([self.disguises[row_id] for row_id in real])
             control = Predictions(real, hidden.probs, hidden.classes, {}, hidden.pixels)
-            job.write(fold, "control", control, views=views, about=about)
+            job.write(fold, "control", control, tta=tta, about=about)
         else:
             (fold.path / runs.CONTROL).unlink(missing_ok=True)  # one of an earlier pass says nothing about this one
         test = together.take([row_id for row_id in self.test if row_id in there])
-        job.write(fold, "test", test, views=views, about=about)
+        job.write(fold, "test", test, tta=tta, about=about)
 
     def _predict_oof(self, job: RunJob, now: RunShare, about: Mapping[str, Any]) -> None:
         """Predict the out-of-fold rows of each fold again, with the views, for as long as there is time."""
@@ -164,19 +164,19 @@ class Outputs:
             rows, model = job.oof_rows(fold), self.stream.models[now.name, fold.fold]
             try:
                 probs, pixels = predict_with_pixels(
-                    model, rows, views=now.views, merge=now.merge, compute=compute, progress=self.stream.counter()
+                    model, rows, tta=now.tta, merge=now.merge, compute=compute, progress=self.stream.counter()
                 )
             except OutOfTimeError:
                 self.stream.say(f"out of time: no out-of-fold rows with views for fold {fold.fold} of run {now.name}")
                 return
             oof = Predictions(tuple(row_id for row_id, _ in rows), probs, model.classes, {}, pixels)
-            job.write(fold, "oof", oof, views=now.views, about={**about, "precision": compute.rounding})
+            job.write(fold, "oof", oof, tta=now.tta, about={**about, "precision": compute.rounding})
 
 
 def _stated(job: RunJob, now: RunShare, left_out: Sequence[str]) -> dict[str, Any]:
     """Return what the files say of what was left out: nothing where nothing was."""
     folds = [fold.fold for fold in job.todo if fold.fold not in now.folds]
-    views = job.views if now.views != job.views else None
+    views = job.tta if now.tta != job.tta else None
     return {"left_out": {"views": views, "folds": folds, "in_words": list(left_out)}} if folds or left_out else {}
 
 

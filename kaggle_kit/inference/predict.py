@@ -90,7 +90,7 @@ def predict_rows(
     models: Sequence[LoadedModel],
     rows: Rows,
     *,
-    views: str = "none",
+    tta: str = "none",
     merge: str = "mean",
     compute: Compute | None = None,
     progress: Progress | None = None,
@@ -108,7 +108,7 @@ def predict_rows(
         ImageError: images cannot be read; lists all of them.
         ConfigError, DependencyError, DeviceMemoryError: see the engines.
     """
-    probs: Probs = Predictor(models, rows, views=views, merge=merge, compute=compute).predict(progress=progress)["probs"]
+    probs: Probs = Predictor(models, rows, tta=tta, merge=merge, compute=compute).predict(progress=progress)["probs"]
     return probs
 
 
@@ -116,7 +116,7 @@ def predict_with_pixels(
     model: LoadedModel,
     rows: Rows,
     *,
-    views: str = "none",
+    tta: str = "none",
     merge: str = "mean",
     compute: Compute | None = None,
     progress: Progress | None = None,
@@ -126,7 +126,7 @@ def predict_with_pixels(
     Returns:
         (N, C) probabilities, and the two pixel hashes (N, 2) of :class:`~kaggle_kit.tables.Predictions`.
     """
-    predictor = Predictor([model], rows, views=views, merge=merge, compute=compute)
+    predictor = Predictor([model], rows, tta=tta, merge=merge, compute=compute)
     said = predictor.predict(progress=progress)[0]
     return said["probs"], with_origins(said["pixels"], predictor.origins, [path for _, path in rows])
 
@@ -161,7 +161,7 @@ class Predictor:
         models: Sequence[LoadedModel],
         rows: Rows,
         *,
-        views: str = "none",
+        tta: str = "none",
         merge: str = "mean",
         compute: Compute | None = None,
     ) -> None:
@@ -169,7 +169,7 @@ class Predictor:
         compute = compute or Compute()
         self.origins: dict[str, int] = {}
         self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes))
-        self._how = _How(views, merge, task, choose_device(compute.device), compute)
+        self._how = _How(tta, merge, task, choose_device(compute.device), compute)
         self._passes = _plan(models, rows, self._how)
         self._engines: dict[int, list[GroupEngine]] = {}
 
@@ -212,7 +212,7 @@ class Predictor:
         for positions in np.array_split(places, -(-len(places) // _CHUNK)) if len(places) else ():
             paths = [self._rows[position][1] for position in positions.tolist()]
             with torch.inference_mode():
-                features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in KEPT_VIEWS[how.views]]
+                features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in KEPT_VIEWS[how.tta]]
                 probs = _merged([heads(of_view) for of_view in features], how)
             hashes = one.table.pixels(paths)
             self.origins |= zip(map(str, paths), hashes[:, 1].tolist(), strict=True)
@@ -238,7 +238,7 @@ class Predictor:
 
     def _make_engines(self, one: _Pass) -> list[GroupEngine]:
         spec, how = one.groups[0].spec, self._how
-        pixels = int((~one.kept).sum()) * len(make_views(how.views, *spec.size)) * spec.height * spec.width
+        pixels = int((~one.kept).sum()) * len(make_views(how.tta, *spec.size)) * spec.height * spec.width
         name = choose_engine(how.compute.engine, how.device, pixels)
         with memory_errors():
             return [make_group_engine(group, name, how.options) for group in one.groups]
@@ -254,7 +254,7 @@ class Predictor:
 class _How:
     """What is the same for all passes of a call."""
 
-    views: str
+    tta: str
     merge: str
     task: str
     device: torch.device
@@ -278,13 +278,13 @@ def _plan(models: Sequence[LoadedModel], rows: Rows, how: _How) -> list[_Pass]:
     """One pass for all models that want the same input; a group whose features are kept has one of its own."""
     nothing = np.zeros(len(rows), dtype=bool)
     tables: dict[str, tuple[FeatureTable, npt.NDArray[np.bool_]]] = {}
-    cache = how.compute.features if how.views in KEPT_VIEWS else None
+    cache = how.compute.features if how.tta in KEPT_VIEWS else None
 
     def known(fingerprint: str, spec: ImageSpec) -> bool:
         table = cache.table(fingerprint, spec, how.device, how.compute.precision) if cache is not None else None
         if not table:
             return False
-        kept = np.asarray(table.has([path for _, path in rows], KEPT_VIEWS[how.views]).all(axis=0))
+        kept = np.asarray(table.has([path for _, path in rows], KEPT_VIEWS[how.tta]).all(axis=0))
         if not kept.any():
             return False
         tables[fingerprint] = table, kept
@@ -338,7 +338,7 @@ def _said_of_batches(
 ) -> Iterator[Part]:
     """Yield for each batch its row numbers (B,) and what the engines' models say, (M, B)."""
     channels_last = any(isinstance(engine.engine, TorchEngine) for engine in engines)
-    views = make_views(how.views, *spec.size)
+    views = make_views(how.tta, *spec.size)
     for batch in batches:
         with torch.inference_mode(), memory_errors():
             images = to_input(batch.images, spec, how.device, channels_last=channels_last)  # (B, 3, H, W)

@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,20 +18,19 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import runs
-from kaggle_kit.competition.records import Competition
-from kaggle_kit.config import CacheConfig
+from kaggle_kit.competition import Setup
 from kaggle_kit.errors import DataError, KaggleKitError
-from kaggle_kit.inference.control import CONTROL_ROWS, disguise
-from kaggle_kit.inference.job import RunJob, control_paths, make_job
+from kaggle_kit.inference.control import disguise
+from kaggle_kit.inference.job import PredictOptions, RunJob, control_paths, make_job
 from kaggle_kit.inference.outputs import Outputs, RunPrediction, kept_features
 from kaggle_kit.inference.predict import Compute, Progress
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
-from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, Worklist
+from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, TimeLimit, Worklist
 from kaggle_kit.inference.tta import make_views
 from kaggle_kit.inference.workers import Key, Stream, predict_stream, usable_devices
 from kaggle_kit.models import LoadedModel
 from kaggle_kit.runs import Run
-from kaggle_kit.tables import FoldTable, read_folds, shown
+from kaggle_kit.tables import read_folds, shown
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -40,31 +38,20 @@ Say = Callable[[str], None]
 
 
 def predict_runs(
-    workspace: Workspace,
-    competition: Competition,
+    setup: Setup,
+    names: Sequence[str] = (),
+    options: PredictOptions | None = None,
     *,
-    run: str | Sequence[str] | None = None,
-    views: str = NO_VIEWS,
-    merge: str = "mean",
-    control: int | None = None,
-    oof: bool = True,
-    engine: str = "auto",
-    cache: CacheConfig | None = None,
     time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> list[RunPrediction]:
-    """Predict the test images with every finished fold of ``run``, or of all runs that have one.
+    """Predict the test images with every finished fold of the runs ``names``, or of all runs that have one.
 
     Each fold folder gets ``test.parquet``; ``control.parquet``, training images that went through the very same pass hidden
     among the test images; and with views ``oof_views.parquet``, so that a blend compares like with like. Folds whose files
     are current are skipped.
 
     Args:
-        run: a name, or several.
-        control: number of control rows; None: :data:`~kaggle_kit.inference.control.CONTROL_ROWS`, 0: none.
-        oof: whether to predict the out-of-fold rows again when ``views`` is not "none".
-        engine: "auto" leaves the choice to each run's configuration.
-        cache: settings of the store of decoded images; none: images are read from their files.
         time_limit: seconds; what there is no time for is left out by the rule of
             :mod:`~kaggle_kit.inference.time_limit`, and every file says so. Without one, all is done.
         progress: called with images done and of all.
@@ -75,43 +62,22 @@ def predict_runs(
         ClassMappingError, FoldError: run, competition and models do not belong together.
         ImageError: images cannot be read; lists all of them.
     """
-    started = time.monotonic()
-    chosen = runs.choose_runs(workspace, [run] if isinstance(run, str) else list(run or ()))
+    limit, options = TimeLimit(time_limit), options or PredictOptions()
+    workspace, competition = setup.workspace, setup.competition
+    chosen = runs.choose_runs(workspace, list(names))
     ready = [one for one in chosen if any(fold.finished for fold in one.folds)]
     for one in chosen:
         if ready and one not in ready:
             _LOG.warning("run %s has no finished fold; it is left out", one.name)
-    sources = prediction_pixels(workspace, competition, ready, cache)
+    sources = prediction_pixels(workspace, competition, ready, setup.config.cache)
     jobs = []
     for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
         folds = read_folds(workspace.folds_path(one.record.folds))
         source = sources.get(prepare_size(one)) if sources else None
-        compute = compute_of(workspace, one, engine=None if engine == "auto" else engine, source=source)
-        rows = CONTROL_ROWS if control is None else control
-        jobs.append(
-            make_job(workspace, competition, one, folds, compute=compute, views=views, merge=merge, control=rows, oof=oof)
-        )
-    return predict_jobs(jobs, time_limit=time_limit, started=started, progress=progress)
-
-
-def predict_run(
-    workspace: Workspace,
-    competition: Competition,
-    run: Run,
-    folds: FoldTable,
-    *,
-    views: str = NO_VIEWS,
-    merge: str = "mean",
-    control: int = CONTROL_ROWS,
-    oof: bool = True,
-    compute: Compute | None = None,
-    time_limit: float | None = None,
-    progress: Progress | None = None,
-) -> RunPrediction:
-    """Predict one run, as :func:`predict_runs` does; ``compute`` is by default what the run's configuration says."""
-    compute = compute or compute_of(workspace, run)
-    job = make_job(workspace, competition, run, folds, compute=compute, views=views, merge=merge, control=control, oof=oof)
-    return predict_jobs([job], time_limit=time_limit, progress=progress)[0]
+        engine = None if options.engine == "auto" else options.engine
+        compute = compute_of(workspace, one, engine=engine, source=source)
+        jobs.append(make_job(workspace, competition, one, folds, options, compute=compute))
+    return predict_jobs(jobs, limit=limit, progress=progress)
 
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
@@ -131,8 +97,7 @@ def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
 def predict_jobs(
     jobs: Sequence[RunJob],
     *,
-    time_limit: float | None = None,
-    started: float | None = None,
+    limit: TimeLimit | None = None,
     tolerant: bool = False,
     say: Say = _LOG.info,
     progress: Progress | None = None,
@@ -140,23 +105,23 @@ def predict_jobs(
     """Predict runs together; see :func:`predict_runs`.
 
     Args:
-        time_limit: seconds from ``started`` on, which is by default now, as ``time.monotonic()`` tells.
+        limit: by default as long as it takes.
         tolerant: go on without what cannot be used: models that do not load, images that cannot be read, views whose package
             is missing, and rows that there is no time for. They then have no row in the files.
         say: is given each line for the reader.
     """
     for job in jobs:
         if current := [fold.fold for fold in job.run.finished_folds() if fold not in job.todo]:
-            say(f"run {job.run.name}, views {job.views}: already predicted: fold {shown(map(str, current))}")
+            say(f"run {job.run.name}, views {job.tta}: already predicted: fold {shown(map(str, current))}")
         if job.todo:
             job.keep_contents(_LOG.warning)
+    limit = limit or TimeLimit()
     done: dict[str, RunPrediction] = {}
     for accelerator in dict.fromkeys(job.compute.device for job in jobs):
         some = [job for job in jobs if job.compute.device == accelerator and job.todo]
         if some:
             with _notes(tolerant) as notes:
-                limit = _Limit(time_limit, time.monotonic() if started is None else started, notes, say, progress)
-                done |= {result.run: result for result in _Pass(some, limit).run(accelerator)}
+                done |= {result.run: result for result in _Pass(some, _Told(limit, notes, say, progress)).run(accelerator)}
     return [done.get(job.run.name) or _nothing_done(job) for job in jobs]
 
 
@@ -176,11 +141,10 @@ def _notes(tolerant: bool) -> Iterator[Path | None]:
 
 
 @dataclass(frozen=True)
-class _Limit:
+class _Told:
     """What a pass is told: its time, whether it is tolerant (then there is a folder for notes), and who listens."""
 
-    seconds: float | None
-    started: float
+    limit: TimeLimit
     notes: Path | None
     say: Say
     progress: Progress | None
@@ -189,9 +153,9 @@ class _Limit:
 class _Pass:
     """Runs that go through one stream of rows."""
 
-    def __init__(self, jobs: Sequence[RunJob], limit: _Limit) -> None:
+    def __init__(self, jobs: Sequence[RunJob], told: _Told) -> None:
         self._jobs = {job.run.name: job for job in jobs}
-        self._limit = limit
+        self._told = told
         self._left_out: dict[str, list[str]] = {job.run.name: [] for job in jobs}
         self._models = self._load()
         first = jobs[0]
@@ -205,26 +169,24 @@ class _Pass:
 
     def run(self, accelerator: str) -> list[RunPrediction]:
         """Predict, write the files and return what was done."""
-        limit, jobs = self._limit, self._jobs
-        devices = usable_devices(accelerator, limit.say)
+        told, jobs = self._told, self._jobs
+        devices = usable_devices(accelerator, told.say)
         share = tuple(self._full_share(job) for job in jobs.values() if any(name == job.run.name for name, _ in self._models))
-        worklist = Worklist(
-            len(self._rows), share, limit.seconds, devices=len(devices), say=limit.say, strict=limit.notes is None,
-            started=limit.started,
-        )  # fmt: skip
-        specs = {(self._models[run.name, run.folds[0]].spec, run.views, run.merge) for run in share}
+        strict = told.notes is None
+        worklist = Worklist(len(self._rows), share, told.limit, devices=len(devices), say=told.say, strict=strict)
+        specs = {(self._models[run.name, run.folds[0]].spec, run.tta, run.merge) for run in share}
         total = len(specs) * len(self._rows) + sum(run.oof_rows for run in share)
         done = 0
 
         def advance(images: int) -> None:
             nonlocal done
             done = min(done + images, total)
-            if limit.progress is not None:
-                limit.progress(done, total)
+            if told.progress is not None:
+                told.progress(done, total)
 
-        limit.say(f"predicting {len(self._rows):,} images with {len(self._models)} models on {shown(devices)}")
+        told.say(f"predicting {len(self._rows):,} images with {len(self._models)} models on {shown(devices)}")
         computes = {name: replace(job.compute, features=kept_features(job.compute, "test")) for name, job in jobs.items()}
-        stream = Stream(self._rows, self._models, computes, worklist, limit.notes, limit.say, advance)
+        stream = Stream(self._rows, self._models, computes, worklist, told.notes, told.say, advance)
         outputs = Outputs(stream, self._test, self._disguises, predict_stream(stream, devices), devices[0])
         now = {run.name: run for run in worklist.share}
         return [outputs.write(jobs[run.name], run, now.get(run.name), self._left_out[run.name]) for run in share]
@@ -237,9 +199,9 @@ class _Pass:
                 try:
                     models[name, fold.fold] = job.load(fold)
                 except KaggleKitError as error:
-                    if self._limit.notes is None:
+                    if self._told.notes is None:
                         raise
-                    self._limit.say(f"run {name} goes on without fold {fold.fold}: {error}")
+                    self._told.say(f"run {name} goes on without fold {fold.fold}: {error}")
                     self._left_out[name].append(f"run {name} fold {fold.fold} (does not load)")
         if not models:
             raise DataError("none of the models can be loaded here; the lines above say why.")
@@ -247,14 +209,14 @@ class _Pass:
 
     def _full_share(self, job: RunJob) -> RunShare:
         """Return all that is planned of a run, of the models that are there."""
-        name, views = job.run.name, job.views
+        name, tta = job.run.name, job.tta
         folds = tuple(fold for run, fold in self._models if run == name)
-        if views != NO_VIEWS and self._limit.notes is not None and importlib.util.find_spec("ttach") is None:
-            self._limit.say(f"ttach is not installed: run {name} is predicted without its {views} views")
-            self._left_out[name].append(f"{views} views of run {name}")
-            views = NO_VIEWS
+        if tta != NO_VIEWS and self._told.notes is not None and importlib.util.find_spec("ttach") is None:
+            self._told.say(f"ttach is not installed: run {name} is predicted without its {tta} views")
+            self._left_out[name].append(f"{tta} views of run {name}")
+            tta = NO_VIEWS
         spec = self._models[name, folds[0]].spec
-        count = 1 if views == NO_VIEWS else len(make_views(views, spec.height, spec.width))
-        with_oof = "oof" in job.file_names(views)
+        count = 1 if tta == NO_VIEWS else len(make_views(tta, spec.height, spec.width))
+        with_oof = "oof" in job.file_names(tta)
         oof_rows = sum(len(job.oof_rows(fold)) for fold in job.todo) if with_oof else 0
-        return RunShare(name, folds, views, job.merge, count, job.weight, oof_rows)
+        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows)

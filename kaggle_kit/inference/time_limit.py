@@ -37,14 +37,14 @@ class RunShare:
 
     Attributes:
         folds: whose models are used.
-        views, merge: what each model sees of an image, ``count`` passes, and how they become one.
+        tta, merge: what each model sees of an image, ``count`` passes, and how they become one.
         weight: the run's share of the blend.
         oof_rows: training images that are predicted once more when there are views.
     """
 
     name: str
     folds: tuple[int, ...]
-    views: str = NO_VIEWS
+    tta: str = NO_VIEWS
     merge: str = "mean"
     count: int = 1
     weight: float = 1.0
@@ -89,7 +89,7 @@ def shrink(share: Share, worth: Callable[[RunShare], bool] = lambda _run: True) 
     with_views = [run for run in share if run.count > 1 and worth(run)]
     if with_views:
         dearest = max(with_views, key=lambda run: run.passes)
-        return _with(share, without_views(dearest)), f"the {dearest.views} views of run {dearest.name}"
+        return _with(share, without_views(dearest)), f"the {dearest.tta} views of run {dearest.name}"
     most = max(share, key=lambda run: len(run.folds))
     if len(most.folds) > 1:
         return _with(share, replace(most, folds=most.folds[:-1])), f"fold {most.folds[-1]} of run {most.name}"
@@ -98,7 +98,7 @@ def shrink(share: Share, worth: Callable[[RunShare], bool] = lambda _run: True) 
 
 def without_views(run: RunShare) -> RunShare:
     """Return ``run`` with the plain image only."""
-    return replace(run, views=NO_VIEWS, count=1)
+    return replace(run, tta=NO_VIEWS, count=1)
 
 
 def _without(share: Share, left_out: RunShare) -> Share:
@@ -107,6 +107,28 @@ def _without(share: Share, left_out: RunShare) -> Share:
 
 def _with(share: Share, changed: RunShare) -> Share:
     return tuple(changed if run.name == changed.name else run for run in share)
+
+
+class TimeLimit:
+    """The time that there is for a prediction, less a reserve for writing, blending and checking.
+
+    Args:
+        seconds: from ``started`` on; None: as long as it takes.
+        started: as ``clock`` tells; None: now.
+    """
+
+    def __init__(
+        self, seconds: float | None = None, *, started: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.seconds, self._clock = seconds, clock
+        begin = clock() if started is None else started
+        reserve = 0.0 if seconds is None else min(_RESERVE * seconds, _LONGEST_RESERVE)
+        self._end = float("inf") if seconds is None else begin + seconds - reserve
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative when the time is up."""
+        return self._end - self._clock()
 
 
 class Worklist:
@@ -118,10 +140,9 @@ class Worklist:
     Args:
         rows: how many there are.
         share: what to compute of each.
-        seconds: time from ``started`` on; None: as long as it takes.
+        limit: the time that there is.
         devices: how many work at the same time.
         strict: stop at once when not even one fold of one run fits, instead of predicting some of the rows.
-        started: as ``clock`` tells; by default now.
 
     Attributes:
         share: what is still to be computed of each row.
@@ -132,22 +153,17 @@ class Worklist:
         self,
         rows: int,
         share: Share,
-        seconds: float | None,
+        limit: TimeLimit,
         *,
         devices: int = 1,
         say: Callable[[str], None],
         strict: bool = False,
-        started: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.share, self.left_out = share, list[str]()
         self._rows, self._devices, self._strict = rows, max(devices, 1), strict
         self._next = {run.name: 0 for run in share}
         self._returned: list[Part] = []
-        self._clock, self._say, self._seconds = clock, say, seconds
-        begin = clock() if started is None else started
-        reserve = 0.0 if seconds is None else min(_RESERVE * seconds, _LONGEST_RESERVE)
-        self._deadline = float("inf") if seconds is None else begin + seconds - reserve
+        self._limit, self._say = limit, say
         self._cost: float | None = None  # seconds of one device for one pass of one image
         self._measured = False  # by more than a warm-up
         self._lock = threading.Lock()
@@ -160,7 +176,7 @@ class Worklist:
     @property
     def is_over(self) -> bool:
         """Whether the time is up."""
-        return self._clock() >= self._deadline
+        return self._limit.left <= 0
 
     def take(self) -> Part | None:
         """Return the next rows and what to compute of them; None when there are none, or no time is left.
@@ -204,11 +220,11 @@ class Worklist:
 
     def affords(self, n_passes: int) -> bool:
         """Return whether so many more passes of an image on one device would end in time."""
-        return self._cost is None or self._clock() + self._cost * n_passes <= self._deadline
+        return self._cost is None or self._cost * n_passes <= self._limit.left
 
     def _wanted(self, part: Part) -> Share:
         now = {run.name: run for run in self.share}
-        return tuple(now[run.name] for run in part.share if run.name in now and now[run.name].views == run.views)
+        return tuple(now[run.name] for run in part.share if run.name in now and now[run.name].tta == run.tta)
 
     def _needed(self, share: Share, places: dict[str, int]) -> float:
         """Return the seconds that the rest takes with ``share``, the runs being at ``places``."""
@@ -223,16 +239,16 @@ class Worklist:
 
     def _fit(self) -> None:
         """Leave out views and folds until what is left fits, once there is a measurement to go by."""
-        while self._measured and self._clock() + self._needed(self.share, self._next) > self._deadline:
-            time_left = max(self._deadline - self._clock(), 0.0)
+        while self._measured and self._needed(self.share, self._next) > self._limit.left:
+            time_left = max(self._limit.left, 0.0)
             needed = self._needed(self.share, self._next)
             smaller = shrink(self.share, self._starts_over_sooner)
             if smaller is None:
                 self._give_up(needed, time_left)
                 return
-            before = {run.name: run.views for run in self.share}
+            before = {run.name: run.tta for run in self.share}
             self.share, what = smaller
-            at = {run.name: self._next[run.name] if run.views == before[run.name] else 0 for run in self.share}
+            at = {run.name: self._next[run.name] if run.tta == before[run.name] else 0 for run in self.share}
             self._next = at
             self.left_out.append(what)
             # A change of share changes the cost of a pass, too; it is measured anew, from this guess on.
@@ -252,12 +268,12 @@ class Worklist:
         """Return the rows of the next part; 0 when not even a few would be ready in time."""
         # Several devices get ever smaller parts, so that they end at about the same time.
         fair = left if self._devices == 1 else -(-left // (2 * self._devices))
-        if self._seconds is None:
+        if self._limit.seconds is None:
             return max(_SMALLEST, fair)
         if self._cost is None:
             return _FIRST
         each = self._cost * passes(self.share)
-        affordable = min(_PART * self._seconds, self._deadline - self._clock()) / each if each > 0 else _LARGEST
+        affordable = min(_PART * self._limit.seconds, self._limit.left) / each if each > 0 else _LARGEST
         if affordable < 1 and self._measured:
             return 0
         return int(max(_SMALLEST, min(affordable, fair, _LARGEST)))

@@ -249,7 +249,7 @@ class _Worker:
         groups: dict[_Group, list[Key]] = {}
         for run in part.share:
             compute = self._stream.computes[run.name]
-            how = (run.views, run.merge, compute.engine, compute.precision)
+            how = (run.tta, run.merge, compute.engine, compute.precision)
             for fold in run.folds:
                 groups.setdefault((self._models[run.name, fold].spec, *how), []).append((run.name, fold))
         found: dict[Key, Said] = {}
@@ -294,9 +294,9 @@ class _Worker:
                 precision=self._precision or first.precision,
                 source=source if notes is None else tolerant_source(source, models[0], notes),
             )
-            _, views, merge, *_ = group
+            _, tta, merge, *_ = group
             self._predictors[group, keys] = Predictor(
-                models, self._stream.rows, views=str(views), merge=str(merge), compute=compute
+                models, self._stream.rows, tta=str(tta), merge=str(merge), compute=compute
             )
             if self._predictors[group, keys].rounding != "fp32":
                 self._work.result.rounding = self._predictors[group, keys].rounding

@@ -24,6 +24,7 @@ class Patience:
         attempts: how often a request is sent before giving up.
         first, factor, longest: seconds before the second attempt, growth, and upper end of a pause.
         longest_retry_after: seconds; when Kaggle asks for a longer pause, the command ends and says so.
+        score: seconds to wait for a submission's score; 0: it is not waited for.
         connect, read: seconds to wait for a connection, and for the next bytes on it.
         sleep, clock: stand-ins for tests.
     """
@@ -33,6 +34,7 @@ class Patience:
     factor: float = 2.0
     longest: float = 60.0
     longest_retry_after: float = 600.0
+    score: float = 1800.0
     connect: float = 15.0
     read: float = 120.0
     sleep: Callable[[float], None] = time.sleep

@@ -87,8 +87,6 @@ def submit(
     *,
     message: str,
     force: bool = False,
-    wait: bool = True,
-    timeout: float = 1800.0,
     on_status: OnStatus | None = None,
     patience: Patience | None = None,
 ) -> SubmissionStatus:
@@ -100,8 +98,8 @@ def submit(
     Args:
         competition_slug: as in the competition's address.
         force: submit though the check did not pass, or though these bytes were handed in before.
-        timeout: seconds to wait for the score; when they are over, the status "pending" is returned and the same call waits on.
         on_status: called whenever the status was read.
+        patience: its ``score`` is how long to wait; then the status "pending" is returned, and the same call waits on.
 
     Raises:
         ConfigError, DependencyError: no credentials, no client.
@@ -120,8 +118,8 @@ def submit(
     status = status or _hand_in(kaggle, order, patience)
     _record(order, status)
     _tell(on_status, status)
-    if wait and not status.finished:
-        status = _wait(kaggle, order, status, timeout=timeout, on_status=on_status)
+    if patience.score and not status.finished:
+        status = _wait(kaggle, order, status, on_status=on_status)
     return status
 
 
@@ -229,10 +227,9 @@ def _status(entry: RemoteSubmission) -> SubmissionStatus:
     )
 
 
-def _wait(
-    kaggle: Kaggle, order: _Order, status: SubmissionStatus, *, timeout: float, on_status: OnStatus | None
-) -> SubmissionStatus:
+def _wait(kaggle: Kaggle, order: _Order, status: SubmissionStatus, *, on_status: OnStatus | None) -> SubmissionStatus:
     """Read the status until it is final or the time is over."""
+    timeout = kaggle.patience.score
     for gone in kaggle.patience.rounds(timeout):
         try:
             found = _find(kaggle, order, ref=status.ref)

@@ -13,8 +13,7 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.check.report import VERDICT, copy_verdict
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Setup
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.kernel.bundle import MANIFEST, Bundle, write_manifest
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference, write_training
@@ -32,7 +31,6 @@ from kaggle_kit.kernel.runtime import BUDGET
 from kaggle_kit.kernel.wheels import INFERENCE_NEEDS, TRAINING_NEEDS, collect_wheels, missing_from, own_wheel, unlike
 from kaggle_kit.results import Result
 from kaggle_kit.tables import shown
-from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -80,86 +78,117 @@ class KernelBuild(Result):
         return self.folder / KERNEL
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a kernel goes at Kaggle.
+
+    Attributes:
+        username: of the Kaggle account.
+        competition: the last part of the competition's address; None: made of its name.
+        title: of the notebook; the dataset's is the same with " data". None: made of the competition's name.
+
+    Raises:
+        ConfigError: a user or a competition that cannot be in an address.
+    """
+
+    username: str
+    competition: str | None = None
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_address(self.username, "username")
+        if self.competition is not None:
+            checked_address(self.competition, "competition")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a kernel does: repeat a blend, average runs, or train.
+
+    Attributes:
+        runs: names of runs to average; without any, the blend called ``blend`` is repeated, by default the last one.
+        train: train the configured run instead.
+        half: ship weights in 16 bits.
+        force: although the blend has no passed check.
+    """
+
+    runs: Sequence[str] = ()
+    blend: str | None = None
+    train: bool = False
+    half: bool = False
+    force: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "training" if self.train else "inference"
+
+
 def build_kernel(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
-    *,
+    setup: Setup,
     out: Path,
-    username: str,
-    runs: Sequence[str] = (),
-    blend: str | None = None,
-    train: bool = False,
-    half: bool = False,
-    title: str | None = None,
-    competition_slug: str | None = None,
+    address: Address,
+    content: Content | None = None,
+    *,
     image_list: Path | None = None,
     wheels_dir: Path | None = None,
-    force: bool = False,
 ) -> KernelBuild:
     """Write ``out/dataset`` and ``out/kernel``; an earlier build in ``out`` is replaced.
 
     Args:
-        username: of the Kaggle account.
-        runs: names of runs to average; without any, the blend called ``blend`` is repeated, by default the last one.
-        train: build a training kernel instead.
-        half: store weights in 16 bits.
-        title: of the notebook; the dataset's is the same with " data".
-        competition_slug: the last part of the competition's address; by default made of its name.
+        content: by default the last blend.
         image_list: ``pip freeze`` of a Kaggle session, instead of the list that comes with the package.
         wheels_dir: wheels to take instead of making or downloading them.
-        force: build though the blend has no passed check.
 
     Raises:
         ConfigError: ``out`` holds something else, or a title that Kaggle would not take.
         MissingFileError, SubmissionError, DataError, WeightsError: what is to be shipped is missing or stale.
         DependencyError: a wheel cannot be had.
     """
-    checked_address(username, "username")
-    if competition_slug is not None:
-        checked_address(competition_slug, "competition")
-    image, kind = load_image(image_list), "training" if train else "inference"
-    titles, needs = _titles(title, competition.name, kind), TRAINING_NEEDS if train else INFERENCE_NEEDS
-    notes = [f"the image has {one}" for one in unlike(image, needs)]
-    _require_replaceable(Path(out))
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=Path(out).parent, prefix=".kernel-") as temporary:
+    out, content, image = Path(out), content or Content(), load_image(image_list)
+    titles = _titles(address.title, setup.competition.name, content.kind)
+    needs = TRAINING_NEEDS if content.train else INFERENCE_NEEDS
+    _require_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kernel-") as temporary:
         folder = Path(temporary) / "built"
         dataset = folder / DATASET
         dataset.mkdir(parents=True)
-        if train:
-            write_training(dataset, workspace, config, competition)
-        else:
-            recipe, found = choose_recipe(workspace, competition, runs=runs, blend=blend, force=force)
-            notes += found
-            write_inference(dataset, workspace, config, competition, recipe, half=half)
-            if recipe.name:
-                copy_verdict(workspace.submission_path(recipe.name), folder / VERDICT)
+        notes = [f"the image has {one}" for one in unlike(image, needs)] + _write_content(folder, setup, content)
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
-        bundle = write_manifest(dataset, kind, (wheel.path.name for wheel in wheels))
-        refs = _describe(folder, bundle, titles, username, competition.name, competition_slug)
+        bundle = write_manifest(dataset, content.kind, (wheel.path.name for wheel in wheels))
+        refs = _describe(folder, bundle, titles, address, setup.competition.name)
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(folder, out)
-    built = Path(out)
-    sizes = {path.name: path.stat().st_size for path in sorted((built / DATASET).iterdir())}
-    notebook = next((built / KERNEL).glob("*.ipynb"))
-    return KernelBuild(built, kind, bundle.build, notebook, *refs, sizes, bundle.wheels, tuple(notes))
+    sizes = {path.name: path.stat().st_size for path in sorted((out / DATASET).iterdir())}
+    notebook = next((out / KERNEL).glob("*.ipynb"))
+    return KernelBuild(out, content.kind, bundle.build, notebook, *refs, sizes, bundle.wheels, tuple(notes))
 
 
-def _describe(
-    folder: Path, bundle: Bundle, titles: tuple[str, str], username: str, competition: str, slug: str | None
-) -> tuple[str, str]:
+def _write_content(folder: Path, setup: Setup, content: Content) -> list[str]:
+    """Write models or what training needs, and the verdict on the blend; return what a reader should know."""
+    dataset, workspace = folder / DATASET, setup.workspace
+    if content.train:
+        write_training(dataset, setup)
+        return []
+    recipe, notes = choose_recipe(workspace, setup.competition, runs=content.runs, blend=content.blend, force=content.force)
+    write_inference(dataset, setup, recipe, half=content.half)
+    if recipe.name:
+        copy_verdict(workspace.submission_path(recipe.name), folder / VERDICT)
+    return notes
+
+
+def _describe(folder: Path, bundle: Bundle, titles: tuple[str, str], address: Address, competition: str) -> tuple[str, str]:
     """Write notebook and metadata; returns the addresses of dataset and notebook."""
     kernel_title, data_title = titles
-    dataset = dataset_metadata(owner=username, title=data_title)
+    dataset = dataset_metadata(owner=address.username, title=data_title)
     files.write_json(folder / DATASET / "dataset-metadata.json", dataset)
     code_file = f"{slug_of(kernel_title)}.ipynb"
     kernel = kernel_metadata(
-        owner=username,
+        owner=address.username,
         title=kernel_title,
         code_file=code_file,
         dataset=dataset["id"],
-        competition=slug or slug_of(competition),
+        competition=address.competition or slug_of(competition),
     )
     files.write_json(folder / KERNEL / "kernel-metadata.json", kernel)
     _write_notebook(folder / KERNEL / code_file, bundle, kernel_title, competition, dataset["id"])

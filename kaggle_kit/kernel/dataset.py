@@ -14,8 +14,7 @@ from kaggle_kit import runs as run_files
 from kaggle_kit.blending import Fitted, fitted_from_dict, get_blender
 from kaggle_kit.blending.sources import usable_runs
 from kaggle_kit.check import require_passed
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.folds import folds_for
 from kaggle_kit.kernel.bundle import PLAN
@@ -68,15 +67,14 @@ def choose_recipe(
     return Recipe(path.stem, tuple(chosen), fitted_from_dict(record["blend"]), record["thresholds"]), []
 
 
-def write_inference(
-    folder: Path, workspace: Workspace, config: Config, competition: Competition, recipe: Recipe, *, half: bool
-) -> None:
+def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -> None:
     """Models and plan of an inference kernel.
 
     Raises:
         MissingFileError, DataError: a model is missing, or is not the one that was trained.
         ConfigError: there is no test set to find again.
     """
+    workspace, config, competition = setup.workspace, setup.config, setup.competition
     if competition.test == () or config.competition.test is None:
         raise ConfigError("competition.test in kk.yaml names no test images; a kernel needs them to know what to look for.")
     prior = competition.classes.encode_rows(row.labels for row in competition.train if not row.train_only).mean(axis=0)
@@ -96,7 +94,7 @@ def write_inference(
     files.write_json(folder / PLAN, plan)
 
 
-def write_training(folder: Path, workspace: Workspace, config: Config, competition: Competition) -> None:
+def write_training(folder: Path, setup: Setup) -> None:
     """Configuration, fold table and pretrained weights of a training kernel.
 
     Raises:
@@ -106,7 +104,8 @@ def write_training(folder: Path, workspace: Workspace, config: Config, competiti
     from kaggle_kit.models import find_weights  # torch
     from kaggle_kit.training import default_run_name
 
-    folds_for(workspace, competition, config.run.folds)
+    workspace, config = setup.workspace, setup.config
+    folds_for(workspace, setup.competition, config.run.folds)
     path = workspace.folds_path(config.run.folds)
     for source in (path, path.with_suffix(".json")):
         files.write_bytes(folder / (FOLDS if source == path else "folds.json"), source.read_bytes())

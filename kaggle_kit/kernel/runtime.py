@@ -200,6 +200,7 @@ def _predict(workspace: Workspace, plan: _Plan, test: TestSet, budget: tuple[flo
     from kaggle_kit.inference.job import RunJob
     from kaggle_kit.inference.predict import Compute
     from kaggle_kit.inference.run import predict_jobs
+    from kaggle_kit.inference.time_limit import TimeLimit
 
     there = tuple(ImageRow(row_id, path) for row_id, path in test.rows if path is not None)
     competition = _competition(plan, test, there)
@@ -208,10 +209,10 @@ def _predict(workspace: Workspace, plan: _Plan, test: TestSet, budget: tuple[flo
     for run, weight in zip(plan.runs, plan.fitted.weights or [1.0] * len(plan.runs), strict=True):
         known = runs.read_run(workspace, str(run["name"]))
         if any(fold.finished for fold in known.folds):
-            views, merge = str(run["views"]), str(run["merge"])
-            jobs.append(RunJob(competition, known, None, views, merge, compute, with_oof=False, weight=weight))
+            tta, merge = str(run["views"]), str(run["merge"])
+            jobs.append(RunJob(competition, known, None, tta, merge, compute, with_oof=False, weight=weight))
     started, seconds = budget
-    return predict_jobs(jobs, time_limit=seconds, started=started, tolerant=True, say=say) if there else []
+    return predict_jobs(jobs, limit=TimeLimit(seconds, started=started), tolerant=True, say=say) if there else []
 
 
 def _rows_left_out(predicted: Sequence[RunPrediction], images: int, say: Say) -> tuple[str, ...]:

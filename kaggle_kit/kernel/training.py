@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from kaggle_kit import files, runs
-from kaggle_kit.competition import load_competition
+from kaggle_kit.competition import Setup, load_competition
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
@@ -88,7 +88,7 @@ def run_training_kernel(
         MissingFileError: dataset or competition are not attached.
         DataError, FoldError: the dataset is damaged, or the data is not that which the folds were made for.
     """
-    from kaggle_kit.training import train_run
+    from kaggle_kit.training import TrainOptions, train_run
 
     begin = time.monotonic() if started is None else started
 
@@ -105,7 +105,7 @@ def run_training_kernel(
     with _lines_to(tell):
         try:
             left = max(budget_seconds - (time.monotonic() - begin), 0.0)
-            stopped = train_run(workspace, config, competition, run=run, time_limit=left).stopped
+            stopped = train_run(Setup(workspace, config, competition), TrainOptions(run, time_limit=left)).stopped
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
     shutil.rmtree(workspace.cache_dir, ignore_errors=True)  # decoded images are no output

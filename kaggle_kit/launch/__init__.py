@@ -2,6 +2,6 @@
 
 from kaggle_kit.launch.plan import Option, Plan, plan_run
 from kaggle_kit.launch.ray import Needs, connected, run_tasks
-from kaggle_kit.launch.run import launch_run
+from kaggle_kit.launch.run import LaunchOptions, launch_run
 
-__all__ = ["Needs", "Option", "Plan", "connected", "launch_run", "plan_run", "run_tasks"]
+__all__ = ["LaunchOptions", "Needs", "Option", "Plan", "connected", "launch_run", "plan_run", "run_tasks"]

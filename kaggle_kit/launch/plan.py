@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config, RunConfig, derive
+from kaggle_kit.competition import Setup
+from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.images.dataset import source_for
@@ -36,7 +36,6 @@ from kaggle_kit.training.learner import Learner, make_learner, make_model
 from kaggle_kit.training.loop import train_step, update
 from kaggle_kit.training.losses import LossGuard
 from kaggle_kit.units import format_duration, parse_duration
-from kaggle_kit.workspace import Workspace
 
 MARGIN = 0.05
 """Share of the limit that is kept free: for starting, for checkpoints, and for what a short measurement does not see."""
@@ -159,46 +158,44 @@ class Plan(Result):
 
 
 def plan_run(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
+    setup: Setup,
     folds: FoldTable | None = None,
     *,
     fold: str = "all",
     limit: str | float = "9h",
     seconds: float = 30.0,
     devices: int = 1,
-    views: str = "none",
+    tta: str = "none",
 ) -> Plan:
     """Measure for about ``seconds`` and say what training and predicting ``fold`` would take, and what would fit ``limit``.
 
     Args:
-        folds: by default the table that ``config.run.folds`` names.
+        folds: by default the table that the configuration names.
         limit: seconds, or a duration such as "9h".
         devices: folds to be trained at a time, as with a launcher; one is measured.
-        views: of the test images, as for `kk predict --tta`.
+        tta: views of the test images, as for `kk predict --tta`.
 
     Raises:
         ConfigError: a value cannot be used, or the strategy is not "finetune".
         DeviceMemoryError: the batch does not fit the device, which is worth knowing before the night.
     """
     allowed = parse_duration(limit) if isinstance(limit, str) else float(limit)
-    if config.run.strategy != "finetune":
+    config = setup.config.run
+    if config.strategy != "finetune":
         raise ConfigError(
-            f"a plan is for strategy finetune, got {config.run.strategy!r}, which reads each image only a few times: "
-            "just train."
+            f"a plan is for strategy finetune, got {config.strategy!r}, which reads each image only a few times: just train."
         )
     if devices < 1 or seconds <= 0:
         raise ConfigError(f"devices must be at least 1 and seconds positive, got {devices} and {seconds}.")
-    folds = folds or folds_for(workspace, competition, config.run.folds)
-    run = _one_device(config.run)
+    folds = folds or folds_for(setup.workspace, setup.competition, config.folds)
+    run = _one_device(config)
     weights = find_weights(run.model.name, False)
     numbers = parse_folds(fold, folds.n_splits)
-    jobs = list(make_jobs(workspace, run, competition, folds, run="plan", fold_list=numbers, found=Found(weights)))
+    jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=Found(weights)))
     fabric = make_fabric(run.hardware)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
-        plan = _measured(jobs, fabric, seconds, config.run.hardware.devices)
-    n_views = len(make_views(views, *plan.image_size))
+        plan = _measured(jobs, fabric, seconds, config.hardware.devices)
+    n_views = len(make_views(tta, *plan.image_size))
     plan = replace(plan, limit=allowed, work=replace(plan.work, views=n_views, devices=devices))
     return replace(plan, options=tuple(_more(plan) if plan.fits else _less(plan)))
 

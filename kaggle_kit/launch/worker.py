@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit import files
-from kaggle_kit.competition import load_competition
+from kaggle_kit.competition import Setup, load_competition
 from kaggle_kit.competition.contents import training_contents
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, KaggleKitError
@@ -148,7 +148,7 @@ def job_of(record: LaunchRecord, fold: int) -> FoldJob:
         source=None if record.store is None else ImageStore(Path(record.store)),
         contents=training_contents(competition, folds, workspace.cache_dir),
     )
-    (job,) = make_jobs(workspace, config.run, competition, folds, run=record.run, fold_list=[fold], found=found)
+    (job,) = make_jobs(Setup(workspace, config, competition), folds, run=record.run, fold_list=[fold], found=found)
     if job.inputs != record.inputs.get(str(fold)):
         raise DataError(
             f"fold {fold} would not be trained from what the launcher has: pretrained weights or fold table on this "

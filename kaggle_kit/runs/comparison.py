@@ -278,11 +278,11 @@ def _delete(folder: Path) -> None:
         lock.release()
 
 
-def oof_table(workspace: Workspace, name: str, *, views: str = "none") -> pd.DataFrame:
+def oof_table(workspace: Workspace, name: str, *, tta: str = "none") -> pd.DataFrame:
     """Return the out-of-fold rows of a run: id, fold, label (several with "|"), and the columns of ``Predictions.to_frame``."""
     run = read_run(workspace, name)
     folds = read_folds(workspace.folds_path(run.record.folds))
-    oof = read_oof(run, views=views).to_frame()
+    oof = read_oof(run, tta=tta).to_frame()
     truth = pd.DataFrame(
         {"id": folds.ids, "fold": folds.assignments[0], "label": ["|".join(labels) for labels in folds.labels]}
     )

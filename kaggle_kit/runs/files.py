@@ -129,11 +129,11 @@ def image_size(run: Run) -> tuple[int, int] | None:
     return None
 
 
-def read_oof(run: Run, *, views: str = "none") -> Predictions:
+def read_oof(run: Run, *, tta: str = "none") -> Predictions:
     """Out-of-fold probabilities of a run's finished folds, one row an id; over repeats of the folds they are averaged.
 
     Args:
-        views: "none" for what training wrote, else the views with which ``kk predict`` made them.
+        tta: "none" for what training wrote, else the views with which ``kk predict`` made them.
 
     Raises:
         MissingFileError, DataError: a file is missing, damaged, or was made with other views.
@@ -141,13 +141,11 @@ def read_oof(run: Run, *, views: str = "none") -> Predictions:
     """
     parts: list[Predictions] = []
     for fold in run.finished_folds():
-        path = fold.path / (OOF if views == "none" else OOF_VIEWS)
+        path = fold.path / (OOF if tta == "none" else OOF_VIEWS)
         part = read_predictions(path)
         run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
-        if part.meta.get("views", "none") != views:
-            raise DataError(
-                f"{path} was made with views {part.meta.get('views')!r}, expected {views!r}. Run `kk predict` again."
-            )
+        if part.meta.get("views", "none") != tta:
+            raise DataError(f"{path} was made with views {part.meta.get('views')!r}, expected {tta!r}. Run `kk predict` again.")
         parts.append(part)
     return _average_by_id(parts, run.classes)
 

@@ -111,7 +111,7 @@ class Scored:
         return Scored(ids, *cells, self.classes, self.metric, self.folds[rows], self.groups[rows], self.threshold)
 
 
-def scored_run(workspace: Workspace, run: Run, *, views: str = "none", threshold: npt.ArrayLike = 0.5) -> Scored:
+def scored_run(workspace: Workspace, run: Run, *, tta: str = "none", threshold: npt.ArrayLike = 0.5) -> Scored:
     """Return the out-of-fold rows of a run's finished folds.
 
     Raises:
@@ -119,7 +119,7 @@ def scored_run(workspace: Workspace, run: Run, *, views: str = "none", threshold
         FoldError: the fold table is not the one that the run was trained on.
     """
     folds = _table_of(workspace, run.record.folds, run.record.folds_fingerprint, f"run {run.name}")
-    return score(read_oof(run, views=views), folds, get_metric(run.record.metric, workspace.root), threshold=threshold)
+    return score(read_oof(run, tta=tta), folds, get_metric(run.record.metric, workspace.root), threshold=threshold)
 
 
 def scored_blend(workspace: Workspace, name: str) -> Scored:

@@ -8,7 +8,7 @@ from kaggle_kit.stop import Stop, StopRequested
 from kaggle_kit.training.fold import train_fold
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.prepare import default_run_name, prepare_run
-from kaggle_kit.training.run import Outcome, Trainer, train_jobs, train_run
+from kaggle_kit.training.run import Outcome, Trainer, TrainOptions, train_jobs, train_run
 
 __all__ = [
     "EpochRow",
@@ -19,6 +19,7 @@ __all__ = [
     "RunSummary",
     "Stop",
     "StopRequested",
+    "TrainOptions",
     "Trainer",
     "default_run_name",
     "prepare_run",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
-from kaggle_kit.competition import Competition
+from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.contents import Contents, keep_contents
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
@@ -22,7 +22,6 @@ from kaggle_kit.models import Weights
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import Classes, FoldTable, shown
-from kaggle_kit.workspace import Workspace
 
 Images = list[tuple[str, Path]]
 """Id and file of images."""
@@ -124,21 +123,13 @@ class Found:
     contents: Contents | None = None
 
 
-def make_jobs(
-    workspace: Workspace,
-    config: RunConfig,
-    competition: Competition,
-    folds: FoldTable,
-    *,
-    run: str,
-    fold_list: Sequence[int],
-    found: Found,
-) -> Iterator[FoldJob]:
+def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[int], found: Found) -> Iterator[FoldJob]:
     """Yield the job of each fold of ``fold_list``.
 
     Raises:
         FoldError: the competition lacks rows of the table, or a fold has no rows left.
     """
+    workspace, config, competition = setup.workspace, setup.config.run, setup.competition
     paths = paths_of(competition, folds.ids)
     out = set(found.left_out)
     readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from kaggle_kit import files, runs
-from kaggle_kit.competition import Competition
+from kaggle_kit.competition import Setup
 from kaggle_kit.competition.contents import Contents, describe_change, training_contents
-from kaggle_kit.config import CacheConfig, RunConfig
+from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import held_still
 from kaggle_kit.inference.sources import training_pixels
@@ -34,23 +34,10 @@ def default_run_name(config: RunConfig) -> str:
     return f"{model}-{config.fingerprint[:6]}"
 
 
-def prepare_run(
-    workspace: Workspace,
-    config: RunConfig,
-    competition: Competition,
-    folds: FoldTable,
-    *,
-    run: str,
-    fold_list: Sequence[int],
-    restart: bool = False,
-    cache: CacheConfig | None = None,
-) -> list[FoldJob]:
+def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[int], restart: bool = False) -> list[FoldJob]:
     """Return the jobs of ``fold_list``, and write ``run.json`` when nothing stands in their way.
 
     The caller holds the run's lock.
-
-    Args:
-        cache: where the store of decoded images may be filled; none: images are read from their files.
 
     Raises:
         ConfigError: the run was begun with another configuration; names the entries.
@@ -59,6 +46,7 @@ def prepare_run(
         ClassMappingError, FoldError: the fold table is of other data, or the weights have seen what a fold is validated on.
         DataError: the run was begun with other images under the same names; names them.
     """
+    workspace, config, competition = setup.workspace, setup.config.run, setup.competition
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
     if folds.multilabel != competition.multilabel:
         raise FoldError(f"the fold table is not for task {competition.task!r}. Run `kk folds` again.")
@@ -72,16 +60,16 @@ def prepare_run(
     seen = seen_by(weights.path) if weights.path is not None else ()
     for fold in fold_list:
         require_unseen(seen, workspace, competition.name, folds, fold=fold)
-    record = make_record(workspace, config, competition, folds, run, restart=restart)
+    record = make_record(setup, folds, run, restart=restart)
     contents = training_contents(competition, folds, workspace.cache_dir)
     if not restart:
         _require_same_contents(workspace, run, contents)
     rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
     source, left_out = training_pixels(
-        workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=cache
+        workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=setup.config.cache
     )
     found = Found(weights, left_out, source, contents)
-    jobs = list(make_jobs(workspace, config, competition, folds, run=run, fold_list=fold_list, found=found))
+    jobs = list(make_jobs(setup, folds, run=run, fold_list=fold_list, found=found))
     with held_still(workspace, config.folds, folds):
         if restart:
             _throw_away(workspace, run)
@@ -106,15 +94,14 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
             )
 
 
-def make_record(
-    workspace: Workspace, config: RunConfig, competition: Competition, folds: FoldTable, run: str, *, restart: bool
-) -> RunRecord:
+def make_record(setup: Setup, folds: FoldTable, run: str, *, restart: bool) -> RunRecord:
     """Return the record of the run; unless it is to ``restart``, one that is there must be of the same run.
 
     Raises:
         ConfigError: configuration or folds differ; says in what, and what to do.
     """
-    before = None if restart else before_of(workspace, run)
+    config, competition = setup.config.run, setup.competition
+    before = None if restart else before_of(setup.workspace, run)
     record = RunRecord(
         name=run,
         competition=competition.name,

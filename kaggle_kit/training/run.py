@@ -14,8 +14,8 @@ from lightning_fabric import Fabric
 
 from kaggle_kit import files, runs
 from kaggle_kit.choices import STRATEGIES
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config, RunConfig
+from kaggle_kit.competition import Setup
+from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError, DeviceMemoryError, TrainingError
 from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
 from kaggle_kit.folds import chosen_folds, folds_for
@@ -29,7 +29,6 @@ from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
 from kaggle_kit.training.prepare import default_run_name, prepare_run
 from kaggle_kit.training.processes import spread, stop_if_asked
-from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +52,23 @@ class Outcome:
         return cls(**{**values, "results": [fold_record_from(record) for record in values["results"]]})
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """Which folds of which run to train.
+
+    Attributes:
+        run: its name; None: :func:`default_run_name`.
+        fold: "all", "0", "0,2" or "0-3", or numbers.
+        restart: throw away all that the run has trained so far.
+        time_limit: seconds of this call.
+    """
+
+    run: str | None = None
+    fold: str | Sequence[int] = "all"
+    restart: bool = False
+    time_limit: float | None = None
+
+
 class Trainer(Protocol):
     """What trains the jobs of a run: :func:`train_jobs`, or something that hands them to other processes."""
 
@@ -61,15 +77,10 @@ class Trainer(Protocol):
 
 
 def train_run(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
-    folds: FoldTable | None = None,
+    setup: Setup,
+    options: TrainOptions | None = None,
     *,
-    run: str | None = None,
-    fold: str | Sequence[int] = "all",
-    restart: bool = False,
-    time_limit: float | None = None,
+    folds: FoldTable | None = None,
     stop: Stop | None = None,
     reporter: Reporter | None = None,
     trainer: Trainer | None = None,
@@ -81,11 +92,7 @@ def train_run(
     from being trained.
 
     Args:
-        folds: by default the table that ``config.run.folds`` names.
-        run: by default :func:`default_run_name`.
-        fold: "all", "0", "0,2" or "0-3", or numbers.
-        restart: throw away all that the run has trained so far.
-        time_limit: seconds.
+        folds: by default the table that the configuration names.
         stop: of something larger that this call is a part of.
         reporter: a function of each event, by default log lines; what it raises ends the call, and the checkpoint is kept.
             ``runs/<run>/train.log`` is told the same.
@@ -97,21 +104,17 @@ def train_run(
         TrainingError: folds have failed; says which and why, after the others were trained.
         KeyboardInterrupt: Ctrl-C, after a clean stop.
     """
-    stop = Stop(time_limit, within=stop)
-    folds = folds or folds_for(workspace, competition, config.run.folds)
-    name = run or default_run_name(config.run)
-    numbers = chosen_folds(fold, folds.n_splits)
+    options = options or TrainOptions()
+    workspace, config = setup.workspace, setup.config.run
+    stop = Stop(options.time_limit, within=stop)
+    folds = folds or folds_for(workspace, setup.competition, config.folds)
+    name = options.run or default_run_name(config)
+    numbers = chosen_folds(options.fold, folds.n_splits)
     folder = workspace.run_dir(name)
     with run_lock(folder), stop.on_signals(), written_to(folder / runs.TRAIN_LOG) as log:
         report = tee(log, reporter or log_lines())
-        jobs = prepare_run(
-            *(workspace, config.run, competition, folds),
-            run=name,
-            fold_list=numbers,
-            restart=restart,
-            cache=config.cache,
-        )
-        report(RunStarted(name, tuple(numbers), epochs_of(config.run)))
+        jobs = prepare_run(setup, folds, run=name, fold_list=numbers, restart=options.restart)
+        report(RunStarted(name, tuple(numbers), epochs_of(config)))
         outcome = (trainer or train_jobs)(jobs, reporter=report, stop=stop)
     if stop.interrupted:
         raise KeyboardInterrupt
@@ -119,7 +122,13 @@ def train_run(
         listed = "\n  ".join(f"fold {number}: {reason}" for number, reason in outcome.failed.items())
         raise TrainingError(f"{len(outcome.failed)} of {len(numbers)} folds of run {name!r} failed:\n  {listed}")
     return summarize(
-        *(workspace, folds, name, outcome.results), trained=outcome.trained, failed=outcome.failed, stopped=outcome.stopped
+        workspace,
+        folds,
+        name,
+        outcome.results,
+        trained=outcome.trained,
+        failed=outcome.failed,
+        stopped=outcome.stopped,
     )
 
 

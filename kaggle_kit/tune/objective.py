@@ -16,20 +16,18 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Setup
 from kaggle_kit.errors import DataError, DependencyError, KaggleKitError, RemoteError, StorageError, TrainingError
 from kaggle_kit.events import EpochEnded, Event
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training import RunSummary, train_run
+from kaggle_kit.training import RunSummary, TrainOptions, train_run
 from kaggle_kit.training.run import epochs_of
 from kaggle_kit.tune.reporter import TrialEpoch, TrialStarted, TuneReporter
 from kaggle_kit.tune.result import ALL_FOLDS, CHANGES, EPOCHS, SCORES, SECONDS
 from kaggle_kit.tune.space import Space, Values, apply_values
 from kaggle_kit.tune.study import ERROR, OWNER, PRESENT, RUN, STOPPED, TrialFolds, owner
-from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -103,16 +101,14 @@ class Objective:
     """Called by Optuna with a trial; returns its mean score over the folds that every trial trains.
 
     Attributes:
-        workspace: whose runs are the trials of the study.
+        setup: with a workspace whose runs are the trials of the study.
         deadline: ``time.monotonic()`` of the end, or None.
         train: does the work of ``train_run`` elsewhere; None: it is done here.
         stopped: why the search is to end, when a trial was stopped; ``interrupted`` when that was Ctrl-C.
         number: of the trial that was called last.
     """
 
-    workspace: Workspace
-    config: Config
-    competition: Competition
+    setup: Setup
     folds: FoldTable
     space: Space
     trial_folds: TrialFolds
@@ -159,39 +155,34 @@ class Objective:
         trial.set_user_attr(OWNER, owner())
         trial.set_user_attr(RUN, trial.user_attrs.get(RUN, f"trial-{trial.number:04}"))
         present = bool(trial.user_attrs.get(PRESENT))
-        only = self.space.locate(self.config.run) if present else None
+        only = self.space.locate(self.setup.config.run) if present else None
         values = self.space.draw(trial, only)
         changes: Values = {} if present else values
         trial.set_user_attr(CHANGES, changes)
         self.reporter(TrialStarted(trial.number, changes))
-        config = self.config.model_copy(update={"run": apply_values(self.config.run, changes, source=f"trial {trial.number}")})
+        run = apply_values(self.setup.config.run, changes, source=f"trial {trial.number}")
+        setup = self.setup.with_run(run)
         reported = trial.study.get_trials(deepcopy=False)[trial.number].last_step or 0
-        epochs = Epochs(trial, self.trial_folds, epochs_of(config.run), self.reporter, prunes=not present, reported=reported)
+        epochs = Epochs(trial, self.trial_folds, epochs_of(run), self.reporter, prunes=not present, reported=reported)
         try:
             for fold in self.trial_folds.first:
-                self._train(trial, config, fold, epochs, restart=not going_on and fold == self.trial_folds.first[0])
+                self._train(trial, setup, fold, epochs, restart=not going_on and fold == self.trial_folds.first[0])
             score = fmean(epochs.scores.values())
             if self.trial_folds.rest and self._earns(trial.study, score):
                 for fold in self.trial_folds.rest:
-                    self._train(trial, config, fold, epochs, restart=False)
+                    self._train(trial, setup, fold, epochs, restart=False)
                 trial.set_user_attr(ALL_FOLDS, fmean(epochs.scores.values()))
         finally:
             trial.set_user_attr(EPOCHS, [epochs.done, epochs.planned])
         return score
 
-    def _train(self, trial: optuna.Trial, config: Config, fold: int, epochs: Epochs, *, restart: bool) -> None:
+    def _train(self, trial: optuna.Trial, setup: Setup, fold: int, epochs: Epochs, *, restart: bool) -> None:
         left = None if self.deadline is None else self.deadline - time.monotonic()
         if left is not None and left <= 0:
             raise self._stop(TIME_LIMIT)
         try:
-            summary = (self.train or train_run)(
-                *(self.workspace, config, self.competition, self.folds),
-                run=trial.user_attrs[RUN],
-                fold=[fold],
-                restart=restart,
-                time_limit=left,
-                reporter=epochs,
-            )
+            options = TrainOptions(trial.user_attrs[RUN], [fold], restart, left)
+            summary = (self.train or train_run)(setup, options, folds=self.folds, reporter=epochs)
         except KeyboardInterrupt:
             self.interrupted = True
             raise self._stop("Ctrl-C") from None
@@ -211,7 +202,7 @@ class Objective:
 
         Of equal scores the earlier ones are: where every trial scores alike, not every trial earns all folds.
         """
-        metric = get_metric(self.competition.metric)
+        metric = get_metric(self.setup.competition.metric)
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         others = [trial.value for trial in complete if trial.value is not None]
         ahead = sum(not metric.better(score, other) for other in others)
@@ -219,7 +210,7 @@ class Objective:
 
     def _clear(self, trial: optuna.Trial) -> None:
         """Remove the weights of a trial that is over: a hundred of them fill a disk. Scores and out-of-fold rows stay."""
-        folder = self.workspace.run_dir(trial.user_attrs[RUN])
+        folder = self.setup.workspace.run_dir(trial.user_attrs[RUN])
         for pattern in _WEIGHTS:
             for path in folder.glob(f"fold*/{pattern}"):
                 path.unlink(missing_ok=True)

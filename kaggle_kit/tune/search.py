@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
 
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config, RunConfig
+from kaggle_kit.competition import Setup
+from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, RemoteError, TrainingError
 from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.metrics import get_metric
@@ -77,22 +77,20 @@ class TuneOptions:
 
 
 def tune(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
+    setup: Setup,
     options: TuneOptions | None = None,
     *,
     folds: FoldTable | None = None,
     reporter: TuneReporter | None = None,
 ) -> TuneResult:
-    """Search the settings of ``config.run`` by Optuna, into ``tune/<study>/``.
+    """Search the settings of the run by Optuna, into ``tune/<study>/``.
 
     The present configuration is the first trial. Each trial is a run of its own in ``tune/<study>/trial-<number>/``; its
     weights are not kept. Trials that fail are recorded, those that were killed or stopped go on from their checkpoint. The
     folder gets ``best.yaml``, a run configuration, and ``report.html``.
 
     Args:
-        folds: by default the table that ``config.run.folds`` names.
+        folds: by default the table that the configuration names.
 
     Raises:
         ConfigError: a wrong option or space, or a study that was begun with other settings.
@@ -102,32 +100,31 @@ def tune(
         KeyboardInterrupt: Ctrl-C, after the results were written.
     """
     options = options or TuneOptions()
-    _require_one_device(config.run)
-    folds = folds or folds_for(workspace, competition, config.run.folds)
-    space = make_space(config.run, options)
-    trial_folds = choose_trial_folds(folds, config.run, space, options)
+    workspace, competition, run = setup.workspace, setup.competition, setup.config.run
+    _require_one_device(run)
+    folds = folds or folds_for(workspace, competition, run.folds)
+    space = make_space(run, options)
+    trial_folds = choose_trial_folds(folds, run, space, options)
     reporter = reporter or make_tune_reporter()
     deadline = None if options.time_limit is None else time.monotonic() + options.time_limit
-    runs = Workspace(workspace.root, workspace.tune_dir(options.study))
+    of_trials = replace(setup, workspace=Workspace(workspace.root, workspace.tune_dir(options.study)))
     with hushed(), shown(reporter), Stop(options.time_limit).on_signals() as stop:
         storage = options.storage or default_storage(workspace, options.study)
         study = open_study(
             options.study,
             storage,
-            about=describe(competition, folds, config.run, space, trial_folds),
+            about=describe(competition, folds, run, space, trial_folds),
             pruner=make_pruner(options.pruner, trial_folds),
             seed=options.seed,
             alone=options.storage is None,
         )
-        enqueue_present(study, space.locate(config.run))
-        with trainers(config.run, options.launcher, options.devices, options.address, stop) as found:
+        enqueue_present(study, space.locate(run))
+        with trainers(run, options.launcher, options.devices, options.address, stop) as found:
             told = one_at_a_time(reporter) if len(found) > 1 else reporter
-            objectives = [
-                Objective(runs, config, competition, folds, space, trial_folds, told, deadline, train) for train in found
-            ]
+            objectives = [Objective(of_trials, folds, space, trial_folds, told, deadline, train) for train in found]
             told(SearchStarted(_start_text(study, storage, space, trial_folds), get_metric(competition.metric).name))
             stopped = _guarded(study, objectives, options, stop, storage)
-        result = conclude(study, workspace, config.run, stopped)
+        result = conclude(study, workspace, run, stopped)
     if stop.interrupted or any(objective.interrupted for objective in objectives):
         raise KeyboardInterrupt
     return result
@@ -181,7 +178,8 @@ def _guarded(
     except optuna.exceptions.StorageInternalError as error:
         raise RemoteError(f"the storage {shown_url(storage)} does not answer any more: {error.__cause__ or error}") from error
     except TrainingError:
-        conclude(study, Workspace(objectives[0].workspace.root), objectives[0].config.run)
+        setup = objectives[0].setup
+        conclude(study, Workspace(setup.workspace.root), setup.config.run)
         raise
 
 

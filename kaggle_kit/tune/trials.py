@@ -11,24 +11,24 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
 
 import optuna
 from filelock import FileLock
 
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config, RunConfig
+from kaggle_kit.competition import Setup
+from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, TrainingError
-from kaggle_kit.launch import launch_run
+from kaggle_kit.events import Reporter
+from kaggle_kit.launch import LaunchOptions, launch_run
 from kaggle_kit.launch.ray import connected, slots
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
-from kaggle_kit.training import RunSummary, Stop
+from kaggle_kit.training import RunSummary, Stop, TrainOptions
 from kaggle_kit.tune.objective import Objective, TrialFailed, TrialStopped
 from kaggle_kit.tune.reporter import TrialEnded
 from kaggle_kit.tune.result import TrialRow, best_row, study_rows, trial_row
 from kaggle_kit.tune.study import RUN, ended, retry, revive_orphans
-from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _tell(count: TrialCount, objective: Objective) -> None:
     """Report how the last trial ended, and count it."""
     rows = study_rows(count.study)
     row = rows[objective.number if objective.number is not None else -1]
-    objective.reporter(TrialEnded(row, best_row(rows, get_metric(objective.competition.metric))))
+    objective.reporter(TrialEnded(row, best_row(rows, get_metric(objective.setup.competition.metric))))
     count.note(row)
 
 
@@ -140,7 +140,7 @@ def _run_one(count: TrialCount, objective: Objective) -> bool:
     study = count.study
     # SQLite does not keep two from taking the same queued trial, be they threads or processes. And what is queued again must
     # not be taken by one who has not heard yet that the search is to end.
-    asking = FileLock(str(objective.workspace.runs_dir / ".asking.lock"))
+    asking = FileLock(str(objective.setup.workspace.runs_dir / ".asking.lock"))
 
     def drawn(trial: optuna.Trial) -> float:
         asking.release()
@@ -211,16 +211,10 @@ def trainers(
 
 
 def _by_ray(devices: int, address: str | None, stop: Stop) -> Train:
-    def train(
-        workspace: Workspace,
-        config: Config,
-        competition: Competition,
-        folds: FoldTable,  # noqa: ARG001 - the nodes read it from the workspace
-        *,
-        time_limit: float | None,  # noqa: ARG001 - ``stop`` knows
-        **options: Any,
-    ) -> RunSummary:
-        where: dict[str, Any] = {"launcher": "ray", "devices": devices, "address": address, "stop": stop}
-        return launch_run(workspace, config, competition, **where, **options)
+    where = LaunchOptions("ray", devices, address)
+
+    def train(setup: Setup, options: TrainOptions, *, folds: FoldTable, reporter: Reporter) -> RunSummary:  # noqa: ARG001
+        # The nodes read the fold table from the workspace, and ``stop`` knows the time limit.
+        return launch_run(setup, where, replace(options, time_limit=None), stop=stop, reporter=reporter)
 
     return train

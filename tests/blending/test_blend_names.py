@@ -12,7 +12,7 @@ from kaggle_kit.kaggle_api.records import EARLIER, KEY, write_entry
 
 
 def run_blend(made, **options):
-    return blend(made.workspace, made.config, made.competition, **options)
+    return blend(made.setup, **options)
 
 
 def contents(folder):
@@ -99,7 +99,7 @@ def test_without_a_test_set_a_blend_is_scored_out_of_fold_and_says_so(made):
     before = contents(made.workspace.submissions_dir)
     for fold in made.workspace.runs_dir.glob("*/fold*"):
         (fold / "test.parquet").unlink()
-    result = blend(made.workspace, made.config, replace(made.competition, test=()), method="weights")
+    result = blend(replace(made.setup, competition=replace(made.competition, test=())), method="weights")
     assert (result.path, result.report, result.passed, result.exit_code) == (None, None, True, 0)
     assert result.scores == whole.scores
     assert NO_TEST_SET in result.notes
@@ -109,15 +109,13 @@ def test_without_a_test_set_a_blend_is_scored_out_of_fold_and_says_so(made):
 
 
 def _blend(root, count, errors):
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
+    from kaggle_kit.competition import open_setup
     from kaggle_kit.workspace import Workspace
 
-    workspace, config = Workspace(root), load_config(root / "kk.yaml")
-    competition = load_competition(workspace, config.competition)
+    setup = open_setup(Workspace(root))
     for _ in range(count):
         try:
-            blend(workspace, config, competition)
+            blend(setup)
         except Exception as error:
             errors.put(repr(error))
 

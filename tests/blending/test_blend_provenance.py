@@ -13,7 +13,7 @@ from kaggle_kit.runs.model_header import read_model_record
 
 def test_a_blend_refuses_a_run_that_has_seen_what_it_is_judged_by(tmp_path):
     made = make_workspace(tmp_path, n_runs=2)
-    assert blend(made.workspace, made.config, made.competition).path is not None
+    assert blend(made.setup).path is not None
     path = made.workspace.fold_dir("run1", 2) / runs.MODEL
     start = {"competition": made.competition.name, "run": "first", "folds_fingerprint": made.folds.fingerprint}
     for fold, leaks in ((2, False), (0, True)):
@@ -21,7 +21,7 @@ def test_a_blend_refuses_a_run_that_has_seen_what_it_is_judged_by(tmp_path):
         save_file({"w": np.zeros(2, np.float32)}, str(path), metadata={METADATA_KEY: json.dumps(record)})
         if leaks:
             with pytest.raises(FoldError, match=r"run run1 cannot be blended; .*fold 0 of run 'first'"):
-                blend(made.workspace, made.config, made.competition)
+                blend(made.setup)
         else:
-            blend(made.workspace, made.config, made.competition)
-    assert blend(made.workspace, made.config, made.competition, runs=["run0"]).path is not None
+            blend(made.setup)
+    assert blend(made.setup, runs=["run0"]).path is not None

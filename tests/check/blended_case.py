@@ -16,7 +16,7 @@ from factories import make_workspace
 from kaggle_kit import files, runs
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.check import Check, CheckReport, check_submission
-from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.competition import Competition, Setup, load_competition
 from kaggle_kit.config import Config, load_config
 from kaggle_kit.tables import Predictions, read_predictions
 from kaggle_kit.workspace import Workspace
@@ -45,7 +45,7 @@ class Blended:
         return next(check for check in self.check().checks if check.name == name)
 
     def reblend(self, **options: Any) -> None:
-        blend(self.workspace, self.config, self.competition, name="blend", force=True, **options)
+        blend(Setup(self.workspace, self.config, self.competition), name="blend", force=True, **options)
 
     def frame(self, path: Path | None = None) -> pd.DataFrame:
         return pd.read_csv(path or self.path, dtype=str, keep_default_na=False)
@@ -100,7 +100,7 @@ def _bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path
         if key not in made:
             root = tmp_path_factory.mktemp("base")
             workspace = make_workspace(root, **options)
-            blend(workspace.workspace, workspace.config, workspace.competition, name="blend")
+            blend(workspace.setup, name="blend")
             made[key] = (root, workspace.answers)
         return made[key]
 

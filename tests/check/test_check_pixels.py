@@ -38,13 +38,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def predicted(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
     """``predicted(change)``: status of each check after a `kk predict` whose stream went through ``change``."""
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
+    from kaggle_kit.competition import open_setup
 
     shutil.copytree(base.workspace.root, tmp_path / "w")
     workspace = Workspace(tmp_path / "w")
-    config = load_config(workspace.config_path, ["workers=0", "image_size=32", "batch_size=4", "hardware.engine=torch"])
-    competition = load_competition(workspace, config.competition)
+    setup = open_setup(workspace, ["workers=0", "image_size=32", "batch_size=4", "hardware.engine=torch"])
     real = workers.Predictor.predict
 
     def run(change: Callable[[Any], Any]) -> dict[str, str]:
@@ -52,11 +50,11 @@ def predicted(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
             return change(real(self, part, progress=progress).copy())
 
         monkeypatch.setattr(workers.Predictor, "predict", spoiled)
-        predict_runs(workspace, competition)
+        predict_runs(setup)
         monkeypatch.setattr(workers.Predictor, "predict", real)
-        blend(workspace, config, competition, name="spoiled")
+        blend(setup, name="spoiled")
         path = workspace.submission_path("spoiled")
-        report = check_submission(path, workspace=workspace, config=config, competition=competition)
+        report = check_submission(path, workspace=workspace, config=setup.config, competition=setup.competition)
         return {check.name: check.status for check in report.checks}
 
     return run

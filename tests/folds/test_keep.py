@@ -50,10 +50,10 @@ def test_force_keeps_the_old_table_beside_the_new_one(made):
     assert read_folds(folder / "folds-1.csv").fingerprint == old
     assert read_folds(folder / "folds.csv").fingerprint == new.fingerprint != old
     with pytest.raises(FoldError, match=r"kept as .*folds-1\.csv"):
-        blend(made.workspace, made.config, made.competition)
+        blend(made.setup)
     for suffix in (".csv", ".json"):
         (folder / f"folds{suffix}").write_bytes(after[f"folds-1{suffix}"])
-    assert blend(made.workspace, made.config, made.competition).report.passed
+    assert blend(made.setup).report.passed
 
 
 def test_every_table_that_was_forced_out_is_kept(made):

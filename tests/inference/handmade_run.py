@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from kaggle_kit import files, runs
+from kaggle_kit.competition import Setup
 from kaggle_kit.competition.records import Competition, ImageRow
-from kaggle_kit.config import DataConfig, ModelConfig, RunConfig, SubmissionConfig
+from kaggle_kit.config import CacheConfig, CompetitionConfig, Config, DataConfig, ModelConfig, RunConfig, SubmissionConfig
+from kaggle_kit.config.competition import TrainDataConfig
 from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference import predict_model
 from kaggle_kit.models import LoadedModel, build_model, image_spec, load_model, save_model
@@ -27,6 +29,19 @@ class World:
     workspace: Workspace
     competition: Competition
     folds: FoldTable
+
+    @property
+    def setup(self) -> Setup:
+        """With a configuration whose images are read from their files."""
+        section = CompetitionConfig(
+            name="c",
+            data_dir=".",
+            task=self.competition.task,
+            classes=list(CLASSES),
+            train=TrainDataConfig(layout="folders", dirs=["."]),
+        )
+        config = Config(competition=section, cache=CacheConfig(enabled=False))
+        return Setup(self.workspace, config, self.competition)
 
     @property
     def run(self):

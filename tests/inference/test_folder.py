@@ -43,9 +43,9 @@ def test_only_the_model_files_are_needed(world, folder, tmp_path):
         shutil.copy(world.fold(fold) / runs.MODEL, target)
     models = find_models(tmp_path / "carried")
     assert [path.parent.name for path in models] == ["fold0", "fold1"]
-    found = predict_folder(models, folder, views="hflip", compute=COMPUTE)
+    found = predict_folder(models, folder, tta="hflip", compute=COMPUTE)
     rows = find_images(folder)
-    expected = predict_rows([load_model(path) for path in models], rows, views="hflip", compute=COMPUTE).mean(axis=0)
+    expected = predict_rows([load_model(path) for path in models], rows, tta="hflip", compute=COMPUTE).mean(axis=0)
     assert found.ids == tuple(row_id for row_id, _ in rows)
     assert found.classes == CLASSES
     np.testing.assert_allclose(found.probs, expected, atol=1e-6)

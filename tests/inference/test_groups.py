@@ -64,11 +64,11 @@ def test_a_fingerprint_is_of_everything_but_the_head(models, tmp_path):
 
 
 def test_a_shared_backbone_runs_once_an_image_and_view(models, rows, forwards):
-    together = predict_rows(models, rows, views="hflip", compute=COMPUTE)
+    together = predict_rows(models, rows, tta="hflip", compute=COMPUTE)
     assert sum(forwards) == 2 * len(rows)
     forwards.clear()
     for model, probs in zip(models, together, strict=True):
-        np.testing.assert_allclose(predict_rows([model], rows, views="hflip", compute=COMPUTE)[0], probs, atol=1e-5)
+        np.testing.assert_allclose(predict_rows([model], rows, tta="hflip", compute=COMPUTE)[0], probs, atol=1e-5)
     assert np.abs(together[0] - together[1]).max() > 0.01
     assert sum(forwards) == 3 * 2 * len(rows)
 
@@ -92,12 +92,12 @@ def test_openvino_shares_and_exports_the_backbone_once(models, rows, tmp_path, m
 
 
 def test_some_rows_from_kept_features_and_the_others_from_files(models, rows, tmp_path, forwards):
-    expected = predict_rows(models, rows, views="hflip", compute=COMPUTE)
+    expected = predict_rows(models, rows, tta="hflip", compute=COMPUTE)
     keep(models[0], rows[2:6], tmp_path, role="train")
     forwards.clear()
     for role, computed in (("train", 5), ("test", 9)):
         compute = dataclasses.replace(COMPUTE, features=FeatureCache(tmp_path, role))
-        found = predict_rows(models, rows, views="hflip", compute=compute)
+        found = predict_rows(models, rows, tta="hflip", compute=compute)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert sum(forwards) == 2 * computed  # what training kept does not answer a test pass
         forwards.clear()

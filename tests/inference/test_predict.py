@@ -63,16 +63,16 @@ def test_models_side_by_side_give_what_each_gives_alone(rows, tmp_path):
         save_fresh(tmp_path / "d.safetensors", seed=4),
     ]
     assert len({model.spec for model in models}) == 3
-    together = predict_rows(models, rows, views="flips", compute=COMPUTE)
+    together = predict_rows(models, rows, tta="flips", compute=COMPUTE)
     for model, probs in zip(models, together, strict=True):
-        np.testing.assert_allclose(probs, predict_rows([model], rows, views="flips", compute=COMPUTE)[0], atol=1e-6)
+        np.testing.assert_allclose(probs, predict_rows([model], rows, tta="flips", compute=COMPUTE)[0], atol=1e-6)
 
 
 def test_models_that_want_the_same_share_one_decode(rows, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr("kaggle_kit.images.dataset.decode_image", _counting(read))
     models = [save_fresh(tmp_path / f"{seed}.safetensors", seed=seed) for seed in range(3)]
-    predict_rows(models, rows, views="d4", compute=COMPUTE)
+    predict_rows(models, rows, tta="d4", compute=COMPUTE)
     assert len(read) == len(rows)
 
 
@@ -101,19 +101,19 @@ def test_views_are_the_mean_over_flipped_images(rows, tmp_path):
         mirrored.append((row_id, target))
     plain, flipped = (predict_rows([model], some, compute=COMPUTE) for some in (rows, mirrored))
     assert np.abs(plain - flipped).max() > 1e-3
-    np.testing.assert_allclose(predict_rows([model], rows, views="hflip", compute=COMPUTE), (plain + flipped) / 2, atol=1e-4)
+    np.testing.assert_allclose(predict_rows([model], rows, tta="hflip", compute=COMPUTE), (plain + flipped) / 2, atol=1e-4)
 
 
 @pytest.mark.parametrize("views", VIEWS)
 def test_every_set_of_views_gives_probabilities(views, rows, tmp_path):
     model = save_fresh(tmp_path / "m.safetensors", size=(32, 48))
-    probs = predict_rows([model], rows[:3], views=views, merge="gmean", compute=COMPUTE)
+    probs = predict_rows([model], rows[:3], tta=views, merge="gmean", compute=COMPUTE)
     np.testing.assert_allclose(probs.sum(axis=2), 1, atol=1e-5)
 
 
 def test_multilabel_rows_need_not_sum_to_one(rows, tmp_path):
     model = save_fresh(tmp_path / "m.safetensors", task="multilabel")
-    probs = predict_rows([model], rows, views="hflip", compute=COMPUTE)
+    probs = predict_rows([model], rows, tta="hflip", compute=COMPUTE)
     assert ((probs >= 0) & (probs <= 1)).all()
     assert np.abs(probs.sum(axis=2) - 1).max() > 0.01
 
@@ -121,8 +121,8 @@ def test_multilabel_rows_need_not_sum_to_one(rows, tmp_path):
 def test_openvino_takes_the_same_path(rows, tmp_path):
     pytest.importorskip("openvino")
     model = save_fresh(tmp_path / "m.safetensors", name="test_resnet")
-    expected = predict_rows([model], rows, views="flips", compute=COMPUTE)
-    other = predict_rows([model], rows, views="flips", compute=dataclasses.replace(COMPUTE, engine="openvino"))
+    expected = predict_rows([model], rows, tta="flips", compute=COMPUTE)
+    other = predict_rows([model], rows, tta="flips", compute=dataclasses.replace(COMPUTE, engine="openvino"))
     np.testing.assert_allclose(other, expected, atol=1e-4)
 
 

@@ -14,15 +14,19 @@ from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldErr
 from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.pixels import batch_hashes
 from kaggle_kit.images.transforms import eval_transform
-from kaggle_kit.inference import Compute, compute_of, job, predict_run, predict_runs, time_limit, workers
-from kaggle_kit.inference import run as module
+from kaggle_kit.inference import Compute, PredictOptions, compute_of, job, predict_runs, time_limit, workers
+from kaggle_kit.inference.job import make_job
+from kaggle_kit.inference.run import predict_jobs
+from kaggle_kit.inference.time_limit import TimeLimit
 from kaggle_kit.tables import Classes, FoldTable, read_predictions
 
 COMPUTE = Compute(batch_size=8, workers=0, device="cpu", engine="torch")
 
 
-def predict(world, **options):
-    return predict_run(world.workspace, world.competition, world.run, world.folds, compute=COMPUTE, **options)
+def predict(world, *, folds=None, limit=None, progress=None, **options):
+    wanted = PredictOptions(**options)
+    made = make_job(world.workspace, world.competition, world.run, folds or world.folds, wanted, compute=COMPUTE)
+    return predict_jobs([made], limit=limit, progress=progress)[0]
 
 
 def read(world, fold, name):
@@ -63,7 +67,7 @@ def test_control_rows_equal_out_of_fold_rows(task, tmp_path):
 
 
 def test_control_rows_equal_out_of_fold_rows_with_the_same_views(world):
-    predict(world, views="flips")
+    predict(world, tta="flips")
     for fold in range(N_FOLDS):
         oof, control = read(world, fold, runs.OOF_VIEWS), read(world, fold, runs.CONTROL)
         plain = read(world, fold, runs.OOF)
@@ -71,7 +75,7 @@ def test_control_rows_equal_out_of_fold_rows_with_the_same_views(world):
         np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
         assert np.abs(oof.probs - plain.probs).max() > 1e-4
         assert oof.meta["kind"] == "oof"
-    assert len(runs.read_oof(world.run, views="flips")) == N_TRAIN
+    assert len(runs.read_oof(world.run, tta="flips")) == N_TRAIN
 
 
 def test_test_and_control_rows_go_through_one_pass_under_ids_alike(world, monkeypatch):
@@ -109,32 +113,32 @@ def test_an_id_that_slides_in_the_pass_shows_in_the_control_rows(world, monkeypa
 
 
 def test_current_work_is_not_done_again(world, monkeypatch):
-    predict(world, views="hflip")
+    predict(world, tta="hflip")
     before = (world.fold(0) / runs.TEST).stat().st_mtime_ns
     monkeypatch.setattr(job, "load_model", lambda _: pytest.fail("a model was loaded"))
-    again = predict(world, views="hflip")
+    again = predict(world, tta="hflip")
     assert (again.predicted, again.current) == ((), (0, 1))
     assert (world.fold(0) / runs.TEST).stat().st_mtime_ns == before
 
 
 def test_what_is_not_current_is_done_again(world):
     predict(world)
-    assert predict(world, views="hflip").predicted == (0, 1)
-    assert predict(world, views="hflip", merge="gmean").predicted == (0, 1)
+    assert predict(world, tta="hflip").predicted == (0, 1)
+    assert predict(world, tta="hflip", merge="gmean").predicted == (0, 1)
     (world.fold(1) / runs.CONTROL).unlink()
-    assert predict(world, views="hflip", merge="gmean").predicted == (1,)
+    assert predict(world, tta="hflip", merge="gmean").predicted == (1,)
     (world.fold(0) / runs.TEST).write_bytes(b"damaged")
-    assert predict(world, views="hflip", merge="gmean").predicted == (0,)
+    assert predict(world, tta="hflip", merge="gmean").predicted == (0,)
     about = {"competition": "c", "run": "r", "fold": 1, "folds_fingerprint": world.folds.fingerprint}
     trained_again = save_fresh(world.fold(1) / runs.MODEL, seed=99, **about)
     record = {"state": "finished", "model_fingerprint": trained_again.fingerprint}
     files.write_json(world.fold(1) / runs.FOLD_RECORD, record)
-    assert predict(world, views="hflip", merge="gmean").predicted == (1,)
+    assert predict(world, tta="hflip", merge="gmean").predicted == (1,)
 
 
 def test_without_control_rows_an_old_file_goes(world):
     predict(world)
-    predict(world, views="hflip", control=0, oof=False)
+    predict(world, tta="hflip", control=0, oof=False)
     assert not (world.fold(0) / runs.CONTROL).exists()
     assert not (world.fold(0) / runs.OOF_VIEWS).exists()
 
@@ -148,7 +152,7 @@ def test_images_that_training_left_out_stay_out(world):
     for fold in range(N_FOLDS):
         record = json.loads((world.fold(fold) / runs.FOLD_RECORD).read_text())
         files.write_json(world.fold(fold) / runs.FOLD_RECORD, {**record, "left_out": [bad]})
-    predict(world, views="hflip")
+    predict(world, tta="hflip")
     assert bad not in read(world, 0, runs.CONTROL).ids
     assert bad not in read(world, 0, runs.OOF_VIEWS).ids
 
@@ -183,10 +187,10 @@ def test_a_model_of_other_classes_is_refused(world):
 def test_folds_of_another_competition_are_refused(world):
     other = FoldTable(world.folds.ids, world.folds.labels, world.folds.groups, 1 - world.folds.assignments, N_FOLDS, CLASSES)
     with pytest.raises(FoldError, match="trained on other folds"):
-        predict_run(world.workspace, world.competition, world.run, other, compute=COMPUTE)
+        predict(world, folds=other)
 
 
-@pytest.mark.parametrize("options", [{"views": "hflop"}, {"merge": "median"}])
+@pytest.mark.parametrize("options", [{"tta": "hflop"}, {"merge": "median"}])
 def test_unknown_views_and_merges(world, options):
     with pytest.raises(ConfigError, match="unknown"):
         predict(world, **options)
@@ -194,7 +198,7 @@ def test_unknown_views_and_merges(world, options):
 
 def test_progress_reaches_its_total_over_all_passes(world):
     seen = []
-    predict(world, views="hflip", control=10, progress=lambda done, total: seen.append((done, total)))
+    predict(world, tta="hflip", control=10, progress=lambda done, total: seen.append((done, total)))
     total = N_TEST + 10 + N_TRAIN
     assert seen[-1] == (total, total)
     assert seen == sorted(seen)
@@ -202,7 +206,7 @@ def test_progress_reaches_its_total_over_all_passes(world):
 
 def test_all_runs_with_their_own_configuration(world):
     runs.write_run_record(world.workspace.run_dir("begun"), replace(world.run.record, name="begun"))
-    (summary,) = predict_runs(world.workspace, world.competition)
+    (summary,) = predict_runs(world.setup)
     assert summary.run == "r"
     compute = compute_of(world.workspace, world.run, engine="torch", workers=None)
     assert (compute.batch_size, compute.workers, compute.engine) == (8, 0, "torch")
@@ -227,13 +231,9 @@ def clock(monkeypatch):
     """A clock on which each pass of an image takes a second; parts are of three images."""
     now = [0.0]
 
-    class Turned(time_limit.Worklist):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **{**options, "clock": lambda: now[0], "started": 0.0})
-
     class Slow(workers.Predictor):
         def __init__(self, models, rows, **options):
-            self.each = len(models) * (2 if options["views"] == "hflip" else 1)
+            self.each = len(models) * (2 if options["tta"] == "hflip" else 1)
             super().__init__(models, rows, **options)
 
         def predict(self, part=None, *, progress=None):
@@ -242,15 +242,18 @@ def clock(monkeypatch):
 
     monkeypatch.setattr(time_limit, "_FIRST", 3)
     monkeypatch.setattr(time_limit, "_SMALLEST", 2)
-    monkeypatch.setattr(module, "Worklist", Turned)
     monkeypatch.setattr(workers, "Predictor", Slow)
     monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
     return now
 
 
+def limit(clock, seconds):
+    return TimeLimit(seconds, started=0.0, clock=lambda: clock[0])
+
+
 def test_views_that_there_is_no_time_for_are_left_out_of_every_file(world, clock):
     """All takes (14 + 6) x 4 passes and 30 x 2 for out-of-fold rows, 140 s; without views 40 s, and what was done before."""
-    summary = predict(world, views="hflip", control=6, time_limit=120)
+    summary = predict(world, tta="hflip", control=6, limit=limit(clock, 120))
     assert summary.predicted == (0, 1)
     assert summary.left_out == ("the hflip views of run r",)
     assert "left out: the hflip views of run r" in summary.describe()
@@ -269,7 +272,7 @@ def test_views_that_there_is_no_time_for_are_left_out_of_every_file(world, clock
 def test_a_fold_that_there_is_no_time_for_is_left_out_and_made_up_for_later(world, clock):
     predict(world, control=5)
     clock[0] = 0.0
-    assert predict(world, control=6, time_limit=34).left_out == ("fold 1 of run r",)
+    assert predict(world, control=6, limit=limit(clock, 34)).left_out == ("fold 1 of run r",)
     assert not (world.fold(1) / runs.TEST).exists()  # one of the earlier call would be taken for this one's
     assert read(world, 0, runs.TEST).meta["left_out"]["folds"] == [1]
     assert [fold.fold for fold in runs.predicted_folds(world.run)] == [0]
@@ -278,15 +281,14 @@ def test_a_fold_that_there_is_no_time_for_is_left_out_and_made_up_for_later(worl
     assert len(runs.read_test(world.run)) == 2
 
 
-@pytest.mark.usefixtures("clock")
-def test_a_time_limit_that_does_not_suffice_for_one_fold_writes_nothing(world):
+def test_a_time_limit_that_does_not_suffice_for_one_fold_writes_nothing(world, clock):
     with pytest.raises(ConfigError, match="time limit is too short"):
-        predict(world, control=6, time_limit=15)
+        predict(world, control=6, limit=limit(clock, 15))
     assert not (world.fold(0) / runs.TEST).exists()
 
 
 def test_every_row_carries_the_pixels_of_its_own_image(world):
-    predict(world, views="hflip", control=10)
+    predict(world, tta="hflip", control=10)
     for name in (runs.TEST, runs.CONTROL, runs.OOF_VIEWS):
         tables = [read(world, fold, name) for fold in range(N_FOLDS)]
         for table in tables:
@@ -322,7 +324,7 @@ def test_runs_with_the_same_input_share_the_decoding(world, monkeypatch):
             super().__init__(models, rows, **options)
 
     monkeypatch.setattr(workers, "Predictor", Spy)
-    found = predict_runs(world.workspace, world.competition, engine="torch")
+    found = predict_runs(world.setup, options=PredictOptions(engine="torch"))
     assert [one.predicted for one in found] == [(0, 1), (0, 1)]
     assert made == [4]
     np.testing.assert_allclose(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.inference.time_limit import RunShare, Worklist, passes, shrink, without_views
+from kaggle_kit.inference.time_limit import RunShare, TimeLimit, Worklist, passes, shrink, without_views
 
 FULL = (RunShare("a", (0, 1, 2), "d4", "mean", 8), RunShare("b", (0, 1, 2)))
 
@@ -21,20 +21,20 @@ class Clock:
 def drive(rows, share, seconds, cost, *, first=0.0, strict=False):
     """Work until the list ends, the first part taking ``first`` seconds more; returns what was done."""
     clock, lines = Clock(), []
-    worklist = Worklist(rows, share, seconds, say=lines.append, strict=strict, clock=clock)
+    worklist = Worklist(rows, share, TimeLimit(seconds, clock=clock), say=lines.append, strict=strict)
     done = {run.name: {} for run in share}
     while (part := worklist.take()) is not None:
         spent = first + cost * len(part.rows) * passes(part.share)
         first = 0.0
         clock.now += spent
         for run in worklist.done(part, spent):
-            done[run.name] |= dict.fromkeys(part.rows, run.views)
+            done[run.name] |= dict.fromkeys(part.rows, run.tta)
     return done, worklist, clock.now - 100.0, lines
 
 
 def complete(done, worklist, rows):
     """Whether each run that is left has all rows, made with the same views."""
-    return all(done[run.name] == dict.fromkeys(range(rows), run.views) for run in worklist.share)
+    return all(done[run.name] == dict.fromkeys(range(rows), run.tta) for run in worklist.share)
 
 
 @pytest.mark.parametrize("seconds", [None, 1e6])
@@ -46,7 +46,7 @@ def test_with_enough_time_everything_is_done(seconds):
 
 
 def test_without_a_limit_one_device_gets_all_at_once():
-    worklist = Worklist(5000, FULL, None, say=print)
+    worklist = Worklist(5000, FULL, TimeLimit(), say=print)
     assert worklist.take().rows == range(5000)
     assert worklist.take() is None
 
@@ -99,7 +99,7 @@ def test_late_in_the_pass_folds_go_rather_than_views_that_would_be_made_anew():
     """Half the views of half the images are done: to start over would take as long as to go on."""
     share = (RunShare("a", (0, 1), "hflip", "mean", 2),)
     clock = Clock()
-    worklist = Worklist(1000, share, 100.0, say=print, clock=clock)
+    worklist = Worklist(1000, share, TimeLimit(100.0, clock=clock), say=print)
     while (part := worklist.take()).rows.stop < 600:
         clock.now += 0.01 * len(part.rows) * passes(part.share)
         worklist.done(part, 0.01 * len(part.rows) * passes(part.share))
@@ -136,7 +136,7 @@ def test_a_slow_start_leaves_nothing_out():
 
 
 def test_what_is_given_back_is_handed_out_again():
-    worklist = Worklist(40, FULL, 1e6, say=print)
+    worklist = Worklist(40, FULL, TimeLimit(1e6), say=print)
     part = worklist.take()
     worklist.give_back(part)
     assert worklist.left == 40
@@ -151,7 +151,7 @@ def test_what_is_given_back_is_handed_out_again():
 def test_a_run_has_the_first_rows_all_alike_and_the_time_is_kept(rows, seconds, cost):
     done, worklist, spent, _ = drive(rows, FULL, seconds, cost)
     for run in worklist.share:
-        alike = [row for row, views in done[run.name].items() if views == run.views]
+        alike = [row for row, tta in done[run.name].items() if tta == run.tta]
         assert sorted(alike) == list(range(len(alike)))
     warm_up = 48 * passes(FULL) * cost  # before anything is known
     assert spent <= max(seconds, warm_up) + 1e-9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -87,7 +88,7 @@ def test_other_bytes_and_other_competitions_are_not_the_same(
 
 def test_goes_on_waiting_after_a_time_out(kaggle: FakeKaggle, timed: Timed, workspace: Workspace, path: Path) -> None:
     kaggle.pending_polls = 1000
-    first = submit(workspace, "digits", path, message="", timeout=60, patience=timed.patience)
+    first = submit(workspace, "digits", path, message="", patience=replace(timed.patience, score=60))
     assert first.status == "pending"
     assert 60 <= timed.time.now < 61
     kaggle.pending_polls = 0
@@ -97,7 +98,7 @@ def test_goes_on_waiting_after_a_time_out(kaggle: FakeKaggle, timed: Timed, work
 
 
 def test_without_waiting(kaggle: FakeKaggle, timed: Timed, workspace: Workspace, path: Path) -> None:
-    assert submit(workspace, "digits", path, message="", wait=False, patience=timed.patience).status == "pending"
+    assert submit(workspace, "digits", path, message="", patience=replace(timed.patience, score=0)).status == "pending"
     assert entry_of(path)["status"] == "pending"
 
 

@@ -17,7 +17,7 @@ def world(tmp_path_factory) -> World:
 def built(world, tmp_path_factory):
     """An inference kernel of the blend; not to be changed."""
     out = tmp_path_factory.mktemp("built") / "kernel"
-    return kernel.build_kernel(world.workspace, world.config, world.competition, out=out, username="somebody", force=True)
+    return kernel.build_kernel(world.setup, out, kernel.Address("somebody"), kernel.Content(force=True))
 
 
 @dataclass

@@ -12,10 +12,10 @@ from PIL import Image
 
 from kaggle_kit import files, runs
 from kaggle_kit.blending.blend import blend
-from kaggle_kit.competition import Competition, init_workspace, load_competition
+from kaggle_kit.competition import Competition, Setup, init_workspace, load_competition
 from kaggle_kit.config import Config, DataConfig, FoldsConfig, ModelConfig, load_config
 from kaggle_kit.folds import create_folds
-from kaggle_kit.inference import predict_rows, predict_runs
+from kaggle_kit.inference import PredictOptions, predict_rows, predict_runs
 from kaggle_kit.models import build_model, image_spec, load_model, save_model
 from kaggle_kit.tables import FoldTable, Predictions
 from kaggle_kit.workspace import Workspace
@@ -29,6 +29,10 @@ class World:
     workspace: Workspace
     config: Config
     competition: Competition
+
+    @property
+    def setup(self) -> Setup:
+        return Setup(self.workspace, self.config, self.competition)
 
     @property
     def data(self) -> Path:
@@ -54,9 +58,9 @@ def make_world(root: Path, *, form: str = "probability") -> World:
     world = World(workspace, config, competition)
     for number, name in enumerate(("a", "b")):
         write_run(world, folds, name, seed=10 * number)
-    predict_runs(workspace, competition, run="a", views="hflip", control=4)
-    predict_runs(workspace, competition, run="b", control=4)
-    blend(workspace, config, competition, name="blend", method="weights")
+    predict_runs(world.setup, ["a"], PredictOptions("hflip", control=4))
+    predict_runs(world.setup, ["b"], PredictOptions(control=4))
+    blend(world.setup, name="blend", method="weights")
     return world
 
 

@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -12,15 +13,15 @@ from kaggle_kit.config import load_config
 from kaggle_kit.errors import ConfigError, DataError, MissingFileError, SubmissionError
 from kaggle_kit.kaggle_api.metadata import read_dataset, read_kernel
 from kaggle_kit.kaggle_api.metadata import slug_of as slug_for_upload
+from kaggle_kit.kernel import Address, Content
 from kaggle_kit.kernel.bundle import read_bundle
 from kaggle_kit.kernel.notebook import slug_of
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.workspace import Workspace
 
 
-def build(world, out, **options):
-    options = {"username": "somebody", "force": True, **options}
-    return kernel.build_kernel(world.workspace, world.config, world.competition, out=out, **options)
+def build(world, out, *, title=None, force=True, **content):
+    return kernel.build_kernel(world.setup, out, Address("somebody", title=title), Content(force=force, **content))
 
 
 def test_both_folders_pass_what_is_asked_before_an_upload(built):
@@ -75,13 +76,10 @@ def test_building_does_not_load_torch(world, tmp_path):
 import sys
 from pathlib import Path
 from kaggle_kit import kernel
-from kaggle_kit.competition import load_competition
-from kaggle_kit.config import load_config
+from kaggle_kit.competition import open_setup
 from kaggle_kit.workspace import Workspace
-workspace = Workspace(Path({str(world.workspace.root)!r}))
-config = load_config(workspace.config_path)
-competition = load_competition(workspace, config.competition)
-kernel.build_kernel(workspace, config, competition, out=Path({str(tmp_path / "k")!r}), username="x", force=True)
+setup = open_setup(Workspace(Path({str(world.workspace.root)!r})))
+kernel.build_kernel(setup, Path({str(tmp_path / "k")!r}), kernel.Address("x"), kernel.Content(force=True))
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -147,7 +145,7 @@ def test_a_run_trained_on_after_the_blend_is_refused(world, tmp_path):
     record = root / "runs/b/fold1" / runs.FOLD_RECORD
     files.write_json(record, {**json.loads(record.read_text()), "model_fingerprint": "0" * 64})
     with pytest.raises(DataError, match=r"run b was trained further.*kk blend"):
-        kernel.build_kernel(Workspace(root), world.config, world.competition, out=tmp_path / "k", username="x", force=True)
+        kernel.build_kernel(replace(world.setup, workspace=Workspace(root)), tmp_path / "k", Address("x"), Content(force=True))
 
 
 @pytest.mark.parametrize("title", ["abc", "x" * 51, "世界世界世界"])
@@ -165,7 +163,7 @@ def test_a_training_kernel_takes_configuration_folds_and_weights_along(world, tm
     weights = tmp_path / "w.safetensors"
     shutil.copy(world.workspace.fold_dir("a", 0) / runs.MODEL, weights)
     config = load_config(world.workspace.config_path, [f"pretrained={weights}", "model=test_efficientnet"])
-    made = kernel.build_kernel(world.workspace, config, world.competition, out=tmp_path / "k", username="somebody", train=True)
+    made = kernel.build_kernel(replace(world.setup, config=config), tmp_path / "k", Address("somebody"), Content(train=True))
     bundle = read_bundle(made.dataset)
     assert bundle.kind == "training"
     assert {"folds.csv", "folds.json", "plan.json", "pretrained.safetensors"} < set(bundle.files)
@@ -182,12 +180,10 @@ def test_the_blend_is_found_again(world):
 @pytest.mark.parametrize("username", ['ada"', "ada}", "{__import__('os')}", "a da", "", "ada/x", "-ada"])
 def test_what_is_no_user_name_reaches_no_notebook(world, tmp_path, username):
     with pytest.raises(ConfigError, match="username: expected Latin letters"):
-        kernel.build_kernel(world.workspace, world.config, world.competition, out=tmp_path / "k", username=username)
+        kernel.build_kernel(world.setup, tmp_path / "k", Address(username))
     assert not (tmp_path / "k").exists()
 
 
 def test_what_is_no_competition_reaches_no_notebook(world, tmp_path):
     with pytest.raises(ConfigError, match="competition: expected Latin letters"):
-        kernel.build_kernel(
-            world.workspace, world.config, world.competition, out=tmp_path / "k", username="ada", competition_slug='x"'
-        )
+        kernel.build_kernel(world.setup, tmp_path / "k", Address("ada", 'x"'))

@@ -146,7 +146,7 @@ def patch_predictor(monkeypatch, before):
 
     class Patched(workers.Predictor):
         def __init__(self, models, rows, *, compute, **options):
-            self.compute, self.each = compute, len(models) * (2 if options["views"] == "hflip" else 1)
+            self.compute, self.each = compute, len(models) * (2 if options["tta"] == "hflip" else 1)
             super().__init__(models, rows, compute=dataclasses.replace(compute, device="cpu"), **options)
 
         def predict(self, part=None, *, progress=None):
@@ -219,18 +219,17 @@ def test_half_precision_that_overflows_means_single(mounted, monkeypatch):
 @pytest.fixture
 def slow(monkeypatch):
     """A clock on which each pass of an image takes a quarter of a second."""
-    clock = [0.0]
+    clock, real = [0.0], time_limit.TimeLimit
 
-    class Turned(time_limit.Worklist):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **{**options, "clock": lambda: clock[0], "started": 0.0})
+    def turned(seconds, *, started):
+        return real(seconds, started=started, clock=lambda: clock[0])
 
     def before(_compute, passes):
         clock[0] += 0.25 * passes
 
     monkeypatch.setattr(time_limit, "_FIRST", 3)
     monkeypatch.setattr(time_limit, "_SMALLEST", 2)
-    monkeypatch.setattr(inference_run, "Worklist", Turned)
+    monkeypatch.setattr(time_limit, "TimeLimit", turned)
     monkeypatch.setattr(workers.time, "monotonic", lambda: clock[0])
     patch_predictor(monkeypatch, before)
 

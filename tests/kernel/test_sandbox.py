@@ -111,7 +111,7 @@ def test_without_a_notebook_client_the_extra_is_named(monkeypatch):
 
 def test_a_folder_without_a_kernel_is_named(world, tmp_path):
     with pytest.raises(MissingFileError, match="kk kernel build"):
-        kernel.test_kernel(tmp_path, world.workspace, world.config, world.competition)
+        kernel.test_kernel(tmp_path, world.setup)
 
 
 def test_a_hidden_test_set_differs_in_all_but_the_images(world, tmp_path):
@@ -130,7 +130,7 @@ def test_a_hidden_test_set_differs_in_all_but_the_images(world, tmp_path):
 
 def test_a_kernel_is_proved_on_a_visible_and_a_hidden_test_set(built, world):
     """The whole thing, in about half a minute: two fresh environments, two sessions without a network."""
-    proof = kernel.test_kernel(built.folder, world.workspace, world.config, world.competition)
+    proof = kernel.test_kernel(built.folder, world.setup)
     status = {check.name: (check.status, check.evidence) for check in proof.report.checks}
     assert proof.passed, status
     for name in ("visible: notebook", "visible: kk blend", "hidden: kk blend", "hidden: unreadable image", "hidden: form: ids"):

@@ -1,6 +1,7 @@
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from kaggle_kit import kernel, runs
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import DataError
+from kaggle_kit.kernel import Address, Content
 from kaggle_kit.kernel.bundle import read_bundle
 from kaggle_kit.kernel.training import TrainingResult
 from kaggle_kit.tables import read_predictions
@@ -22,7 +24,7 @@ def trainer(world, tmp_path_factory):
     """Builds the inputs of a session: the dataset and the data, and outputs of earlier sessions."""
     out = tmp_path_factory.mktemp("training") / "k"
     config = load_config(world.workspace.config_path, ENTRIES)
-    built = kernel.build_kernel(world.workspace, config, world.competition, out=out, username="somebody", train=True)
+    built = kernel.build_kernel(replace(world.setup, config=config), out, Address("somebody"), Content(train=True))
 
     def session(root, *, before=None, stop_at="never", **options) -> tuple[TrainingResult, list[str]]:
         shutil.copytree(built.dataset, root / "input/datasets/somebody/x")
@@ -122,7 +124,7 @@ def test_weights_have_the_same_path_in_every_session(world, tmp_path):
     shutil.copy(world.workspace.fold_dir("a", 0) / runs.MODEL, weights)
     config = load_config(world.workspace.config_path, [f"pretrained={weights}", "model=test_efficientnet"])
     out = tmp_path / "k"
-    built = kernel.build_kernel(world.workspace, config, world.competition, out=out, username="somebody", train=True)
+    built = kernel.build_kernel(replace(world.setup, config=config), out, Address("somebody"), Content(train=True))
     shutil.copytree(built.dataset, tmp_path / "elsewhere")
     paths = {_pretrained(read_bundle(folder), "pretrained.safetensors") for folder in (built.dataset, tmp_path / "elsewhere")}
     assert len(paths) == 1

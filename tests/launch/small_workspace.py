@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kaggle_kit import runs
-from kaggle_kit.competition import Competition, init_workspace, load_competition
+from kaggle_kit.competition import Competition, Setup, init_workspace, load_competition
 from kaggle_kit.config import Config, load_config
 from kaggle_kit.folds import create_folds
 from kaggle_kit.runs.history import TIMINGS
@@ -28,6 +28,9 @@ class Small:
 
     def config(self, *overrides: str) -> Config:
         return load_config(self.workspace.config_path, [*BASE, *overrides])
+
+    def setup(self, *overrides: str) -> Setup:
+        return Setup(self.workspace, self.config(*overrides), self.competition)
 
     def outcome(self, run: str, *, folds: int = 3) -> list[object]:
         """All that must agree between two equal runs."""

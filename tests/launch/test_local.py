@@ -16,12 +16,12 @@ from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, LockedError, TrainingError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Warned, at_epochs, from_json
 from kaggle_kit.images.store import open_store
-from kaggle_kit.launch import launch_run, local, worker
+from kaggle_kit.launch import LaunchOptions, launch_run, local, worker
 from kaggle_kit.launch.local import device_slots
 from kaggle_kit.launch.process import Ending, command_of, gather, how_it_ended
 from kaggle_kit.launch.worker import WarningSender, job_of, read_launch, record_launch, train_launched
 from kaggle_kit.tables import read_folds
-from kaggle_kit.training import Stop, prepare_run, train_run
+from kaggle_kit.training import Stop, TrainOptions, prepare_run, train_run
 from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.training.locking import fold_lock, run_lock
 
@@ -58,8 +58,9 @@ def on(kind, function):
     return lambda event: function(event.fold) if isinstance(event, kind) else None
 
 
-def launch(small, *overrides, **options):
-    return launch_run(small.workspace, small.config(*overrides), small.competition, run="run", **options)
+def launch(small, *overrides, reporter=None, stop=None, fold="all", time_limit=None, **where):
+    wanted = TrainOptions("run", fold, time_limit=time_limit)
+    return launch_run(small.setup(*overrides), LaunchOptions(**where), wanted, stop=stop, reporter=reporter)
 
 
 def written(small):
@@ -76,7 +77,7 @@ def launched_here(small, *overrides, loaders=1):
     """What a launcher writes down before it starts workers for fold 0, and the job of that fold."""
     config = small.config(*overrides)
     folds = read_folds(small.workspace.folds_path("folds"))
-    job = prepare_run(small.workspace, config.run, small.competition, folds, run="run", fold_list=[0])[0]
+    job = prepare_run(small.setup(*overrides), folds, run="run", fold_list=[0])[0]
     return record_launch([job], small.workspace, config, loaders=loaders), job
 
 
@@ -88,7 +89,7 @@ def test_the_files_are_those_of_one_process_and_a_second_train_is_refused(fresh)
             pass
         refused.append(True)
 
-    train_run(small.workspace, small.config(), small.competition, run="run", fold="0-1")
+    train_run(small.setup(), TrainOptions("run", "0-1"))
     expected = written(small)
     shutil.rmtree(small.workspace.run_dir("run"))
     summary = launch(small, devices=2, fold="0-1", reporter=on(EpochEnded, try_too))
@@ -232,7 +233,7 @@ def test_workers_read_what_the_launcher_reads(fresh):
     bad = rows[0][0]
     found = Found(job.weights, (bad,), store, job.contents)
     folds = read_folds(fresh.workspace.folds_path("folds"))
-    jobs = list(make_jobs(fresh.workspace, job.config, fresh.competition, folds, run="run", fold_list=[0], found=found))
+    jobs = list(make_jobs(fresh.setup().with_run(job.config), folds, run="run", fold_list=[0], found=found))
     record = record_launch(jobs, fresh.workspace, fresh.config(), loaders=1)
     there = job_of(read_launch(record.path), 0)
     assert there.left_out == (bad,)

@@ -65,8 +65,8 @@ def small(tmp_path_factory):
 
 def test_a_measurement_leaves_nothing_behind(small):
     before = sorted(small.workspace.root.rglob("*"))
-    config = small.config("optimizer.accumulate=2", "mixup=0.2", "pretrained=true")  # weights are not looked for
-    plan = plan_run(small.workspace, config, small.competition, fold="0-1", limit="1h", seconds=0.5, views="hflip", devices=2)
+    setup = small.setup("optimizer.accumulate=2", "mixup=0.2", "pretrained=true")  # weights are not looked for
+    plan = plan_run(setup, fold="0-1", limit="1h", seconds=0.5, tta="hflip", devices=2)
     assert sorted(small.workspace.root.rglob("*")) == before
     assert plan.rates.train > 0
     assert plan.rates.predict > 0
@@ -85,4 +85,4 @@ def test_a_measurement_leaves_nothing_behind(small):
 )
 def test_what_cannot_be_planned(small, overrides, options, message):
     with pytest.raises(ConfigError, match=message):
-        plan_run(small.workspace, small.config(*overrides), small.competition, **options)
+        plan_run(small.setup(*overrides), **options)

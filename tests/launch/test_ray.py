@@ -5,8 +5,8 @@ from ray_nodes import two_nodes
 from small_workspace import make_small
 
 from kaggle_kit.events import EpochEnded, FoldStarted
-from kaggle_kit.launch import launch_run
-from kaggle_kit.training import train_run
+from kaggle_kit.launch import LaunchOptions, launch_run
+from kaggle_kit.training import TrainOptions, train_run
 
 pytest.importorskip("ray")
 
@@ -39,14 +39,8 @@ class LoseNode:
 def test_a_lost_node_costs_nothing_but_time(tmp_path, cluster):
     small = make_small(tmp_path)
     reporter = LoseNode(*cluster)
-    options = {"run": "run", "fold": "0-1"}
-    summary = launch_run(
-        *(small.workspace, small.config(*OVERRIDES), small.competition),
-        launcher="ray",
-        address=cluster[0].address,
-        reporter=reporter,
-        **options,
-    )
+    setup, options = small.setup(*OVERRIDES), TrainOptions("run", "0-1")
+    summary = launch_run(setup, LaunchOptions("ray", address=cluster[0].address), options, reporter=reporter)
     found = small.outcome("run", folds=2)
     assert summary.trained == (0, 1)
     assert reporter.lost
@@ -54,5 +48,5 @@ def test_a_lost_node_costs_nothing_but_time(tmp_path, cluster):
     assert reporter.starts[-1][1]  # the third start went on from the checkpoint
     assert not list(small.workspace.run_dir("run").glob(".launch-*"))
     small.workspace.run_dir("run").rename(tmp_path / "by-ray")
-    train_run(small.workspace, small.config(*OVERRIDES), small.competition, **options)
+    train_run(setup, options)
     assert small.outcome("run", folds=2) == found

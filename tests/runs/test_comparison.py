@@ -92,7 +92,7 @@ def test_deleting_names_what_goes_and_takes_nothing_else(made):
 
 
 def test_a_run_that_a_submission_rests_on_stays_unless_forced(made):
-    name = blend(made.workspace, made.config, made.competition, runs=["run0", "run1"]).path.stem
+    name = blend(made.setup, runs=["run0", "run1"]).path.stem
     with pytest.raises(ConfigError, match=f"run run0: {name}.*--force"):
         remove_runs(made.workspace, ["run2", "run0"])
     assert len(runs.list_runs(made.workspace)) == 3  # neither of the two is deleted

@@ -96,10 +96,10 @@ class TestOof:
     def test_views(self, tmp_path: Path) -> None:
         made = make_workspace(tmp_path, n_train=20, n_test=5, n_runs=1, views="hflip", control=0)
         run = runs.read_run(made.workspace, "run0")
-        assert runs.read_oof(run, views="hflip").meta["views"] == "hflip"
+        assert runs.read_oof(run, tta="hflip").meta["views"] == "hflip"
         assert runs.read_oof(run).meta["views"] == "none"
         with pytest.raises(DataError, match=r"made with views 'hflip', expected 'd4'. Run `kk predict` again"):
-            runs.read_oof(run, views="d4")
+            runs.read_oof(run, tta="d4")
 
     def test_other_classes(self, made: Made) -> None:
         path = made.workspace.fold_dir("run0", 1) / runs.OOF

@@ -28,9 +28,7 @@ def shared(tmp_path_factory):
 
 
 def job_of(tiny, *overrides, run="run", fold=0):
-    return prepare_run(
-        tiny.workspace, tiny.config(*overrides), tiny.competition, tiny.folds, run=run, fold_list=[fold], restart=True
-    )[0]
+    return prepare_run(tiny.setup(*overrides), tiny.folds, run=run, fold_list=[fold], restart=True)[0]
 
 
 def history(job):

@@ -9,20 +9,24 @@ import numpy as np
 import pytest
 
 from kaggle_kit import runs
-from kaggle_kit.competition import ImageRow
+from kaggle_kit.competition import ImageRow, Setup
 from kaggle_kit.config import CacheConfig
 from kaggle_kit.errors import ImageError
 from kaggle_kit.images.store import list_stores, store_pays
 from kaggle_kit.inference import predict_runs
 from kaggle_kit.tables import read_predictions
-from kaggle_kit.training import train_run
+from kaggle_kit.training import TrainOptions, train_run
 
 FEW = ("epochs=4", "hardware.engine=torch")
 
 
-def train(tiny, *overrides, cache=None, **options):
+def setup_with(tiny, cache, *overrides):
     config = tiny.whole(*FEW, *overrides).model_copy(update={"cache": cache or CacheConfig()})
-    return train_run(tiny.workspace, config, tiny.competition, folds=tiny.folds, fold="0", **options)
+    return Setup(tiny.workspace, config, tiny.competition)
+
+
+def train(tiny, *overrides, run, cache=None, **options):
+    return train_run(setup_with(tiny, cache, *overrides), TrainOptions(run, "0"), folds=tiny.folds, **options)
 
 
 def oof(tiny, run):
@@ -54,11 +58,11 @@ def test_test_images_join_the_store_that_training_filled(tiny):
     tiny = dataclasses.replace(tiny, competition=dataclasses.replace(tiny.competition, test=(row,)))
     tiny.folds.write(tiny.workspace.folds_path("folds"))
     train(tiny, run="a")
-    predict_runs(tiny.workspace, tiny.competition, cache=CacheConfig())
+    predict_runs(setup_with(tiny, CacheConfig()))
     assert [store.images for store in list_stores(tiny.workspace.cache_dir)] == [37]
     stored = read_predictions(tiny.workspace.fold_dir("a", 0) / runs.TEST).probs
     (tiny.workspace.fold_dir("a", 0) / runs.TEST).unlink()
-    predict_runs(tiny.workspace, tiny.competition)
+    predict_runs(setup_with(tiny, CacheConfig(enabled=False)))
     np.testing.assert_array_equal(read_predictions(tiny.workspace.fold_dir("a", 0) / runs.TEST).probs, stored)
 
 

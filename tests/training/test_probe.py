@@ -12,14 +12,16 @@ import torch
 from tiny_competition import make_tiny
 
 from kaggle_kit import runs
-from kaggle_kit.competition import ImageRow
+from kaggle_kit.competition import ImageRow, Setup
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import parse_folds
-from kaggle_kit.inference import Compute, predict_rows, predict_run
+from kaggle_kit.inference import Compute, PredictOptions, predict_rows
 from kaggle_kit.inference import features as features_module
+from kaggle_kit.inference.job import make_job
+from kaggle_kit.inference.run import predict_jobs
 from kaggle_kit.models import backbone_fingerprint, load_model
 from kaggle_kit.tables import read_predictions
-from kaggle_kit.training import prepare_run, train_run
+from kaggle_kit.training import TrainOptions, prepare_run, train_run
 from kaggle_kit.training.job import Rows
 from kaggle_kit.training.probe import inner_split, view_plan
 
@@ -32,8 +34,8 @@ def with_test(tiny):
     return dataclasses.replace(tiny, competition=dataclasses.replace(tiny.competition, test=test))
 
 
-def probe(tiny, *overrides, **options):
-    return train_run(tiny.workspace, tiny.whole(*PROBE, *overrides), tiny.competition, folds=tiny.folds, run="p", **options)
+def probe(tiny, *overrides, fold="all", restart=False, **options):
+    return train_run(tiny.setup(*PROBE, *overrides), TrainOptions("p", fold, restart), folds=tiny.folds, **options)
 
 
 @pytest.fixture
@@ -82,8 +84,8 @@ def test_out_of_fold_rows_are_what_the_saved_model_says_of_the_files(tiny):
         np.testing.assert_allclose(again, oof.probs, atol=1e-4)
 
 
-@pytest.mark.parametrize("views", ["none", "hflip", "vflip"])
-def test_predict_takes_kept_features_and_says_the_same_without_them(tiny, views, counted, monkeypatch):
+@pytest.mark.parametrize("tta", ["none", "hflip", "vflip"])
+def test_predict_takes_kept_features_and_says_the_same_without_them(tiny, tta, counted, monkeypatch):
     tiny = with_test(tiny)
     probe(tiny)
     run, compute = runs.read_run(tiny.workspace, "p"), Compute(batch_size=8, workers=0, device="cpu", engine="torch")
@@ -92,13 +94,11 @@ def test_predict_takes_kept_features_and_says_the_same_without_them(tiny, views,
     tables = []
     for cache_dir in (tiny.workspace.cache_dir, None):
         decoded.clear()
-        predict_run(
-            *(tiny.workspace, tiny.competition, run, tiny.folds), views=views,
-            compute=dataclasses.replace(compute, cache_dir=cache_dir),
-        )  # fmt: skip
-        kept = cache_dir is not None and views != "vflip"
+        here = dataclasses.replace(compute, cache_dir=cache_dir)
+        predict_jobs([make_job(tiny.workspace, tiny.competition, run, tiny.folds, PredictOptions(tta), compute=here)])
+        kept = cache_dir is not None and tta != "vflip"
         assert bool(decoded) != kept
-        names = [runs.TEST, runs.CONTROL, *([] if views == "none" else [runs.OOF_VIEWS])]
+        names = [runs.TEST, runs.CONTROL, *([] if tta == "none" else [runs.OOF_VIEWS])]
         tables.append({(fold.fold, name): read_predictions(fold.path / name) for fold in run.folds for name in names})
         for fold in run.folds:
             (fold.path / runs.TEST).unlink()
@@ -121,9 +121,9 @@ def test_another_run_and_a_longer_plan_compute_only_what_is_new(tiny, counted):
     probe(tiny, "probe.views=1", fold="0")
     assert len(counted) == 36
     probe(tiny, "probe.views=1", fold="1")
-    train_run(tiny.workspace, tiny.whole(*PROBE, "loss.label_smoothing=0.1"), tiny.competition, folds=tiny.folds, run="q")
+    train_run(tiny.setup(*PROBE, "loss.label_smoothing=0.1"), TrainOptions("q"), folds=tiny.folds)
     assert len(counted) == 36  # other head, same features
-    train_run(tiny.workspace, tiny.whole(*PROBE, "probe.views=2"), tiny.competition, folds=tiny.folds, run="r")
+    train_run(tiny.setup(*PROBE, "probe.views=2"), TrainOptions("r"), folds=tiny.folds)
     assert len(counted) == 72
     tables = list((tiny.workspace.cache_dir / "features").glob("*/train-*"))
     arrays = sorted(len(list(table.glob("*.npy"))) for table in tables)
@@ -159,7 +159,7 @@ def test_multilabel(tiny_multilabel):
 def test_losses_weights_and_samplers_are_those_of_the_configuration(tiny, override):
     plain = probe(tiny, "probe.strengths=[0.3]", fold="0")
     config = tiny.whole(*PROBE, "probe.strengths=[0.3]", override)
-    other = train_run(tiny.workspace, config, tiny.competition, folds=tiny.folds, run="o", fold="0")
+    other = train_run(Setup(tiny.workspace, config, tiny.competition), TrainOptions("o", "0"), folds=tiny.folds)
     assert other.mean > 0.9
     one, two = (read_predictions(tiny.workspace.fold_dir(run, 0) / runs.OOF).probs for run in ("p", "o"))
     assert plain.mean > 0.9
@@ -179,7 +179,7 @@ def test_a_model_without_a_linear_head_is_refused(tiny):
 
 def test_fine_tuning_starts_from_the_head(tiny):
     config = tiny.whole(*PROBE, "strategy=probe-then-finetune", "epochs=1", "lr=1e-5", "keep=last", "model.freeze_bn=true")
-    summary = train_run(tiny.workspace, config, tiny.competition, folds=tiny.folds, run="f", fold="0")
+    summary = train_run(Setup(tiny.workspace, config, tiny.competition), TrainOptions("f", "0"), folds=tiny.folds)
     folder = tiny.workspace.fold_dir("f", 0)
     history = (folder / runs.HISTORY).read_text().splitlines()
     assert float(history[1].split(",")[3]) > 0.9  # epoch 0
@@ -265,7 +265,4 @@ def test_jobs_say_what_they_are_made_from(tiny):
     """The strategy is part of a run: the same name cannot hold a probe and a fine-tuned model."""
     probe(tiny, fold="0")
     with pytest.raises(ConfigError, match="strategy: 'probe' -> 'finetune'"):
-        prepare_run(
-            *(tiny.workspace, tiny.config(*PROBE, "strategy=finetune"), tiny.competition, tiny.folds),
-            run="p", fold_list=parse_folds("0", 3),
-        )  # fmt: skip
+        prepare_run(tiny.setup(*PROBE, "strategy=finetune"), tiny.folds, run="p", fold_list=parse_folds("0", 3))

@@ -19,6 +19,7 @@ from kaggle_kit.errors import ConfigError, DataError, TrainingError
 from kaggle_kit.events import Relay, at_epochs, silent
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
+from kaggle_kit.training import TrainOptions
 from kaggle_kit.training.processes import spread
 from kaggle_kit.training.run import train_run
 
@@ -41,7 +42,7 @@ class Diary:
 
 
 def train(tiny, *overrides, run, **options):
-    return train_run(tiny.workspace, tiny.whole(*SAME, *overrides), tiny.competition, tiny.folds, run=run, fold="0", **options)
+    return train_run(tiny.setup(*SAME, *overrides), TrainOptions(run, "0"), folds=tiny.folds, **options)
 
 
 def test_two_processes_give_the_rows_of_one_each_once(tiny, tmp_path):

@@ -41,7 +41,7 @@ class Killed(BaseException):
 
 
 def job_of(tiny, name, overrides):
-    return prepare_run(tiny.workspace, tiny.config(*overrides), tiny.competition, tiny.folds, run=name, fold_list=[0])[0]
+    return prepare_run(tiny.setup(*overrides), tiny.folds, run=name, fold_list=[0])[0]
 
 
 def outcome(job):

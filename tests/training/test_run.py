@@ -26,11 +26,12 @@ from kaggle_kit.training import checkpoint
 from kaggle_kit.training import probe as probe_module
 from kaggle_kit.training.locking import LOCK, OWNER, run_lock
 from kaggle_kit.training.prepare import default_run_name
-from kaggle_kit.training.run import train_run
+from kaggle_kit.training.run import TrainOptions, train_run
 
 
-def train(tiny, *overrides, run="run", **options):
-    return train_run(tiny.workspace, tiny.whole("epochs=1", *overrides), tiny.competition, tiny.folds, run=run, **options)
+def train(tiny, *overrides, run="run", fold="all", restart=False, time_limit=None, **options):
+    wanted = TrainOptions(run, fold, restart, time_limit)
+    return train_run(tiny.setup("epochs=1", *overrides), wanted, folds=tiny.folds, **options)
 
 
 def test_all_folds_give_every_row_once_and_a_summary(tiny, caplog):
@@ -331,12 +332,13 @@ def test_weights_that_have_seen_the_validation_rows_are_refused(tiny):
         train(tiny, f"pretrained={copy}", run="third", fold="2")
     other = replace(tiny.folds, assignments=np.roll(tiny.folds.assignments, 1, axis=1))
     with pytest.raises(FoldError, match=r"fold 0 of run 'second' was trained on \d+ images that fold 0 is validated on"):
-        train_run(tiny.workspace, tiny.whole(f"pretrained={copy}"), tiny.competition, other, run="fourth", fold="0")
+        train_run(tiny.setup(f"pretrained={copy}"), TrainOptions("fourth", "0"), folds=other)
     tiny.workspace.folds_path("folds").unlink()
     with pytest.raises(FoldError, match="nobody can tell"):
-        train_run(tiny.workspace, tiny.whole(f"pretrained={copy}"), tiny.competition, other, run="fourth", fold="0")
+        train_run(tiny.setup(f"pretrained={copy}"), TrainOptions("fourth", "0"), folds=other)
     elsewhere = replace(tiny.competition, name="elsewhere")
-    train_run(tiny.workspace, tiny.whole(f"pretrained={copy}", "epochs=1"), elsewhere, other, run="fifth", fold="0")
+    setup = replace(tiny.setup(f"pretrained={copy}", "epochs=1"), competition=elsewhere)
+    train_run(setup, TrainOptions("fifth", "0"), folds=other)
 
 
 def test_a_failed_start_leaves_no_run(tiny):

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kaggle_kit.competition import Competition, ImageRow
+from kaggle_kit.competition import Competition, ImageRow, Setup
 from kaggle_kit.config import CompetitionConfig, Config, RunConfig, SubmissionConfig, TrainDataConfig, derive
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.workspace import Workspace
@@ -47,6 +47,10 @@ class Tiny:
             train=train,
         )
         return Config(competition=section, run=self.config(*overrides))
+
+    def setup(self, *overrides: str) -> Setup:
+        """What is trained with :meth:`config`."""
+        return Setup(self.workspace, self.whole(*overrides), self.competition)
 
 
 def make_tiny(root: Path, *, multilabel: bool = False, metric: str = "accuracy") -> Tiny:

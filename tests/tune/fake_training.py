@@ -10,7 +10,7 @@ from typing import Any
 
 from kaggle_kit.config import RunConfig
 from kaggle_kit.events import EpochEnded
-from kaggle_kit.training import EpochRow, FoldRecord, RunSummary
+from kaggle_kit.training import EpochRow, FoldRecord, RunSummary, TrainOptions
 
 
 def near_a_hundredth(run: RunConfig, fold: int) -> float:
@@ -33,19 +33,10 @@ class FakeTraining:
     stop_at: tuple[str, int] | None = None
     calls: list[tuple[str, int, bool, RunConfig]] = field(default_factory=list)
 
-    def __call__(
-        self,
-        workspace: Any,
-        config: Any,
-        competition: Any,
-        folds: Any,
-        *,
-        run: str,
-        fold: list[int],
-        restart: bool,
-        **options: Any,
-    ) -> RunSummary:
-        number, epochs = fold[0], config.run.schedule.epochs
+    def __call__(self, setup: Any, options: TrainOptions, *, folds: Any, reporter: Any) -> RunSummary:
+        workspace, config = setup.workspace, setup.config
+        run, restart, number = options.run, options.restart, options.fold[0]
+        epochs = config.run.schedule.epochs
         self.calls.append((run, number, restart, config.run))
         folder: Path = workspace.fold_dir(run, number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +48,7 @@ class FakeTraining:
                 return _summary(run, folder, (), "the time limit is reached")
             self.before_epoch(run, number, epoch)
             row = EpochRow(epoch, 1.0, 1.0, final * epoch / epochs, 0.1, 1.0, 1.0)
-            options["reporter"](EpochEnded(number, row, "accuracy", epochs, best=True))
+            reporter(EpochEnded(number, row, "accuracy", epochs, best=True))
             done.write_text(str(epoch))
         (folder / "model.safetensors").write_bytes(b"weights")
         (folder / "oof.parquet").write_bytes(b"rows")

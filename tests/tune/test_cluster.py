@@ -6,8 +6,9 @@ import pytest
 from ray_nodes import two_nodes
 from tiny_search import Silent
 
+from kaggle_kit.competition import Setup
 from kaggle_kit.config import load_config
-from kaggle_kit.training import train_run
+from kaggle_kit.training import TrainOptions, train_run
 
 pytest.importorskip("ray")
 
@@ -49,7 +50,7 @@ def test_trials_run_side_by_side_and_survive_a_lost_node(search, cluster, monkey
         told = [epoch for trial, _, epoch in reporter.epochs if trial == number]
         assert told[-1] == 30
         assert len(set(told)) >= 30  # of 31; one may have been saved, and its node lost before it was told
-    present = train_run(search.workspace, config, search.competition, search.folds, run="alone", fold="0")
+    present = train_run(Setup(search.workspace, config, search.competition), TrainOptions("alone", "0"), folds=search.folds)
     assert result.rows[0].score == present.mean
     assert not list(search.workspace.tune_dir("tune").rglob("*.safetensors"))
     assert load_config(search.workspace.config_path, run_file=result.best_path)

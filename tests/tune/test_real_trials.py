@@ -5,7 +5,9 @@ import math
 import pytest
 from tiny_search import Silent
 
+from kaggle_kit.competition import Setup
 from kaggle_kit.config import load_config
+from kaggle_kit.training import TrainOptions
 from kaggle_kit.tune import TuneOptions, search, tune
 
 
@@ -30,7 +32,7 @@ def test_a_search_trains_prunes_and_its_best_trains_again(search):
     assert len(result.rows[0].scores) == 3
     assert [epoch for number, fold, epoch in reporter.epochs if (number, fold) == (0, 0)] == [0, 1, 2]
     best = load_config(search.workspace.config_path, run_file=result.best_path)
-    again = train_run(search.workspace, best, search.competition, search.folds, run="again", fold="0")
+    again = train_run(Setup(search.workspace, best, search.competition), TrainOptions("again", "0"), folds=search.folds)
     assert again.mean == result.best.score
 
 
@@ -39,7 +41,7 @@ def test_probes_are_tuned(search):
         "model=test_resnet", "pretrained=false", "image_size=32", "workers=0", "strategy=probe", "augment=none"
     )
     options = TuneOptions(trials=3)
-    result = tune(search.workspace, config, search.competition, options, folds=search.folds, reporter=Silent())
+    result = tune(Setup(search.workspace, config, search.competition), options, folds=search.folds, reporter=Silent())
     assert [row.state for row in result.rows] == ["complete"] * 3
     assert [row.epochs for row in result.rows] == [(1, 1)] * 3
     assert not any(math.isnan(row.score) for row in result.rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_kit.competition import Competition, load_competition
+from kaggle_kit.competition import Competition, Setup, load_competition
 from kaggle_kit.config import Config, load_config
 from kaggle_kit.folds import folds_for
 from kaggle_kit.tables import FoldTable
@@ -51,7 +51,10 @@ class Search:
         options.setdefault("pruner", "none")
         made = TuneOptions(**options)
         return tune(
-            self.workspace, config or self.config, self.competition, made, folds=self.folds, reporter=reporter or Silent()
+            Setup(self.workspace, config or self.config, self.competition),
+            made,
+            folds=self.folds,
+            reporter=reporter or Silent(),
         )
 
     def write_space(self, text: str) -> Path:

@@ -19,8 +19,7 @@ from kaggle_kit.blending import fitted_from_dict
 from kaggle_kit.blending.sources import align_test
 from kaggle_kit.check import Check, CheckReport, record_path
 from kaggle_kit.check.report import Status
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Setup
 from kaggle_kit.errors import KaggleKitError, MissingFileError
 from kaggle_kit.kernel.build import DATASET, KERNEL
 from kaggle_kit.kernel.bundle import Bundle, read_bundle
@@ -99,9 +98,7 @@ class _Bench:
     """What all sessions share."""
 
     folder: Path
-    workspace: Workspace
-    config: Config
-    competition: Competition
+    setup: Setup
     bundle: Bundle
     notebook: Path
     image: ImageList
@@ -112,7 +109,7 @@ class _Bench:
 
     @property
     def data_dir(self) -> Path:
-        return (self.workspace.root / self.config.competition.data_dir).resolve()
+        return (self.setup.workspace.root / self.setup.config.competition.data_dir).resolve()
 
     @property
     def slugs(self) -> tuple[str, str]:
@@ -138,9 +135,7 @@ class _Bench:
 
 def test_kernel(
     folder: Path,
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
+    setup: Setup,
     *,
     image_list: Path | None = None,
     limit: int | None = None,
@@ -173,7 +168,7 @@ def test_kernel(
     bundle, image, isolation = read_bundle(folder / DATASET), load_image(image_list), find_isolation()
     with tempfile.TemporaryDirectory(prefix="kk-kernel-") as temporary:
         root = Path(temporary).resolve() if keep is None else Path(keep).resolve()
-        bench = _Bench(*(folder, workspace, config, competition, bundle, notebook, image, isolation, root, limit, timeout))
+        bench = _Bench(folder, setup, bundle, notebook, image, isolation, root, limit, timeout)
         checks: list[Check] = []
         sessions: list[Session] = []
         steps = _inference if bundle.kind == "inference" else _training
@@ -191,7 +186,7 @@ def test_kernel(
 def _inference(bench: _Bench, _seconds: float) -> Iterator[tuple[Session, list[Check]]]:
     """The visible test set, then a hidden one mounted elsewhere."""
     data, competition = bench.slugs
-    visible = visible_images(bench.competition, bench.data_dir, bench.limit)
+    visible = visible_images(bench.setup.competition, bench.data_dir, bench.limit)
     session = _predict(bench, "visible", visible, data=data, competition=competition)
     expected = _expected(bench)
     yield session, [*_ran(session, bench), *_compared(bench, session, visible, expected)]
@@ -203,7 +198,7 @@ def _inference(bench: _Bench, _seconds: float) -> Iterator[tuple[Session, list[C
 def _predict(bench: _Bench, name: str, images: list[TestImage], *, data: str, competition: str) -> Session:
     root = bench.root / name
     write_dataset(bench.folder / DATASET, root / "input" / data)
-    write_test_data(root / "input" / competition, images, bench.config.competition, bench.data_dir)
+    write_test_data(root / "input" / competition, images, bench.setup.config.competition, bench.data_dir)
     return bench.run(name, root)
 
 
@@ -281,10 +276,10 @@ def _expected(bench: _Bench) -> Predictions:
     """What ``kk blend`` gives for the visible test set: from its file, or for runs that were only named, from theirs."""
     plan = bench.bundle.plan()
     if plan["blend_name"]:
-        return read_predictions(bench.workspace.submission_path(plan["blend_name"]).with_suffix(".probs.parquet"))
-    chosen = [run_files.read_run(bench.workspace, str(run["name"])) for run in plan["runs"]]
-    aligned, _ = align_test(bench.workspace, bench.competition, chosen, run_files.TEST)
-    return Predictions(aligned.ids, fitted_from_dict(plan["blend"]).apply(aligned.stack), bench.competition.classes)
+        return read_predictions(bench.setup.workspace.submission_path(plan["blend_name"]).with_suffix(".probs.parquet"))
+    chosen = [run_files.read_run(bench.setup.workspace, str(run["name"])) for run in plan["runs"]]
+    aligned, _ = align_test(bench.setup.workspace, bench.setup.competition, chosen, run_files.TEST)
+    return Predictions(aligned.ids, fitted_from_dict(plan["blend"]).apply(aligned.stack), bench.setup.competition.classes)
 
 
 def _compared(bench: _Bench, session: Session, images: list[TestImage], expected: Predictions) -> list[Check]:
@@ -292,7 +287,7 @@ def _compared(bench: _Bench, session: Session, images: list[TestImage], expected
     name, path = f"{session.name}: kk blend", (session.working / SUBMISSION).with_suffix(".probs.parquet")
     if not path.is_file():
         return [Check(name, "failed", "there is no submission")]
-    plan, classes = bench.bundle.plan(), bench.competition.classes
+    plan, classes = bench.bundle.plan(), bench.setup.competition.classes
     tolerance = HALF_TOLERANCE if plan["half"] else TOLERANCE
     try:
         made = read_predictions(path).align(classes, here="kk.yaml", there=path.name)
@@ -306,7 +301,7 @@ def _compared(bench: _Bench, session: Session, images: list[TestImage], expected
     furthest = float(np.abs(here - there).max())
     other = sum(one != two for one, two in zip(classes.top(here), classes.top(there), strict=True))
     text = f"{len(sound):,} rows, furthest probability {furthest:.1e} away (at most {tolerance:g}), {other} other labels"
-    same = furthest <= tolerance and (other == 0 or bench.competition.multilabel or plan["half"])
+    same = furthest <= tolerance and (other == 0 or bench.setup.competition.multilabel or plan["half"])
     checks = [Check(name, "passed" if same else "failed", text, "" if same else "Look for another engine, version or order.")]
     broken = [image.id for image in images if image.origin is None]
     if broken:
