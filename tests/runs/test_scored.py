@@ -18,7 +18,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(made):
-    return blend(made.workspace, made.config, made.competition, method="weights", name="one")
+    return blend(made.setup, method="weights", name="one")
 
 
 def summary(made, name="run0"):
@@ -63,7 +63,7 @@ def test_what_there_is_not_is_said(made):
     with pytest.raises(DataError, match=r"holds no history\.csv"):
         summary(made).plot_curves()
     with pytest.raises(DataError, match="gives runs no weights"):
-        blend(made.workspace, made.config, made.competition, method="stack", name="stack").plot_weights()
+        blend(made.setup, method="stack", name="stack").plot_weights()
 
 
 def test_multilabel_rows_have_no_confusion_matrix(tmp_path):
