@@ -1,23 +1,22 @@
-"""What is lost when `kk train`, `kk predict` or the image store's builder is killed: wanted, nothing.
+"""What is lost when a command is killed: wanted, nothing.
 
-    python benchmarks/kills.py [--kills 30] [--seed 0] [--out FILE]
+    python benchmarks/kills.py [--kills 30] [--kinds train,predict,store] [--seed 0] [--out FILE]
 
-A small competition is made and trained once, undisturbed: two folds of a tiny ResNet at 32 pixels, with averaged weights,
-mixing, dropout and gradient accumulation, and a checkpoint every 0.12 s. Then, `--kills` times, the same commands are begun
-anew and killed by SIGKILL, all their processes at once, at a random moment of a kind: anywhere in `kk train`, in an epoch,
-while a checkpoint is written, while a fold ends and the next one begins, in `kk predict`, while the store is filled. The
-command is started again, and all that it leaves is compared with the undisturbed run: weights, out-of-fold, test and control
-tables byte by byte, history but for its timings, and each stored image.
+A small competition is made and worked on once, undisturbed: two folds of a tiny ResNet at 32 pixels, with averaged weights,
+mixing, dropout and gradient accumulation, and a checkpoint every 0.12 s; then predictions, blends, fold tables and a search of
+three trials. Then, `--kills` times, a command is begun anew and killed by SIGKILL, all its processes at once, at a random
+moment of a kind: anywhere in `kk train`, in an epoch, while a checkpoint is written, while a fold ends and the next one begins,
+in `kk predict`, while the store is filled, while a blend, a fold table or a study is written. The command is started again, and
+all that it leaves is compared with what one leaves that was never killed: see `kills_compare.py`.
 
 In every other round a power loss is simulated on top: each file that the killed process wrote, and had not synced as it stood
 (os.fsync is watched), is cut to a random length. Renames are taken to survive in order, as journalling file systems have it.
+SQLite syncs by itself, unseen by this; its files are not cut.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import platform
 import random
@@ -28,19 +27,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
+from kills_compare import Difference, blend_differences, folds_differences, run_differences, store_differences, tune_differences
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import init_workspace, load_competition
 from kaggle_kit.config import load_config
 from kaggle_kit.folds import create_folds
-from kaggle_kit.images.store import ImageStore, list_stores, verify_store
+from kaggle_kit.kaggle_api.records import write_entry
 from kaggle_kit.workspace import Workspace
 
 KK = str(Path(sys.executable).with_name("kk"))
@@ -61,21 +60,27 @@ open_store(Path(".kk_cache"), rows, (256, 256), CacheConfig(budget=10**9), worke
 TRAIN = [KK, "train", "--run", "run", *SETTINGS]
 PREDICT = [KK, "predict", "--run", "run", "--tta", "hflip"]
 STORE = [sys.executable, "-c", BUILD, "../photographs"]
+BLEND, NAMED_BLEND = [KK, "blend"], [KK, "blend", "--name", "mine"]
+FOLDS_NEW = [KK, "folds", "--name", "other", "--seed", "3", "--n-folds", "4"]
+FOLDS_FORCED = [KK, "folds", "--seed", "3", "--force"]
+TRIALS = 3
+TUNE = [KK, "tune", "--trials", str(TRIALS), "--pruner", "none", *SETTINGS, "epochs=2"]
 TIMEOUT = 600.0
+DONE = (0, 3)
+"""Exit codes of a command that came to its end: 3 says that a submission is not proven."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The undisturbed run, and how long its parts took."""
+    """What commands leave that were never killed: the workspace after each, by name, and the seconds that each took."""
 
-    untrained: Path
-    trained: Path
-    predicted: Path
+    states: dict[str, Path]
     seconds: dict[str, float]
 
     @property
     def epoch(self) -> float:
-        record = runs.read_fold(Workspace(self.trained).fold_dir("run", 0), 0).record
+        """Seconds of an epoch."""
+        record = runs.read_fold(Workspace(self.states["trained"]).fold_dir("run", 0), 0).record
         return record.seconds / EPOCHS
 
 
@@ -100,12 +105,18 @@ class Kind:
     """A kind of moment: the command that is killed, the workspace that it starts from, and when.
 
     Attributes:
+        start, end: names of the states before and after the command.
+        differences: compares a workspace with those two.
+        progress: says how far the killed command was.
         still: looked at with the processes halted; where it does not hold, they go on, and the next such moment is waited for.
     """
 
     command: Sequence[str]
     start: str
+    end: str
     due: Callable[[Reference, random.Random], Due]
+    differences: Difference
+    progress: Callable[[Path], str]
     still: Callable[[Path], bool] = lambda _: True
 
 
@@ -182,13 +193,91 @@ def while_storing(reference: Reference, rng: random.Random) -> Due:
     )
 
 
+def in_folder(name: str, step: str) -> Callable[[Reference, random.Random], Due]:
+    """While files are written to a folder: from the first temporary one on; or, in one of three, anywhere in the command."""
+
+    def make(reference: Reference, rng: random.Random) -> Due:
+        if rng.random() < 1 / 3:
+            return anywhere(step)(reference, rng)
+        return after(
+            lambda workspace: bool(temporary_files(workspace / name)), rng.uniform(0, reference.seconds[f"{step} writes"])
+        )
+
+    return make
+
+
+def temporary_files(folder: Path) -> list[str]:
+    """Names of the files that are being written in a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name.startswith(".") and ".tmp" in entry.name]
+    except FileNotFoundError:
+        return []
+
+
+def train_progress(root: Path) -> str:
+    """The epochs of each fold that was begun."""
+    parts = []
+    for fold in range(FOLDS):
+        folder = root / f"runs/run/fold{fold}"
+        history = folder / runs.HISTORY
+        if history.exists():
+            written = [path.suffix for path in folder.glob(".*")]
+            done = history.read_text().count("\n") - 2
+            state = "finished" if runs.read_fold(folder, fold).finished else f"epoch {done}/{EPOCHS} done"
+            parts.append(f"fold {fold} {state}" + (f", writing {' '.join(written)}" if written else ""))
+    return ", ".join(parts) or "starting"
+
+
+def predict_progress(root: Path) -> str:
+    return f"{len(list(root.glob('runs/run/fold*/*.parquet'))) - FOLDS} of {3 * FOLDS} tables"
+
+
+def store_progress(root: Path) -> str:
+    shards = len(list(root.glob(".kk_cache/images/*/*.bin")))
+    return f"{shards} shards, {len(list(root.glob('.kk_cache/images/*/.*')))} in work"
+
+
+def files_progress(folder: str) -> Callable[[Path], str]:
+    """Names the files in a folder that are there, and counts those that are being written."""
+
+    def tell(root: Path) -> str:
+        there = sorted(path.name for path in (root / folder).glob("*") if not path.name.startswith("."))
+        return f"{', '.join(there) or 'nothing'}; {len(temporary_files(root / folder))} in work"
+
+    return tell
+
+
+def tune_progress(root: Path) -> str:
+    trials = len(list(root.glob("tune/tune/trial-*")))
+    finished = len([path for path in root.glob("tune/tune/trial-*/fold0") if runs.read_fold(path, 0).finished])
+    return f"{finished} of {TRIALS} trials finished, {trials} begun"
+
+
+def train_kind(due: Callable[[Reference, random.Random], Due], still: Callable[[Path], bool] = lambda _: True) -> Kind:
+    return Kind(TRAIN, "untrained", "trained", due, run_differences, train_progress, still)
+
+
 KINDS = {
-    "anywhere in kk train": Kind(TRAIN, "untrained", anywhere("train")),
-    "in an epoch": Kind(TRAIN, "untrained", in_an_epoch),
-    "while saving": Kind(TRAIN, "untrained", while_saving, lambda root: bool(being_saved(root))),
-    "between folds": Kind(TRAIN, "untrained", between_folds),
-    "while predicting": Kind(PREDICT, "trained", while_predicting),
-    "while building the store": Kind(STORE, "untrained", while_storing),
+    "anywhere in kk train": train_kind(anywhere("train")),
+    "kk train, in an epoch": train_kind(in_an_epoch),
+    "kk train, saving": train_kind(while_saving, lambda root: bool(being_saved(root))),
+    "kk train, between folds": train_kind(between_folds),
+    "kk predict": Kind(PREDICT, "trained", "predicted", while_predicting, run_differences, predict_progress),
+    "building the store": Kind(STORE, "untrained", "stored", while_storing, store_differences, store_progress),
+    "kk blend": Kind(
+        BLEND, "sent", "blended", in_folder("submissions", "blend"), blend_differences, files_progress("submissions")
+    ),
+    "kk blend --name": Kind(
+        NAMED_BLEND, "sent", "named", in_folder("submissions", "blend"), blend_differences, files_progress("submissions")
+    ),
+    "kk folds, a new table": Kind(
+        FOLDS_NEW, "trained", "divided", in_folder("folds", "folds"), folds_differences, files_progress("folds")
+    ),
+    "kk folds --force": Kind(
+        FOLDS_FORCED, "trained", "redivided", in_folder("folds", "folds"), folds_differences, files_progress("folds")
+    ),
+    "kk tune": Kind(TUNE, "untrained", "tuned", anywhere("tune"), tune_differences, tune_progress),
 }
 
 
@@ -215,7 +304,7 @@ class Bench:
         """Run a command to its end; returns its seconds and what it printed."""
         log, begun = self.folder / "finish.log", time.monotonic()
         process = self.start(command, workspace, log)
-        if process.wait(TIMEOUT):
+        if process.wait(TIMEOUT) not in DONE:
             raise SystemExit(f"{' '.join(command[:2])} failed:\n{log.read_text()[-3000:]}")
         return time.monotonic() - begun, log.read_text()
 
@@ -241,7 +330,8 @@ class Bench:
         cut = 0
         for path in sorted(workspace.rglob("*")):
             state = path.lstat()
-            if not path.is_file() or state.st_mtime_ns < since_ns or state.st_size == 0:
+            of_sqlite = path.name.startswith("study.db")
+            if not path.is_file() or state.st_mtime_ns < since_ns or state.st_size == 0 or of_sqlite:
                 continue
             if f"{state.st_ino} {state.st_size} {state.st_mtime_ns}" not in synced:
                 os.truncate(path, rng.randrange(state.st_size))
@@ -259,15 +349,33 @@ def make_reference(bench: Bench) -> Reference:
     config = load_config(workspace.config_path)
     competition = load_competition(workspace, config.competition)
     create_folds(workspace, competition, config.folds.model_copy(update={"n_folds": FOLDS, "duplicates": "off"}))
-    paths = {name: bench.folder / name for name in ("untrained", "trained", "predicted")}
-    shutil.copytree(root, paths["trained"])
-    seconds = {"train": bench.finish(TRAIN, paths["trained"])[0]}
-    shutil.copytree(paths["trained"], paths["predicted"])
-    seconds["predict"] = bench.finish(PREDICT, paths["predicted"])[0]
-    seconds["store"] = bench.finish(STORE, paths["predicted"])[0]
-    stamps = [path.stat().st_mtime for path in paths["predicted"].glob(".kk_cache/images/*/*")]
-    seconds["fill"] = max(stamps) - min(stamps)
-    return Reference(**paths, seconds=seconds)
+    states, seconds = {"untrained": root}, {}
+
+    def step(command: Sequence[str], before: str, state: str, name: str) -> Path:
+        states[state] = bench.folder / state
+        shutil.copytree(states[before], states[state])
+        seconds[name] = bench.finish(command, states[state])[0]
+        return states[state]
+
+    step(TRAIN, "untrained", "trained", "train")
+    step(PREDICT, "trained", "predicted", "predict")
+    stored = step(STORE, "untrained", "stored", "store")
+    sent = step(BLEND, "predicted", "sent", "blend")
+    submission = sent / "submissions/blend-0001.csv"
+    write_entry(submission, {"ref": 7, "sha256": files.file_fingerprint(submission), "public_score": 0.9})
+    seconds["fill"] = written_within(stored.glob(".kk_cache/images/*/*"))
+    seconds["blend writes"] = written_within(step(BLEND, "sent", "blended", "blend").glob("submissions/blend-0002*")) + 0.3
+    step(NAMED_BLEND, "sent", "named", "blend")
+    step(FOLDS_NEW, "trained", "divided", "folds")
+    seconds["folds writes"] = written_within(step(FOLDS_FORCED, "trained", "redivided", "folds").glob("folds/folds*")) + 0.02
+    step(TUNE, "untrained", "tuned", "tune")
+    return Reference(states, seconds)
+
+
+def written_within(paths: Iterable[Path]) -> float:
+    """Seconds from the first to the last of files that a command wrote one after the other."""
+    stamps = [path.stat().st_mtime for path in paths]
+    return max(stamps) - min(stamps)
 
 
 def write_images(folder: Path) -> None:
@@ -288,81 +396,24 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
     cv2.imwrite(str(path), np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def outcome(root: Path) -> Iterator[tuple[str, str]]:
-    """Name and content, as a digest, of all that must agree."""
-    for path in sorted(root.glob("runs/run/fold*/*")):
-        if path.name.startswith("."):  # what a killed writer left: no result, and removed by the next training
-            continue
-        if path.suffix in (".safetensors", ".parquet"):
-            yield str(path.relative_to(root)), files.file_fingerprint(path)
-        elif path.name == runs.HISTORY:
-            table = pd.read_csv(path, dtype=str).drop(columns=["seconds", "images_per_second"])
-            yield str(path.relative_to(root)), table.to_csv()
-        elif path.name == runs.FOLD_RECORD:
-            record = json.loads(path.read_text())
-            yield str(path.relative_to(root)), str([record.get(key) for key in ("state", "score", "epoch")])
-
-
-def stored(root: Path) -> dict[str, str]:
-    """Digest of each stored photograph, and what is wrong with the stores. The reference also stored what it predicted."""
-    found: dict[str, str] = {}
-    for info in list_stores(root / ".kk_cache"):
-        found |= dict.fromkeys(verify_store(info.directory), "problem")
-        store = ImageStore(info.directory)
-        paths = [Path(path) for path in store.index if Path(path).parent.name == "photographs"]
-        found |= {path.name: hashlib.sha256(store(path)).hexdigest() for path in paths}
-    return found
-
-
-def differences(kind: Kind, root: Path, reference: Reference) -> list[str]:
-    """What is missing or different."""
-    if kind.command is STORE:
-        expected, found = stored(reference.predicted), stored(root)
-    else:
-        expected, found = (
-            dict(outcome(reference.trained if kind.command is TRAIN else reference.predicted)),
-            dict(outcome(root)),
-        )
-    return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-
-
 def run_trial(name: str, power_loss: bool, bench: Bench, reference: Reference, rng: random.Random) -> Trial:
     """Begin, kill, begin again, compare. Where the command was done before its moment came, another moment is drawn."""
     kind, trial = KINDS[name], Trial(name, power_loss)
     root = bench.folder / "trial"
     while True:
         shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(getattr(reference, kind.start), root)
+        shutil.copytree(reference.states[kind.start], root)
         since_ns = time.time_ns()
         passed = bench.kill(kind, root, kind.due(reference, rng))
         if passed is not None:
             break
-    trial.moment = f"{passed:.2f} s: {progress(kind, root)}"
+    trial.moment = f"{passed:.2f} s: {kind.progress(root)}"
     if power_loss:
         trial.cut = bench.lose_power(root, since_ns, rng)
     text = bench.finish(kind.command, root)[1]
     trial.went_on = "; ".join(re.findall(r"(?:going on from|Going back|from the last epoch)[^\n]*", text))
-    trial.lost = differences(kind, root, reference)
+    trial.lost = kind.differences(root, reference.states[kind.end], reference.states[kind.start])
     return trial
-
-
-def progress(kind: Kind, root: Path) -> str:
-    """How far the killed command was."""
-    if kind.command is STORE:
-        shards = len(list(root.glob(".kk_cache/images/*/*.bin")))
-        return f"{shards} shards, {len(list(root.glob('.kk_cache/images/*/.*')))} in work"
-    if kind.command is PREDICT:
-        return f"{len(list(root.glob('runs/run/fold*/*.parquet'))) - FOLDS} of {3 * FOLDS} tables"
-    parts = []
-    for fold in range(FOLDS):
-        folder = root / f"runs/run/fold{fold}"
-        history = folder / runs.HISTORY
-        if history.exists():
-            written = [path.suffix for path in folder.glob(".*")]
-            done = history.read_text().count("\n") - 2
-            state = "finished" if runs.read_fold(folder, fold).finished else f"epoch {done}/{EPOCHS} done"
-            parts.append(f"fold {fold} {state}" + (f", writing {' '.join(written)}" if written else ""))
-    return ", ".join(parts) or "starting"
 
 
 def table(trials: Sequence[Trial]) -> str:
@@ -383,17 +434,20 @@ def table(trials: Sequence[Trial]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kinds", default="train,predict,store", help="parts of their names, such as blend,folds,tune")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "kills.json")
     arguments = parser.parse_args()
+    parts = arguments.kinds.split(",")
+    kinds = [name for name in KINDS if any(part in name for part in parts)]
     trials: list[Trial] = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         reference = make_reference(bench)
         for number in range(arguments.kills):
-            name = list(KINDS)[number % len(KINDS)]
+            name = kinds[number % len(kinds)]
             # Alternating by rounds, so that each kind comes with and without.
-            power_loss = bool(number // len(KINDS) % 2)
+            power_loss = bool(number // len(kinds) % 2)
             trials.append(run_trial(name, power_loss, bench, reference, random.Random(f"{arguments.seed} {number}")))
             latest = trials[-1]
             loss = f"; {latest.cut} files cut" if power_loss else ""

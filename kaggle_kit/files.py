@@ -104,10 +104,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, *, patience: float = 60.0) -> Iterator[None]:
+def folder_lock(folder: Path, *, name: str = ".lock", patience: float = 60.0) -> Iterator[None]:
     """Hold a lock on ``folder`` while inside, for what takes several files to change; waits for whoever holds it.
 
     The operating system frees the lock of a process that dies.
+
+    Args:
+        name: of the file in the folder that is locked, where different things in it are changed by different processes.
 
     Raises:
         LockedError: somebody holds it for more than ``patience`` seconds.
@@ -117,13 +120,12 @@ def folder_lock(folder: Path, *, patience: float = 60.0) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / name)
         lock.acquire(timeout=patience)
     except Timeout:
         raise LockedError(f"another process is changing {folder} and did not end; wait for it, or stop it.") from None
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, str(error))
-        raise StorageError(f"cannot write in {folder}: {reason}.") from error
+        raise storage_error(error, folder) from error
     try:
         yield
     finally:

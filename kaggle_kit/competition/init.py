@@ -35,9 +35,9 @@ def init_workspace(
         ConfigError: there is a kk.yaml already.
         StorageError: it cannot be written.
     """
-    path = Workspace(Path(workspace_root)).config_path
-    if path.exists() and not force:
-        raise ConfigError(f"{path} exists and may hold your changes. Use --force to replace it, or go to another folder.")
+    workspace = Workspace(Path(workspace_root))
+    path = workspace.config_path
+    _require_free(path, force=force)
     inference = infer_competition(
         Path(data_dir), workspace_root=Path(workspace_root), choices=choices, metric=metric, name=name
     )
@@ -45,5 +45,12 @@ def init_workspace(
     written = build_config(yaml.safe_load(text), source="the new kk.yaml")
     if written.competition != inference.config or written.folds != inference.folds:
         raise ConfigError(f"some name in {data_dir} cannot be stored in YAML; look for unusual characters and rename it.")
-    files.write_text(path, text)
+    with files.folder_lock(workspace.cache_dir):
+        _require_free(path, force=force)  # somebody else may have written it meanwhile
+        files.write_text(path, text)
     return inference
+
+
+def _require_free(path: Path, *, force: bool) -> None:
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists and may hold your changes. Use --force to replace it, or go to another folder.")

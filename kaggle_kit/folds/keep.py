@@ -38,7 +38,7 @@ def write_folds(workspace: Workspace, table: FoldTable, name: str, *, force: boo
                 "predicted, blended or continued any more. Write another table with --name NAME, or give --force, which keeps "
                 "the old one beside it."
             )
-        if resting:
+        if any(_kept_as(path, trained_on) is None for trained_on in resting.values()):  # else a killed call has done it
             logger.warning("the table that %s rest on is kept as %s", shown(resting), _keep(path))
         table.write(path)
     return table
@@ -64,11 +64,19 @@ def held_still(workspace: Workspace, name: str, table: FoldTable) -> Iterator[No
 
 def table_like(workspace: Workspace, fingerprint: str) -> Path | None:
     """Return the table in ``folds/`` with this fingerprint, such as one that ``kk folds --force`` kept; None without one."""
-    for path in sorted((workspace.root / "folds").glob("*.csv")):
+    return next(_tables_like(workspace.root / "folds", fingerprint), None)
+
+
+def _tables_like(folder: Path, fingerprint: str | None) -> Iterator[Path]:
+    for path in sorted(folder.glob("[!.]*.csv")):
         table = _read(path)
         if table is not None and table.fingerprint == fingerprint:
-            return path
-    return None
+            yield path
+
+
+def _kept_as(path: Path, fingerprint: str | None) -> Path | None:
+    """Where the table with this fingerprint lies beside ``path``; None without one."""
+    return next((found for found in _tables_like(path.parent, fingerprint) if found != path), None)
 
 
 def _read(path: Path) -> FoldTable | None:
@@ -79,12 +87,13 @@ def _read(path: Path) -> FoldTable | None:
         return None
 
 
-def _runs_on(workspace: Workspace, name: str, before: FoldTable | None, after: FoldTable) -> list[str]:
-    """Names of the runs that the table as it is fits, and that ``after`` would not fit, those of ``kk tune`` among them."""
+def _runs_on(workspace: Workspace, name: str, before: FoldTable | None, after: FoldTable) -> dict[str, str | None]:
+    """Return runs that the table as it is fits and ``after`` would not, those of ``kk tune`` among them: name -> fingerprint of
+    what each was trained on."""
     if before is not None and before.fingerprint == after.fingerprint:
-        return []
+        return {}
     records = [*workspace.runs_dir.glob(f"*/{RUN_RECORD}"), *(workspace.root / "tune").glob(f"*/*/{RUN_RECORD}")]
-    found = []
+    found: dict[str, str | None] = {}
     for record in sorted(records):
         try:
             content = files.read_json(record, made_by="kk train")
@@ -94,14 +103,14 @@ def _runs_on(workspace: Workspace, name: str, before: FoldTable | None, after: F
         # A table that is damaged may have been the one that a run of its name was trained on.
         fits = content.get("folds", "folds") == name if before is None else trained_on == before.fingerprint
         if fits and trained_on != after.fingerprint and workspace.folds_path(name).exists():
-            found.append(record.parent.name)
+            found[record.parent.name] = trained_on
     return found
 
 
 def _keep(path: Path) -> str:
     """Copy the table and its record to the next free ``<name>-<number>``; return the name of the copy."""
     number = 1
-    while any(path.with_name(f"{path.stem}-{number}{suffix}").exists() for suffix in (".csv", ".json")):
+    while path.with_name(f"{path.stem}-{number}.csv").exists():
         number += 1
     for suffix in (".json", ".csv"):  # the table last: a copy is whole once it is there
         source = path.with_suffix(suffix)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.check.report import record_path as check_record_path
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, SubmissionError
 from kaggle_kit.workspace import Workspace
 
 KEY = "kaggle"
@@ -46,6 +46,23 @@ def write_entry(submission: Path, entry: dict[str, Any]) -> None:
     A check rests on this record among other files. What Kaggle said does not touch the verdict, so the check's fingerprint of
     the record moves along, provided that it was current.
     """
+    with files.folder_lock(submission.parent):
+        _put(submission, entry)
+
+
+def begin_entry(submission: Path, entry: dict[str, Any]) -> None:
+    """Put ``entry`` into the record before the submission is sent; from then on no blend writes over it.
+
+    Raises:
+        SubmissionError: the file does not hold the bytes any more that are to be sent.
+    """
+    with files.folder_lock(submission.parent):
+        if files.file_fingerprint(submission) != entry["sha256"]:
+            raise SubmissionError(f"{submission} was written over while it was being sent. Run `kk submit` again.")
+        _put(submission, entry)
+
+
+def _put(submission: Path, entry: dict[str, Any]) -> None:
     path = submission.with_suffix(".json")
     record = files.read_json(path, made_by="kk blend") if path.exists() else {}
     before = files.file_fingerprint(path) if path.exists() else ""

@@ -13,7 +13,7 @@ from kaggle_kit import files
 from kaggle_kit.check import require_passed
 from kaggle_kit.errors import MissingFileError, RemoteError, SubmissionError
 from kaggle_kit.kaggle_api.patience import Patience
-from kaggle_kit.kaggle_api.records import read_entry, write_entry
+from kaggle_kit.kaggle_api.records import begin_entry, read_entry, write_entry
 from kaggle_kit.kaggle_api.session import connect
 from kaggle_kit.results import Result
 from kaggle_kit.workspace import Workspace
@@ -108,15 +108,17 @@ def submit(
     """
     patience = patience or Patience()
     order = _order(competition_slug, path, message)
-    entry = _known(order)
-    if entry.get("ref") and entry.get("status") != "pending" and not force:
-        raise _twice(order, entry)
-    if force or not entry.get("ref"):
-        require_passed(order.path, force=force, root=workspace.root)
-    kaggle = connect(patience)
-    status = _earlier(kaggle, order, entry) if not force else None
-    status = status or _hand_in(kaggle, order, patience)
-    _record(order, status)
+    # A second process that hands in the same file waits, and then finds it handed in.
+    with files.folder_lock(order.path.parent, name=f".{order.path.stem}.submit.lock"):
+        entry = _known(order)
+        if entry.get("ref") and entry.get("status") != "pending" and not force:
+            raise _twice(order, entry)
+        if force or not entry.get("ref"):
+            require_passed(order.path, force=force, root=workspace.root)
+        kaggle = connect(patience)
+        status = _earlier(kaggle, order, entry) if not force else None
+        status = status or _hand_in(kaggle, order, patience)
+        _record(order, status)
     _tell(on_status, status)
     if patience.score and not status.finished:
         status = _wait(kaggle, order, status, on_status=on_status)
@@ -178,7 +180,7 @@ def _hand_in(kaggle: Kaggle, order: _Order, patience: Patience) -> SubmissionSta
         )
     before = {entry.ref for entry in kaggle.submissions(order.slug)}
     started = {"competition": order.slug, "sha256": order.sha256, "message": order.message, "ref": None, "status": "uploading"}
-    write_entry(order.path, {**started, "date": datetime.now(UTC).isoformat(timespec="seconds")})
+    begin_entry(order.path, {**started, "date": datetime.now(UTC).isoformat(timespec="seconds")})
     token = kaggle.upload_submission(order.slug, order.path)
 
     def listed(ref: int | None = None) -> SubmissionStatus | None:

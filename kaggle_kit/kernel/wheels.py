@@ -213,7 +213,18 @@ def _write_wheel(target: Path, name: str, version: str, members: dict[str, bytes
 
 def _download(name: str, version: str, target: Path, image: ImageList) -> Wheel:
     """Fetch a compiled wheel for the image's Python by pip."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(target)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(target),
+    ]
     command += ["--implementation", "cp", "--python-version", image.python]
     for platform in _PLATFORMS:
         command += ["--platform", platform]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.results import Done, Result, plain
-from kaggle_kit.runs.files import FoldRun, Run, choose_runs, image_size, list_runs, read_oof, read_run
+from kaggle_kit.runs.files import FoldRun, Run, choose_runs, image_size, list_runs, predictions_held, read_oof, read_run
 from kaggle_kit.runs.record import RUN_RECORD
 from kaggle_kit.tables import read_folds, shown
 from kaggle_kit.workspace import Workspace
@@ -230,11 +229,16 @@ def remove_runs(workspace: Workspace, names: Sequence[str], *, force: bool = Fal
     Raises:
         ConfigError: none is named, or a submission rests on one; names both.
         MissingFileError: there is no such run; nothing was deleted.
-        LockedError: one is being trained.
+        LockedError: one is being trained, predicted or blended.
     """
     if not names:
         raise ConfigError("name the runs to delete: kk runs --rm RUN …; `kk runs` lists them.")
     runs = [read_run(workspace, name) for name in dict.fromkeys(names)]
+    with _alone(runs):
+        return _remove(workspace, runs, force=force)
+
+
+def _remove(workspace: Workspace, runs: Sequence[Run], *, force: bool) -> Done:
     used = {run.name: found for run in runs if (found := resting_on(workspace, run.name))}
     if used and not force:
         listed = "; ".join(f"run {name}: {shown(found)}" for name, found in used.items())
@@ -245,7 +249,8 @@ def remove_runs(workspace: Workspace, names: Sequence[str], *, force: bool = Fal
     sizes = {}
     for run in runs:
         sizes[run.name] = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
-        _delete(run.path)
+        (run.path / RUN_RECORD).unlink()  # first, so that half a run is none
+        shutil.rmtree(run.path)
     text = "\n".join(f"deleted {workspace.runs_dir / name} ({size / 1e6:,.1f} MB)" for name, size in sizes.items())
     return Done(text, {"deleted": list(sizes), "bytes": sum(sizes.values())})
 
@@ -264,18 +269,17 @@ def resting_on(workspace: Workspace, run: str) -> list[str]:
     return found
 
 
-def _delete(folder: Path) -> None:
-    """Delete a run's folder; its record goes first, so that half a run is none."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0.2)
-    except Timeout:
-        raise LockedError(f"run {folder.name!r} is being trained. Stop that, then delete it.") from None
-    try:
-        (folder / RUN_RECORD).unlink()
-        shutil.rmtree(folder)
-    finally:
-        lock.release()
+@contextlib.contextmanager
+def _alone(runs: Sequence[Run]) -> Iterator[None]:
+    """Hold all locks of runs, those of training and of predictions."""
+    with contextlib.ExitStack() as held:
+        for run in sorted(runs, key=lambda run: run.name):
+            try:
+                held.enter_context(files.folder_lock(run.path, name=LOCK, patience=0.2))
+            except LockedError:
+                raise LockedError(f"run {run.name!r} is being trained. Stop that, then delete it.") from None
+        held.enter_context(predictions_held(runs, patience=0.2))
+        yield
 
 
 def oof_table(workspace: Workspace, name: str, *, tta: str = "none") -> pd.DataFrame:

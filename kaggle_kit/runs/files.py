@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_kit import files
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.record import RUN_RECORD, FoldRecord, RunRecord, read_fold_record, read_run_record
@@ -23,6 +25,7 @@ from kaggle_kit.workspace import Workspace
 
 OOF, OOF_VIEWS, TEST, CONTROL = "oof.parquet", "oof_views.parquet", "test.parquet", "control.parquet"
 TRAIN_LOG = "train.log"
+PREDICT_LOCK = ".predict.lock"
 HISTORY, MODEL, LAST, BEST = "history.csv", "model.safetensors", "last.ckpt", "best.ckpt"
 
 
@@ -109,6 +112,20 @@ def choose_runs(workspace: Workspace, names: Sequence[str] = ()) -> list[Run]:
     if not chosen:
         raise MissingFileError(f"no runs in {workspace.runs_dir}. Run `kk train` first.")
     return [read_run(workspace, name) for name in chosen]
+
+
+@contextlib.contextmanager
+def predictions_held(runs: Sequence[Run], *, patience: float = 60.0) -> Iterator[None]:
+    """Let no other process change what ``kk predict`` writes of ``runs`` while inside: the files of all folds are of one pass.
+
+    Raises:
+        LockedError: another process predicts, blends or deletes one of them for more than ``patience`` seconds.
+        StorageError: a run's folder cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        for run in sorted(runs, key=lambda run: run.name):  # in one order, so that no two wait for each other
+            held.enter_context(files.folder_lock(run.path, name=PREDICT_LOCK, patience=patience))
+        yield
 
 
 def image_size(run: Run) -> tuple[int, int] | None:

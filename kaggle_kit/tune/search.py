@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 
+from kaggle_kit import files
 from kaggle_kit.competition import Setup
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, RemoteError, TrainingError
@@ -24,7 +25,7 @@ from kaggle_kit.tune.reporter import SearchStarted, TuneReporter, make_tune_repo
 from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_rows, write_best
 from kaggle_kit.tune.space import Space, read_space
 from kaggle_kit.tune.storage import default_storage, hushed, shown_url
-from kaggle_kit.tune.study import TrialFolds, describe, ended, enqueue_present, make_pruner, open_study
+from kaggle_kit.tune.study import TrialFolds, describe, ended, enqueue_present, make_pruner, make_sampler, open_study
 from kaggle_kit.tune.trials import require_launcher, run_trials, trainers
 from kaggle_kit.workspace import Workspace
 
@@ -65,6 +66,10 @@ class TuneOptions:
     launcher: str | None = None
     devices: int | None = None
     address: str | None = None
+
+    def sampler(self, study: optuna.Study) -> optuna.samplers.BaseSampler:
+        """Return what draws the next trial of a study; without ``storage`` nobody else works on it."""
+        return make_sampler(self.seed, study, alone=self.storage is None)
 
     def __post_init__(self) -> None:
         if self.space is not None and self.models:
@@ -110,15 +115,15 @@ def tune(
     of_trials = replace(setup, workspace=Workspace(workspace.root, workspace.tune_dir(options.study)))
     with hushed(), shown(reporter), Stop(options.time_limit).on_signals() as stop:
         storage = options.storage or default_storage(workspace, options.study)
-        study = open_study(
-            options.study,
-            storage,
-            about=describe(competition, folds, run, space, trial_folds),
-            pruner=make_pruner(options.pruner, trial_folds),
-            seed=options.seed,
-            alone=options.storage is None,
-        )
-        enqueue_present(study, space.locate(run))
+        with files.folder_lock(of_trials.workspace.runs_dir):  # two that begin a study at once make one
+            study = open_study(
+                options.study,
+                storage,
+                about=describe(competition, folds, run, space, trial_folds),
+                pruner=make_pruner(options.pruner, trial_folds),
+                sampler=options.sampler,
+            )
+            enqueue_present(study, space.locate(run))
         with trainers(run, options.launcher, options.devices, options.address, stop) as found:
             told = one_at_a_time(reporter) if len(found) > 1 else reporter
             objectives = [Objective(of_trials, folds, space, trial_folds, told, deadline, train) for train in found]
@@ -174,7 +179,7 @@ def _guarded(
     """Run the trials, and write what there is even when they cannot go on."""
     budget = options.trials or (None if options.time_limit else DEFAULT_TRIALS)
     try:
-        return run_trials(study, objectives, budget, stop)
+        return run_trials(study, objectives, budget, stop, options.sampler)
     except optuna.exceptions.StorageInternalError as error:
         raise RemoteError(f"the storage {shown_url(storage)} does not answer any more: {error.__cause__ or error}") from error
     except TrainingError:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +57,13 @@ def open_study(
     *,
     about: Mapping[str, Any],
     pruner: BasePruner,
-    seed: int,
-    alone: bool,
+    sampler: Callable[[optuna.Study], optuna.samplers.BaseSampler],
 ) -> optuna.Study:
     """The study called ``name``, new or as it was left.
 
     Args:
         about: what :func:`describe` says of the study as it is now.
-        alone: nobody else works on it, so that ``seed`` and the trials that exist decide what is drawn.
+        sampler: makes what draws the next trial of a study.
 
     Raises:
         ConfigError: it was begun with another space, configuration, metric or folds; says what differs.
@@ -84,7 +83,7 @@ def open_study(
         study.set_user_attr(ABOUT, dict(about))
     else:
         _require_same(before, about, name)
-    study.sampler = make_sampler(seed, study, alone=alone)
+    study.sampler = sampler(study)
     return study
 
 
@@ -108,13 +107,17 @@ def describe(
 def make_sampler(seed: int, study: optuna.Study, *, alone: bool) -> optuna.samplers.BaseSampler:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate, in groups of entries that occur together.
 
-    A study that goes on must not draw its first trials again, and neither must a second machine.
+    Made anew for each trial, from the number of those that were drawn before: a study that was killed and goes on draws what
+    it would have drawn, and neither it nor a second machine draws the first trials again.
+
+    Args:
+        alone: nobody else works on the study, so that ``seed`` and the trials that exist decide what is drawn.
     """
-    entropy = [seed, len(study.get_trials(deepcopy=False))]
+    entropy = [seed, drawn(study.get_trials(deepcopy=False))]
     if not alone:
         entropy += [os.getpid(), *socket.gethostname().encode()]
-    drawn = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-    return quietly(lambda: optuna.samplers.TPESampler(seed=drawn, multivariate=True, group=True, constant_liar=True))
+    own = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    return quietly(lambda: optuna.samplers.TPESampler(seed=own, multivariate=True, group=True, constant_liar=True))
 
 
 def hyperband(steps: int) -> BasePruner:
@@ -176,6 +179,12 @@ def revive_orphans(study: optuna.Study) -> list[int]:
 def ended(trials: Sequence[FrozenTrial]) -> int:
     """Trials that came to an end by themselves: complete, pruned, or failed with a reason that would come again."""
     return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or ERROR in trial.user_attrs for trial in trials)
+
+
+def drawn(trials: Sequence[FrozenTrial]) -> int:
+    """Trials whose entries were drawn, each once: not those that wait, nor those that were interrupted and queued again."""
+    interrupted = [trial.state == TrialState.FAIL and ERROR not in trial.user_attrs for trial in trials]
+    return sum(trial.state != TrialState.WAITING for trial in trials) - sum(interrupted)
 
 
 def _is_dead(process: Mapping[str, Any]) -> bool:

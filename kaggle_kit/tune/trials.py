@@ -36,21 +36,25 @@ MOST_FAILURES = 5
 """Failures in a row that end a search: then it is not the settings that fail."""
 
 
+MakeSampler = Callable[[optuna.Study], optuna.samplers.BaseSampler]
 Train = Callable[..., RunSummary]
 """Takes the arguments of ``train_run`` that an objective gives."""
 
 
-def run_trials(study: optuna.Study, objectives: Sequence[Objective], budget: int | None, stop: Stop) -> str | None:
+def run_trials(
+    study: optuna.Study, objectives: Sequence[Objective], budget: int | None, stop: Stop, sampler: MakeSampler
+) -> str | None:
     """Run trials until ``budget`` of them have ended; returns why it ended before, or None.
 
     Args:
         objectives: each trains a trial at a time, several of them in threads. An error of one stops the others.
         budget: trials of the study, those of earlier calls included; None: until ``stop``.
+        sampler: makes what draws the next trial.
 
     Raises:
         TrainingError: ``MOST_FAILURES`` trials in a row have failed.
     """
-    count = TrialCount(study, budget, stop)
+    count = TrialCount(study, budget, stop, sampler)
     if len(objectives) == 1:  # in this thread, where signals come
         _work(count, objectives[0])
         return count.stopped
@@ -68,8 +72,8 @@ class TrialCount:
         stopped: why the search ended before its budget, or None.
     """
 
-    def __init__(self, study: optuna.Study, budget: int | None, stop: Stop) -> None:
-        self.study = study
+    def __init__(self, study: optuna.Study, budget: int | None, stop: Stop, sampler: MakeSampler) -> None:
+        self.study, self.sampler = study, sampler
         self.stopped: str | None = None
         self._budget, self._stop = budget, stop
         self._running = self._failures = 0
@@ -149,6 +153,7 @@ def _run_one(count: TrialCount, objective: Objective) -> bool:
     with asking:
         if count.stopped is not None:
             return False
+        study.sampler = count.sampler(study)
         try:
             study.optimize(drawn, n_trials=1, catch=(TrialFailed, TrialStopped))
         except (ValueError, RuntimeError):  # what Optuna raises for a trial that was ended elsewhere depends on its version

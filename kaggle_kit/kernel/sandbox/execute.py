@@ -35,7 +35,7 @@ def main(request_path: Path, *missing: str, confined: bool = False) -> None:
             environment=Path(request["python"]).parent.parent,
         )
         prefix, lacking = confine(folders, may_mount=request["may_mount"])
-        command = [*prefix, sys.executable, "-m", __spec__.name, "--confined", str(request_path), *lacking]
+        command = [*prefix, sys.executable, "-P", "-m", __spec__.name, "--confined", str(request_path), *lacking]
         os.execvpe(command[0], command, {**os.environ, **request["environ"]})
     begin = time.monotonic()
     with _peak_memory() as peak:

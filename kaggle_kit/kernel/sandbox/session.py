@@ -127,7 +127,8 @@ def run_session(
         "answer": str(told / "answer.json"),
     }
     files.write_json(root / "request.json", request)
-    command = [*isolation.prefix, sys.executable, "-m", "kaggle_kit.kernel.sandbox.execute", str(root / "request.json")]
+    # -P: nothing that lies in the folder where one stands is imported.
+    command = [*isolation.prefix, sys.executable, "-P", "-m", "kaggle_kit.kernel.sandbox.execute", str(root / "request.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not (told / "answer.json").is_file():
         last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
