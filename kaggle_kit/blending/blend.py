@@ -7,7 +7,7 @@ on those very rows stands the cross-fitted one, where each row is blended by wei
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,11 +31,12 @@ from kaggle_kit.blending import (
 from kaggle_kit.blending.names import claimed_path, require_free
 from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, require_unseen_rows, test_rows, usable_runs
 from kaggle_kit.check import CheckReport, check_submission
+from kaggle_kit.check import record_path as verdict_path
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
-from kaggle_kit.runs import Run
+from kaggle_kit.runs import BlendedRun, BlendRecord, BlendScores, ControlFile, Run, write_blend_record
 from kaggle_kit.runs.plots import Plots
 from kaggle_kit.runs.scored import Scored, scored_blend
 from kaggle_kit.submission import sample_header, write_submission
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOG = logging.getLogger(__name__)
+MADE_FROM = ("name", "competition", "competition_fingerprint", "folds_fingerprint", "views")
+"""Entries of the record that the prediction files carry, too."""
 NO_TEST_SET = "there is no test set: the blend is scored out of fold only, and no submission is written"
 Thresholds = Literal["config", "tuned"]
 
@@ -70,16 +73,6 @@ class RunScore:
     oof_views: str
 
 
-@dataclass(frozen=True)
-class BlendScores:
-    """Scores of the blend on ``n`` out-of-fold rows: where its weights were fitted on them, and where they were not."""
-
-    metric: str
-    in_sample: float
-    cross_fitted: float
-    n: int
-
-
 @dataclass(frozen=True, repr=False)
 class BlendResult(Result, Plots):
     """What :func:`blend` made.
@@ -99,7 +92,7 @@ class BlendResult(Result, Plots):
     scores: BlendScores
     thresholds: tuple[float, ...] | None
     notes: tuple[str, ...]
-    record: dict[str, Any]
+    record: BlendRecord | None
     report: CheckReport | None
 
     @property
@@ -209,6 +202,7 @@ def blend(
         ClassMappingError: a run has other classes than the competition.
         DataError: the runs hold different rows, or test predictions of another test set.
         SubmissionError: the predictions do not fit the sample submission, or there is a submission of that name.
+        LockedError: one of the runs is being predicted.
     """
     workspace, competition = setup.workspace, setup.competition
     blender = method if isinstance(method, Blender) else get_blender(method)
@@ -216,35 +210,43 @@ def blend(
         require_free(workspace.submission_path(name), force=force)
     _require_thresholds_make_sense(thresholds, competition)
     chosen, notes = usable_runs(workspace, runs)
-    folds = common_folds(workspace, chosen)
-    require_unseen_rows(workspace, competition, chosen, folds)
-    test, views = test_rows(workspace, competition, chosen)
-    evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
-    fit = _fit(blender, evidence, competition, seed=seed, tuned=thresholds == "tuned")
-    scores = tuple(
+    with run_files.predictions_held(chosen):  # what is blended is what is checked
+        folds = common_folds(workspace, chosen)
+        require_unseen_rows(workspace, competition, chosen, folds)
+        test, views = test_rows(workspace, competition, chosen)
+        evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
+        fit = _fit(blender, evidence, competition, seed=seed, tuned=thresholds == "tuned")
+        scores = _run_scores(chosen, fit, views, evidence.oof_views)
+        tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
+        result = BlendResult(None, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), None, None)
+        if test is None:
+            return _told(replace(result, notes=(*notes, NO_TEST_SET)))
+        probs = fit.fitted.apply(test.stack)
+        control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
+        with claimed_path(workspace, name, force=force) as path:
+            about = replace(_about(competition, chosen, scores, folds, fit, seed), name=path.stem, notes=tuple(notes))
+            blended = Predictions(test.ids, probs, competition.classes, {"kind": "blend", "name": path.stem})
+            record = _write(path, competition, blended, control, evidence, fit, about)
+        report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
+    return _told(replace(result, path=path, notes=tuple(notes), record=record, report=report))
+
+
+def _run_scores(
+    chosen: Sequence[Run], fit: _Fit, views: Mapping[str, str], oof_views: Mapping[str, str]
+) -> tuple[RunScore, ...]:
+    weights: Sequence[float | None] = fit.fitted.weights or [None] * len(chosen)
+    return tuple(
         RunScore(
             run.name,
             score,
-            None if fit.fitted.weights is None else fit.fitted.weights[at],
+            weight,
             tuple(fold.fold for fold in run.finished_folds()),
             run.record.n_splits,
             views[run.name],
-            evidence.oof_views[run.name],
+            oof_views[run.name],
         )
-        for at, (run, score) in enumerate(zip(chosen, fit.run_scores, strict=True))
+        for run, score, weight in zip(chosen, fit.run_scores, weights, strict=True)
     )
-    tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
-    result = BlendResult(None, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), {}, None)
-    if test is None:
-        return _told(replace(result, notes=(*notes, NO_TEST_SET)))
-    probs = fit.fitted.apply(test.stack)
-    control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
-    with claimed_path(workspace, name, force=force) as path:
-        about = _about(competition, chosen, scores, folds, fit, seed) | {"name": path.stem, "notes": notes}
-        blended = Predictions(test.ids, probs, competition.classes, {"kind": "blend", "name": path.stem})
-        record = _write(path, competition, blended, control, evidence, fit, about)
-    report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
-    return _told(replace(result, path=path, notes=tuple(notes), record=record, report=report))
 
 
 def _told(result: BlendResult) -> BlendResult:
@@ -296,47 +298,44 @@ def _blend_control(
 
 def _about(
     competition: Competition, chosen: Sequence[Run], scores: Sequence[RunScore], folds: FoldTable, fit: _Fit, seed: int
-) -> dict[str, Any]:
-    """The part of the record that the prediction files carry, too."""
+) -> BlendRecord:
+    """The record, without what is known only when the files are written."""
     views = {score.views for score in scores}
-    return {
-        "competition": competition.name,
-        "competition_fingerprint": competition.fingerprint,
-        "test_fingerprint": competition.test_fingerprint,
-        "task": competition.task,
-        "form": competition.submission.model_dump(mode="json"),
-        "folds": chosen[0].record.folds,
-        "folds_fingerprint": folds.fingerprint,
-        "runs": [_run_entry(run, score) for run, score in zip(chosen, scores, strict=True)],
-        "method": fit.fitted.blender.name,
-        "blend": fit.fitted.to_dict(),
-        "thresholds": None if fit.thresholds is None else fit.thresholds.tolist(),
-        "scores": {
-            "metric": fit.scores.metric,
-            "in_sample": fit.scores.in_sample,
-            "cross_fitted": fit.scores.cross_fitted,
-            "n": fit.scores.n,
-        },
-        "views": views.pop() if len(views) == 1 else "mixed",
-        "seed": seed,
-        "versions": files.versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return BlendRecord(
+        competition=competition.name,
+        competition_fingerprint=competition.fingerprint,
+        test_fingerprint=competition.test_fingerprint,
+        task=competition.task,
+        form=competition.submission.model_dump(mode="json"),
+        folds=chosen[0].record.folds,
+        folds_fingerprint=folds.fingerprint,
+        runs=tuple(_run_entry(run, score) for run, score in zip(chosen, scores, strict=True)),
+        method=fit.fitted.blender.name,
+        blend=fit.fitted.to_dict(),
+        thresholds=None if fit.thresholds is None else tuple(fit.thresholds.tolist()),
+        scores=fit.scores,
+        views=views.pop() if len(views) == 1 else "mixed",
+        seed=seed,
+        classes=competition.classes.names,
+        classes_fingerprint=competition.classes.fingerprint,
+        versions=files.versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _run_entry(run: Run, score: RunScore) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "weight": score.weight,
-        "score": score.score,
-        "folds": list(score.folds),
-        "n_splits": score.n_splits,
-        "views": score.views,
-        "oof_views": score.oof_views,
-        "folds_fingerprint": run.record.folds_fingerprint,
-        "config_fingerprint": run.record.config_fingerprint,
-        "models": {str(fold.fold): _model_fingerprint(fold) for fold in run.finished_folds()},
-    }
+def _run_entry(run: Run, score: RunScore) -> BlendedRun:
+    return BlendedRun(
+        name=run.name,
+        weight=score.weight,
+        score=score.score,
+        folds=score.folds,
+        n_splits=score.n_splits,
+        views=score.views,
+        oof_views=score.oof_views,
+        folds_fingerprint=run.record.folds_fingerprint,
+        config_fingerprint=run.record.config_fingerprint,
+        models={fold.fold: _model_fingerprint(fold) for fold in run.finished_folds()},
+    )
 
 
 def _model_fingerprint(fold: run_files.FoldRun) -> str | None:
@@ -354,8 +353,8 @@ def _write(
     control: Predictions | None,
     evidence: Evidence,
     fit: _Fit,
-    about: dict[str, Any],
-) -> dict[str, Any]:
+    about: BlendRecord,
+) -> BlendRecord:
     """Write the submission and what belongs to it; returns the record."""
     header = sample_header(competition.sample_path) if competition.sample_path else []
 
@@ -364,20 +363,20 @@ def _write(
         write_submission(target, predictions, form, classes=classes, ids=ids, columns=header, thresholds=fit.thresholds)
         return files.file_fingerprint(target)
 
-    made_from = {key: about[key] for key in ("name", "competition", "competition_fingerprint", "folds_fingerprint", "views")}
+    made_from = {key: getattr(about, key) for key in MADE_FROM}
     test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **made_from})
     oof = Predictions(evidence.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
     with files.atomic_path(path) as temporary:  # it appears last: a submission that is there is there with all its files
         sha256 = write(temporary, blended, [row.id for row in competition.test])
+        # Of an earlier blend, and no longer true of this one.
         control_path = path.with_suffix(".control.csv")
-        # One of an earlier blend must not be taken for this one's.
-        control_path.unlink(missing_ok=True)
-        control_entry = control and {"n": len(control), "sha256": write(control_path, control, control.ids)}
+        for stale in (control_path, verdict_path(path)):
+            stale.unlink(missing_ok=True)
+        written = None if control is None else ControlFile(len(control), write(control_path, control, control.ids))
         tables = {}
         for suffix, rows in ((".probs.parquet", test), (".oof.parquet", oof)):
             rows.write(path.with_suffix(suffix))
             tables[suffix] = files.file_fingerprint(path.with_suffix(suffix))
-        classes = {"classes": list(competition.classes), "classes_fingerprint": competition.classes.fingerprint}
-        record = {**about, **classes, "n_test": len(blended), "sha256": sha256, "control": control_entry, "tables": tables}
-        files.write_json(path.with_suffix(".json"), record)
+        record = replace(about, n_test=len(blended), sha256=sha256, control=written, tables=tables)
+        write_blend_record(path, record)
     return record

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kaggle_kit import files
+from kaggle_kit.check.report import record_path as verdict_path
 from kaggle_kit.errors import DataError, SubmissionError
+from kaggle_kit.runs import BlendRecord, blend_record_path, read_blend_record
 from kaggle_kit.workspace import LATEST, Workspace
 
 _NUMBERED = re.compile(r"blend-(\d{4,})\.(csv|json)")
@@ -33,20 +35,29 @@ def claimed_path(workspace: Workspace, name: str | None, *, force: bool) -> Iter
 
 
 def require_free(path: Path, *, force: bool) -> None:
-    """Refuse to write over a submission.
+    """Refuse to write over a submission, but for what a ``kk blend`` left that was killed before it ended.
 
     Raises:
         SubmissionError: it was sent to Kaggle, or it is there and ``force`` is not given.
     """
-    sent = _sent(path.with_suffix(".json"))
-    if sent:
+    record = _record(path)
+    if record is not None and record.sent:
         raise SubmissionError(
-            f"{path} was sent to Kaggle ({sent}) and is kept with its score. Give another name with --name NAME, or none."
+            f"{path} was sent to Kaggle ({record.sent}) and is kept with its score. Give another name with --name NAME, or "
+            "none."
         )
-    if not force and (path.exists() or path.with_suffix(".json").exists()):
+    taken = path.exists() or blend_record_path(path).exists()
+    if taken and not force and not _is_unfinished(path, record):
         raise SubmissionError(
             f"{path} is there already. Give another name with --name NAME or none, or --force to write over it."
         )
+
+
+def _is_unfinished(path: Path, record: BlendRecord | None) -> bool:
+    """Whether all that is there was written by a ``kk blend`` that did not come to its verdict, which is written last."""
+    if record is None or not record.runs or verdict_path(path).exists():
+        return False
+    return not path.exists() or files.file_fingerprint(path) == record.sha256
 
 
 def _next_name(folder: Path) -> str:
@@ -54,13 +65,9 @@ def _next_name(folder: Path) -> str:
     return f"blend-{max((int(match[1]) for match in found if match), default=0) + 1:04}"
 
 
-def _sent(record: Path) -> str:
-    """What the record says of Kaggle, in a few words; empty when the submission was not sent."""
+def _record(path: Path) -> BlendRecord | None:
+    """The record of a submission; None without a sound one."""
     try:
-        entry = files.read_json(record, made_by="kk blend").get("kaggle")
+        return read_blend_record(path)
     except DataError:
-        return ""
-    if not isinstance(entry, dict):
-        return ""
-    score = entry.get("public_score")
-    return f"{entry.get('date') or 'date unknown'}, " + ("no score yet" if score is None else f"public score {score}")
+        return None

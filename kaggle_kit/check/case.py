@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_kit import files, runs
+from kaggle_kit import runs
 from kaggle_kit.check.readback import Answers, Cells, read_answers, read_cells
 from kaggle_kit.competition import IMAGE_SUFFIXES, Competition, load_competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.metrics import Metric, get_metric
-from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.runs import BlendRecord, FoldRun, Run
 from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions
 from kaggle_kit.workspace import Workspace
 
@@ -117,17 +117,21 @@ class Case:
             raise Unavailable(f"the competition's data are not here ({error})") from error
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> BlendRecord:
         """How the submission was made."""
-        path = self.path.with_suffix(".json")
+        path = runs.blend_record_path(self.path)
         if not path.is_file():
             raise Unavailable(f"no record {path.name} beside the submission, so nothing is known of how it was made")
-        return files.read_json(self.note(path), made_by="kk blend")
+        record = runs.read_blend_record(self.path)
+        self.note(path)
+        if not record.runs:
+            raise Unavailable(f"{path.name} names no runs, so nothing is known of how the submission was made")
+        return record
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
         """The runs that the record names."""
-        names = run_names(self.record)
+        names = [run.name for run in self.record.runs]
         missing = [name for name in names if not (self.workspace.run_dir(name) / runs.RUN_RECORD).is_file()]
         if missing:
             raise Unavailable(f"the runs {', '.join(missing)} are not in {self.workspace.runs_dir}")
@@ -199,19 +203,6 @@ class Case:
     def relative(self, path: Path) -> str:
         """``path`` as a user in the workspace would write it."""
         return path.relative_to(self.workspace.root).as_posix() if path.is_relative_to(self.workspace.root) else str(path)
-
-
-def run_names(record: dict[str, Any]) -> list[str]:
-    """The runs of a submission record, in order."""
-    return [str(entry["name"]) if isinstance(entry, dict) else str(entry) for entry in record.get("runs", [])]
-
-
-def entry_of(record: dict[str, Any], run: str) -> dict[str, Any]:
-    """What the record says about one run."""
-    for entry in record.get("runs", []):
-        if isinstance(entry, dict) and entry.get("name") == run:
-            return entry
-    return {}
 
 
 def rows_at(frame: Predictions, ids: Sequence[str]) -> Array:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kaggle_kit import runs
 from kaggle_kit.check.assignment import Mapping, best_assignment, judge_mapping
-from kaggle_kit.check.case import Case, Unavailable, rows_at, run_names
+from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.runs import Run
@@ -61,9 +61,7 @@ def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
     How far it goes from the runs' mean by its nature, out-of-fold rows tell.
     """
     verdict, usual = _against(case, stored, mean), _against(case, *_out_of_fold(case))
-    text = (
-        f"method {case.record.get('method')!r}; {verdict.hits:.1%} of rows have the most probable class of the runs' plain mean"
-    )
+    text = f"method {case.record.method!r}; {verdict.hits:.1%} of rows have the most probable class of the runs' plain mean"
     text += f", out of fold {usual.hits:.1%}"
     moved = [(column, label) for column, label in verdict.moved if label not in usual.unproved]
     if moved:
@@ -114,10 +112,10 @@ def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:
 
 def _weights(case: Case) -> Array | None:
     """Share of each run, summing to 1; None for a method that is no weighted mean."""
-    record, count = case.record, len(run_names(case.record))
-    if record.get("method") not in LINEAR:
+    record, count = case.record, len(case.record.runs)
+    if record.method not in LINEAR:
         return None
-    stated = record.get("blend", {}).get("parameters", {}).get("weights") or [1.0] * count
+    stated = record.blend.get("parameters", {}).get("weights") or [1.0] * count
     weights = np.asarray(stated, dtype=np.float64)
     return np.asarray(weights / weights.sum())
 
@@ -146,7 +144,7 @@ def _wrong_label(case: Case, found: Array, expected: Array) -> Array:  # noqa: A
 
 def _wrong_labels(case: Case, found: Array, expected: Array) -> Array:
     form = case.config.competition.submission
-    stated = case.record.get("thresholds")
+    stated = case.record.thresholds
     threshold = np.broadcast_to(form.threshold if stated is None else np.asarray(stated, dtype=np.float64), expected.shape[1:])
     wrong = ((found == 1) != (expected >= threshold)) & (np.abs(expected - threshold) > 1e-6)
     none = ~(expected >= threshold).any(axis=1)

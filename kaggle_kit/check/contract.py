@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kaggle_kit import files, runs
-from kaggle_kit.check.case import Case, Unavailable, entry_of
+from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.errors import KaggleKitError
-from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.runs import BlendedRun, BlendRecord, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import Classes, Predictions, read_predictions, shown
 
@@ -68,30 +68,28 @@ def _config(case: Case, name: str) -> Check:
 
 def _record(case: Case, name: str) -> Check:
     """The submission's record against kk.yaml, the file beside it and the runs that it names."""
-    record, where = case.record, case.path.with_suffix(".json").name
-    if record.get("sha256") not in (None, files.file_fingerprint(case.path)):
+    record, where = case.record, runs.blend_record_path(case.path).name
+    if record.sha256 not in (None, files.file_fingerprint(case.path)):
         text = f"{case.path.name} is not the file that {where} describes: it was changed or replaced"
         return Check(name, FAILED, text, "Run `kk blend` again.")
-    for suffix, sha256 in (record.get("tables") or {}).items():
+    for suffix, sha256 in record.tables.items():
         table = case.path.with_suffix(suffix)
         if table.is_file() and files.file_fingerprint(case.note(table)) != sha256:
             text = f"{table.name} is not the file that {where} describes: it was changed or replaced"
             return Check(name, FAILED, text, "Run `kk blend` again.")
-    if "classes" in record:
-        case.classes.require_same(Classes(tuple(record["classes"])), here="kk.yaml", there=where)
-    broken = _other_competition(case, record)
+    if record.classes is not None:
+        case.classes.require_same(Classes(record.classes), here="kk.yaml", there=where)
+    broken = _other_competition(case, record.to_dict())
     if broken:
         return Check(name, FAILED, broken, "The submission was made for other data. " + PREDICT_AGAIN)
     changed = _other_form(case, record)
     if changed:
         return Check(name, FAILED, changed, "Nothing needs to be trained or predicted again: run `kk blend`.")
     for run in case.runs:
-        stale = _stale_run(entry_of(record, run.name), run)
+        stale = _stale_run(record.of_run(run.name), run)
         if stale:
             return Check(name, FAILED, stale, PREDICT_AGAIN)
-    text = (
-        f"{record.get('method', 'blend')} of {shown(run.name for run in case.runs)}, as the runs are now; classes as in kk.yaml"
-    )
+    text = f"{record.method or 'blend'} of {shown(run.name for run in case.runs)}, as the runs are now; classes as in kk.yaml"
     return Check(name, PASSED, text)
 
 
@@ -111,23 +109,23 @@ def _other_competition(case: Case, record: Mapping[str, Any]) -> str:
     return ""
 
 
-def _other_form(case: Case, record: Mapping[str, Any]) -> str:
+def _other_form(case: Case, record: BlendRecord) -> str:
     """Name the entries of the submission's form that were changed in kk.yaml since it was written; empty when none were."""
     now = case.config.competition.submission.model_dump(mode="json", exclude={"sample"})
-    then = record.get("form") or {}
+    then = record.form
     changed = [key for key, value in now.items() if key in then and then[key] != value]
     return f"it was written before kk.yaml's submission.{shown(changed)} was changed" if changed else ""
 
 
-def _stale_run(entry: Mapping[str, Any], run: Run) -> str:
+def _stale_run(entry: BlendedRun, run: Run) -> str:
     """Whether a run was trained further, or again, after the blend."""
     finished = {fold.fold: fold.record.model_fingerprint for fold in run.finished_folds()}
-    blended = entry.get("folds", list(finished))
+    blended = finished if entry.folds is None else entry.folds
     if sorted(blended) != sorted(finished):
         folds = "{} and now has {}".format(*(shown(map(str, sorted(some))) for some in (blended, finished)))
         return f"run {run.name} was blended with folds {folds}"
-    for fold, model in entry.get("models", {}).items():
-        if None not in (model, finished[int(fold)]) and finished[int(fold)] != model:
+    for fold, model in entry.models.items():
+        if fold in finished and None not in (model, finished[fold]) and finished[fold] != model:
             return f"run {run.name} fold {fold} was trained again after it was blended"
     return ""
 

@@ -173,7 +173,7 @@ def _end_to_end(case: Case, name: str) -> Check:
     path = case.path.with_suffix(".control.csv")
     if not path.is_file():
         raise Unavailable(f"no {path.name} beside the submission")
-    if (case.record.get("control") or {}).get("sha256") not in (None, files.file_fingerprint(path)):
+    if case.record.control is not None and case.record.control.sha256 != files.file_fingerprint(path):
         return Check(name, FAILED, f"{path.name} is not the file that the record describes", "Run `kk blend` again.")
     answers = read_answers(read_cells(case.note(path)), case.config.competition.submission, case.classes)
     oof = _oof_as_written(case)
@@ -208,7 +208,7 @@ def _oof_as_written(case: Case) -> Written:
     if form.form in ("probability", "positive"):
         return Written(table.ids, probs)
     if form.form == "labels":
-        thresholds = case.record.get("thresholds")
+        thresholds = case.record.thresholds
         limit = form.threshold if thresholds is None else np.asarray(thresholds, dtype=np.float64)
         named = case.classes.above(probs, limit, at_least_one=form.empty_label is None)
     else:

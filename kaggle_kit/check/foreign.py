@@ -81,7 +81,7 @@ def check_foreign(case: Case) -> Iterator[Check]:
 
 def _written_by_blend(case: Case) -> bool:
     try:
-        return bool(case.record.get("sha256") == files.file_fingerprint(case.path))
+        return bool(case.record.sha256 == files.file_fingerprint(case.path))
     except Unavailable:
         return False
 

@@ -15,7 +15,7 @@ import pandas as pd
 from kaggle_kit import files, runs
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
-from kaggle_kit.errors import DataError, ImageError, MissingFileError
+from kaggle_kit.errors import ImageError, MissingFileError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import Compute, Probs, Progress, Rows, predict_rows
 from kaggle_kit.inference.workers import read_notes, tolerant_source
@@ -119,19 +119,13 @@ def thresholds_of(workspace: Workspace, names: Sequence[str], n_classes: int) ->
     return threshold, at_least_one
 
 
-def _blends(workspace: Workspace, n_classes: int) -> list[tuple[str, set[str], list[float]]]:
+def _blends(workspace: Workspace, n_classes: int) -> list[tuple[str, set[str], tuple[float, ...]]]:
     """Return when each blend with tuned thresholds was made, of which runs, and the thresholds."""
-    found = []
-    for path in workspace.submission_path("any").parent.glob("*.json"):
-        try:
-            record = files.read_json(path, made_by="kk blend")
-        except DataError:
-            continue
-        entries, thresholds = record.get("runs"), record.get("thresholds")
-        if isinstance(entries, list) and isinstance(thresholds, list) and len(thresholds) == n_classes:
-            names = {str(entry.get("name")) for entry in entries if isinstance(entry, dict)}
-            found.append((str(record.get("created")), names, [float(one) for one in thresholds]))
-    return found
+    return [
+        (record.created or "", {run.name for run in record.runs}, record.thresholds)
+        for _, record in runs.blend_records(workspace.submissions_dir)
+        if record.thresholds is not None and len(record.thresholds) == n_classes
+    ]
 
 
 def _run_paths(workspace: Workspace, run: str | None) -> list[Path]:

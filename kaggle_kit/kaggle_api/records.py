@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,10 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.check.report import record_path as check_record_path
-from kaggle_kit.errors import DataError, SubmissionError
+from kaggle_kit.errors import SubmissionError
+from kaggle_kit.runs import BlendRecord, blend_record_path, read_blend_record, write_blend_record
 from kaggle_kit.workspace import Workspace
 
-KEY = "kaggle"
-EARLIER = "kaggle_earlier"
-"""Where a record keeps what Kaggle said of other bytes that were sent under the same name."""
 COLUMNS = (
     "submission",
     "method",
@@ -33,11 +32,12 @@ _OPTIONAL = ("message", "private_score", "in_sample", "metric", "date")
 
 def read_entry(submission: Path) -> dict[str, Any]:
     """What the record of ``submission`` holds of Kaggle; empty when it was never submitted or has no record."""
-    path = submission.with_suffix(".json")
-    if not path.exists():
-        return {}
-    entry = files.read_json(path, made_by="kk blend").get(KEY, {})
-    return entry if isinstance(entry, dict) else {}
+    return _record(submission).kaggle
+
+
+def _record(submission: Path) -> BlendRecord:
+    """The record of a submission; one that says nothing where it has none."""
+    return read_blend_record(submission) if blend_record_path(submission).exists() else BlendRecord()
 
 
 def write_entry(submission: Path, entry: dict[str, Any]) -> None:
@@ -63,13 +63,12 @@ def begin_entry(submission: Path, entry: dict[str, Any]) -> None:
 
 
 def _put(submission: Path, entry: dict[str, Any]) -> None:
-    path = submission.with_suffix(".json")
-    record = files.read_json(path, made_by="kk blend") if path.exists() else {}
+    path, record = blend_record_path(submission), _record(submission)
     before = files.file_fingerprint(path) if path.exists() else ""
-    earlier = record.get(KEY)
-    if isinstance(earlier, dict) and earlier.get("ref") and earlier.get("sha256") != entry.get("sha256"):
-        record = {**record, EARLIER: [*(record.get(EARLIER) or []), earlier]}  # other bytes under this name; their score stays
-    files.write_json(path, {**record, KEY: entry})
+    if record.kaggle.get("ref") and record.kaggle.get("sha256") != entry.get("sha256"):
+        # Other bytes under this name; their score stays.
+        record = replace(record, kaggle_earlier=(*record.kaggle_earlier, record.kaggle))
+    write_blend_record(submission, replace(record, kaggle=entry))
     verdict_path = check_record_path(submission)
     if not before or not verdict_path.exists():
         return
@@ -91,12 +90,10 @@ def submissions_table(workspace: Workspace) -> pd.DataFrame:
         DataError: a record is damaged.
     """
     rows = []
-    for path in sorted((workspace.root / "submissions").glob("*.csv")):
-        record_file = path.with_suffix(".json")
-        if not record_file.is_file():
-            continue
-        record = files.read_json(record_file, made_by="kk blend")
-        rows.append((str(record.get("created", "")), _row(path.stem, record)))
+    for path in sorted(workspace.submissions_dir.glob("[!.]*.csv")):
+        if blend_record_path(path).is_file():
+            record = read_blend_record(path)
+            rows.append((record.created or "", _row(path.stem, record)))
     frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])], columns=list(COLUMNS))
     correlation, n = rank_correlation(frame)
     frame.attrs |= {"rank_correlation": correlation, "n": n, "optional": _OPTIONAL}
@@ -105,16 +102,14 @@ def submissions_table(workspace: Workspace) -> pd.DataFrame:
     return frame
 
 
-def _row(name: str, record: dict[str, Any]) -> dict[str, Any]:
-    scores, entry = record.get("scores") or {}, record.get(KEY) or {}
-    if not isinstance(scores, dict) or not isinstance(entry, dict):
-        raise DataError(f"submissions/{name}.json: scores and {KEY} should be objects. Run `kk blend --name {name}` again.")
+def _row(name: str, record: BlendRecord) -> dict[str, Any]:
+    scores, entry = record.scores, record.kaggle
     return {
         "submission": name,
-        "method": record.get("method", ""),
-        "metric": scores.get("metric", ""),
-        "in_sample": _number(scores.get("in_sample")),
-        "cross_fitted": _number(scores.get("cross_fitted")),
+        "method": record.method or "",
+        "metric": scores.metric if scores else "",
+        "in_sample": scores.in_sample if scores else math.nan,
+        "cross_fitted": scores.cross_fitted if scores else math.nan,
         "public_score": _number(entry.get("public_score")),
         "private_score": _number(entry.get("private_score")),
         "status": entry.get("status", "not submitted"),

@@ -58,13 +58,14 @@ def choose_recipe(
         return Recipe("", tuple(chosen), mean, None), notes
     path = workspace.latest_submission() if blend is None else workspace.submission_path(blend)
     require_passed(path, force=force, root=workspace.root)
-    record = files.read_json(path.with_suffix(".json"), made_by="kk blend")
-    chosen = [run_files.read_run(workspace, str(entry["name"])) for entry in record["runs"]]
-    for run, entry in zip(chosen, record["runs"], strict=True):
-        now = {str(fold.fold): fold.record.model_fingerprint for fold in run.finished_folds()}
-        if now != {**now, **entry["models"]} or set(now) != set(entry["models"]):
+    record = run_files.read_blend_record(path)
+    chosen = [run_files.read_run(workspace, entry.name) for entry in record.runs]
+    for run, entry in zip(chosen, record.runs, strict=True):
+        now = {fold.fold: fold.record.model_fingerprint for fold in run.finished_folds()}
+        if now != {**now, **entry.models} or set(now) != set(entry.models):
             raise DataError(f"run {run.name} was trained further after {path.name} was blended. Run `kk blend` again.")
-    return Recipe(path.stem, tuple(chosen), fitted_from_dict(record["blend"]), record["thresholds"]), []
+    thresholds = None if record.thresholds is None else list(record.thresholds)
+    return Recipe(path.stem, tuple(chosen), fitted_from_dict(record.blend), thresholds), []
 
 
 def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -> None:

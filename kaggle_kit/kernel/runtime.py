@@ -297,23 +297,23 @@ def _write(
     header = sample_header(test.sample) if test.sample else []
     form, ids, thresholds = config.submission, predictions.ids, plan.thresholds
     write_submission(path, predictions, form, classes=plan.classes, ids=ids, columns=header, thresholds=thresholds)
-    record = {
-        "name": path.stem,
-        "competition": config.name,
-        "competition_fingerprint": competition.fingerprint,
-        "runs": _entries(workspace, plan),
-        "method": plan.fitted.blender.name,
-        "blend": plan.fitted.to_dict(),
-        "thresholds": plan.thresholds,
-        "build": bundle.build,
-        "classes": list(plan.classes),
-        "classes_fingerprint": plan.classes.fingerprint,
-        "n_test": len(predictions),
-        "sha256": files.file_fingerprint(path),
-        "versions": files.versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    files.write_json(path.with_suffix(".json"), record)
+    record = runs.BlendRecord(
+        name=path.stem,
+        competition=config.name,
+        competition_fingerprint=competition.fingerprint,
+        runs=tuple(_entries(workspace, plan)),
+        method=plan.fitted.blender.name,
+        blend=plan.fitted.to_dict(),
+        thresholds=None if plan.thresholds is None else tuple(plan.thresholds),
+        build=bundle.build,
+        classes=plan.classes.names,
+        classes_fingerprint=plan.classes.fingerprint,
+        n_test=len(predictions),
+        sha256=files.file_fingerprint(path),
+        versions=files.versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    runs.write_blend_record(path, record)
     predictions.write(path.with_suffix(".probs.parquet"))
     report = check_submission(
         path, workspace=workspace, config=Config(competition=config), competition=competition, only=("form", "contract")
@@ -324,12 +324,12 @@ def _write(
     return checks
 
 
-def _entries(workspace: Workspace, plan: _Plan) -> list[dict[str, Any]]:
+def _entries(workspace: Workspace, plan: _Plan) -> list[runs.BlendedRun]:
     """Return what the record says of each run: its folds that took part, with their models."""
     entries = []
     for run in plan.runs:
         folds = [fold for fold in runs.read_run(workspace, str(run["name"])).folds if fold.finished]
         if any((fold.path / runs.TEST).is_file() for fold in folds):
-            models = {str(fold.fold): fold.record.model_fingerprint for fold in folds}
-            entries.append({"name": run["name"], "folds": [fold.fold for fold in folds], "models": models})
+            models = {fold.fold: fold.record.model_fingerprint for fold in folds}
+            entries.append(runs.BlendedRun(str(run["name"]), folds=tuple(models), models=models))
     return entries

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.results import Done, Result, plain
+from kaggle_kit.runs.blend_record import blend_records
 from kaggle_kit.runs.files import FoldRun, Run, choose_runs, image_size, list_runs, predictions_held, read_oof, read_run
 from kaggle_kit.runs.record import RUN_RECORD
 from kaggle_kit.tables import read_folds, shown
@@ -257,16 +257,11 @@ def _remove(workspace: Workspace, runs: Sequence[Run], *, force: bool) -> Done:
 
 def resting_on(workspace: Workspace, run: str) -> list[str]:
     """Return the submissions that were blended of a run, those that were sent marked."""
-    found = []
-    for path in sorted((workspace.root / "submissions").glob("*.json")):
-        try:
-            record = json.loads(files.read_bytes(path, most=files.LARGEST_RECORD))
-            used = {str(entry["name"]) for entry in record["runs"]}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # the record of a check, or a damaged one, which rests on nothing
-        if run in used:
-            found.append(f"{path.stem}{' (sent)' if record.get('kaggle') else ''}")
-    return found
+    return [
+        f"{path.stem}{' (sent)' if record.kaggle else ''}"
+        for path, record in blend_records(workspace.submissions_dir)
+        if any(entry.name == run for entry in record.runs)
+    ]
 
 
 @contextlib.contextmanager

@@ -38,8 +38,8 @@ def _config(value: Any) -> RunConfig:
     return build_run_config(value, source="the configuration of a run")
 
 
-def _number(value: Any) -> Any:
-    """JSON has no NaN: a number that is not defined is null."""
+def number_or_nan(value: Any) -> Any:
+    """Return NaN for null: JSON has none, so that a number that is not defined is written as that."""
     return math.nan if value is None else value
 
 
@@ -104,7 +104,7 @@ class FoldRecord:
     seconds: float = 0.0
     epoch: int | None = None
     metric: str | None = None
-    score: Annotated[float, BeforeValidator(_number)] = math.nan
+    score: Annotated[float, BeforeValidator(number_or_nan)] = math.nan
     model_fingerprint: str | None = None
     model: str | None = None
     parameters: int | None = None
@@ -120,7 +120,7 @@ class FoldRecord:
     contents: str | None = None
     reason: str | None = None
     strength: float | None = None
-    strengths_tried: list[dict[str, Annotated[float, BeforeValidator(_number)]]] | None = None
+    strengths_tried: list[dict[str, Annotated[float, BeforeValidator(number_or_nan)]]] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     updated: str | None = None
     version: int = 1
@@ -191,7 +191,7 @@ def _read(kind: type[R], path: Path) -> R:
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. Run `kk train` first.") from None
     except ValidationError as error:
-        raise DataError(f"{path}: {_explain(error)}. {_again(path)}") from error
+        raise DataError(f"{path}: {explain(error)}. {_again(path)}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error}). {_again(path)}") from error
     if record.version > VERSION:
@@ -199,7 +199,7 @@ def _read(kind: type[R], path: Path) -> R:
     return record
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """Say what a record lacks, or what else is wrong with it first."""
     problems = error.errors(include_url=False)
     lacking = [str(problem["loc"][0]) for problem in problems if problem["type"] == "missing" and len(problem["loc"]) == 1]

@@ -8,7 +8,7 @@ from kaggle_kit import files
 from kaggle_kit.blending.blend import NO_TEST_SET, blend
 from kaggle_kit.check import check_submission
 from kaggle_kit.errors import MissingFileError, SubmissionError
-from kaggle_kit.kaggle_api.records import EARLIER, KEY, write_entry
+from kaggle_kit.kaggle_api.records import write_entry
 
 
 def run_blend(made, **options):
@@ -51,7 +51,7 @@ def test_a_name_that_is_taken_wants_force(made):
     with pytest.raises(SubmissionError, match=r"mine\.csv is there already.*--name NAME.*--force"):
         run_blend(made, name="mine", method="rank")
     assert contents(path.parent) == before
-    assert run_blend(made, name="mine", method="rank", force=True).record["method"] == "rank"
+    assert run_blend(made, name="mine", method="rank", force=True).record.method == "rank"
 
 
 def test_a_file_that_somebody_put_there_is_not_written_over(made):
@@ -77,8 +77,8 @@ def test_the_score_of_other_bytes_sent_under_a_name_stays(made):
     write_entry(path, {"ref": None, "sha256": "b", "status": "uploading"})
     write_entry(path, {"ref": 8, "sha256": "b", "public_score": 0.95})
     record = json.loads(path.with_suffix(".json").read_text())
-    assert record[KEY]["public_score"] == 0.95
-    assert record[EARLIER] == [{"ref": 7, "sha256": "a", "public_score": 0.91}]
+    assert record["kaggle"]["public_score"] == 0.95
+    assert record["kaggle_earlier"] == [{"ref": 7, "sha256": "a", "public_score": 0.91}]
 
 
 def test_the_latest_is_found_without_a_pointer_as_well(made):
