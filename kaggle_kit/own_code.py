@@ -52,12 +52,22 @@ def load_function(name: str, kind: str, root: Path) -> Any:
 
 def require_file(name: str, kind: str, root: Path) -> Path:
     """Return the path of the file in ``file.py:function``; nothing of it is run. Raises as :func:`load_function`."""
+    path, (file, _) = own_path(name, kind, root), _parts(name, kind)
+    if not path.is_file():
+        raise ConfigError(f"{kind} {shortened(name)}: there is no {file} in {root.resolve()}. {_EXPECTED}")
+    return path
+
+
+def own_path(name: str, kind: str, root: Path) -> Path:
+    """Return where the file in ``file.py:function`` lies, whether it is there or not.
+
+    Raises:
+        ConfigError: outside the workspace.
+    """
     file, _ = _parts(name, kind)
     path = (root / file).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ConfigError(f"{kind} {shortened(name)}: {path} lies outside the workspace {root.resolve()}. {_EXPECTED}")
-    if not path.is_file():
-        raise ConfigError(f"{kind} {shortened(name)}: there is no {file} in {root.resolve()}. {_EXPECTED}")
     return path
 
 

@@ -34,7 +34,6 @@ from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.check import record_path as verdict_path
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs import BlendedRun, BlendRecord, BlendScores, ControlFile, Run, write_blend_record
 from kaggle_kit.runs.plots import Plots
@@ -215,7 +214,7 @@ def blend(
         require_unseen_rows(workspace, competition, chosen, folds)
         test, views = test_rows(workspace, competition, chosen)
         evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
-        fit = _fit(blender, evidence, competition, seed=seed, tuned=thresholds == "tuned")
+        fit = _fit(blender, evidence, setup, seed=seed, tuned=thresholds == "tuned")
         scores = _run_scores(chosen, fit, views, evidence.oof_views)
         tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
         result = BlendResult(None, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), None, None)
@@ -262,11 +261,10 @@ def _require_thresholds_make_sense(thresholds: str, competition: Competition) ->
         raise ConfigError(f"thresholds are for submissions of form 'labels', this one is {competition.submission.form!r}.")
 
 
-def _fit(blender: Blender, evidence: Evidence, competition: Competition, *, seed: int, tuned: bool) -> _Fit:
+def _fit(blender: Blender, evidence: Evidence, setup: Setup, *, seed: int, tuned: bool) -> _Fit:
     """Fit on all rows, and cross-fit for the honest score."""
-    metric = get_metric(competition.metric)
     stack, truth = evidence.aligned.stack, evidence.truth
-    form = competition.submission
+    metric, form = setup.metric, setup.competition.submission
     threshold: npt.ArrayLike = form.threshold if form.form == "labels" else 0.5
     fitted = blender.fit(stack, truth, metric, seed=seed, threshold=threshold)
     cross = cross_fit(blender, stack, truth, evidence.parts, metric, seed=seed, threshold=threshold)

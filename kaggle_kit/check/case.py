@@ -60,7 +60,7 @@ class Case:
 
     @cached_property
     def metric(self) -> Metric:
-        return get_metric(self.config.competition.metric)
+        return get_metric(self.config.competition.metric, self.workspace.root)
 
     @cached_property
     def data_dir(self) -> Path:

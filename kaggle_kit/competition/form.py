@@ -15,7 +15,7 @@ from kaggle_kit.competition.sample import Sample, describe
 from kaggle_kit.competition.scan import Tree
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import ClassMappingError, DataError
-from kaggle_kit.metrics import METRICS, get_metric
+from kaggle_kit.metrics import METRICS, Metric
 from kaggle_kit.tables import Classes, shown
 
 _METRICS = {"label": "accuracy", "index": "accuracy", "labels": "f1_macro", "probability": "log_loss", "positive": "roc_auc"}
@@ -37,7 +37,7 @@ class Goal:
 
 
 def infer_goal(
-    asker: Asker, data_dir: Path, tree: Tree, train: TrainReading, sample: Sample | None, metric: str | None
+    asker: Asker, data_dir: Path, tree: Tree, train: TrainReading, sample: Sample | None, metric: Metric | None
 ) -> Goal:
     """Task, order of classes and form of the submission.
 
@@ -72,21 +72,19 @@ def infer_goal(
     return _positive_last(asker, goal, metric)
 
 
-def infer_metric(asker: Asker, goal: Goal, metric: str | None) -> str:
+def infer_metric(asker: Asker, goal: Goal, metric: Metric | None) -> str:
     """The metric given, else the usual one of the form: the data never says how it is scored.
 
     Raises:
-        ConfigError: there is no such metric.
         DataError: it is not defined for the task.
     """
     multilabel = goal.task == "multilabel"
     fitting = [name for name, one in METRICS.items() if (one.multilabel if multilabel else one.single_label)]
     if metric is not None:
-        known = get_metric(metric)
-        if not (known.multilabel if multilabel else known.single_label):
-            raise DataError(f"metric {metric} is not defined for a {goal.task} task; choose one of {', '.join(fitting)}.")
-        asker.find(f"the metric is {metric}, as given.")
-        return metric
+        if not (metric.multilabel if multilabel else metric.single_label):
+            raise DataError(f"metric {metric.name} is not defined for a {goal.task} task; choose one of {', '.join(fitting)}.")
+        asker.find(f"the metric is {metric.name}, as given.")
+        return metric.name
     default = _METRICS[goal.submission.form]
     others = [name for name in fitting if name != default]
     hint = ""
@@ -175,7 +173,7 @@ def _loosely(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _form(asker: Asker, train: TrainReading, sample: Sample, task: str, metric: str | None) -> str:
+def _form(asker: Asker, train: TrainReading, sample: Sample, task: str, metric: Metric | None) -> str:
     """The form of a single target column, from its cells."""
     default, settled = _evident_form(train, sample, task, metric)
     allowed = ["labels"] if task == "multilabel" else ["label", "index", *(["positive"] if task == "binary" else []), "labels"]
@@ -193,7 +191,7 @@ def _form(asker: Asker, train: TrainReading, sample: Sample, task: str, metric: 
     return asker.ask("form", text, {form: _MEANINGS[form] for form in allowed}, default=default, settled=reason)
 
 
-def _evident_form(train: TrainReading, sample: Sample, task: str, metric: str | None) -> tuple[str | None, str | None]:
+def _evident_form(train: TrainReading, sample: Sample, task: str, metric: Metric | None) -> tuple[str | None, str | None]:
     """The default form and why it is certain; no reason where it is only likely, no form where nothing is safe."""
     values, names = set(sample.values), set(train.names)
     numbers = [value for value in values if _is_number(value)]
@@ -210,7 +208,7 @@ def _evident_form(train: TrainReading, sample: Sample, task: str, metric: str | 
         )
     if values <= names:
         if task == "binary" and len(numbers) == len(values):
-            wants_probs = metric is not None and get_metric(metric).needs == "probs"
+            wants_probs = metric is not None and metric.needs == "probs"
             return ("positive" if wants_probs else "label"), None
         return "label", f"its cells are class names ({shown(map(repr, sample.values))})"
     if len(numbers) == len(values):
@@ -254,7 +252,7 @@ def _separator(train: TrainReading, sample: Sample) -> str:
     return train.config.label_separator or (plain or [" "])[0]
 
 
-def _positive_last(asker: Asker, goal: Goal, metric: str | None) -> Goal:
+def _positive_last(asker: Asker, goal: Goal, metric: Metric | None) -> Goal:
     """For two classes, put the positive one last; it matters only where its probability is written or scored."""
     if goal.task != "binary":
         return goal
@@ -263,7 +261,7 @@ def _positive_last(asker: Asker, goal: Goal, metric: str | None) -> Goal:
     named = [name for name in names if _loosely(name) == _loosely(target)]
     default = named[0] if len(named) == 1 else names[-1]
     certain = len(named) == 1 or order.says_no(names)
-    matters = goal.submission.form == "positive" or (metric is not None and get_metric(metric).needs == "probs")
+    matters = goal.submission.form == "positive" or (metric is not None and metric.needs == "probs")
     settled = f"of the two classes {default!r} is the positive one." if certain or not matters else None
     options = {name: f"{name!r} is what is looked for" for name in names}
     text = "which of the two classes is the positive one?"

@@ -22,6 +22,7 @@ from kaggle_kit.competition.sample import Sample, find_sample
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES, Tree, own_folders, parent, scan
 from kaggle_kit.config import CompetitionConfig, FoldsConfig, TrainDataConfig
 from kaggle_kit.errors import DataError
+from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.tables import shown
 
 _NULL_WORDS = frozenset({"na", "n/a", "none", "null", "nan"})
@@ -50,7 +51,8 @@ def infer_competition(
     """
     asker = Asker(choices or {})
     try:
-        config, folds = _infer(asker, Path(data_dir), Path(workspace_root), metric, name)
+        known = None if metric is None else get_metric(metric, Path(workspace_root))
+        config, folds = _infer(asker, Path(data_dir), Path(workspace_root), known, name)
     except DataError:
         # What follows from a provisional answer may be wrong; the question comes first.
         if asker.unanswered:
@@ -61,7 +63,7 @@ def infer_competition(
 
 
 def _infer(
-    asker: Asker, data_dir: Path, workspace_root: Path, metric: str | None, name: str | None
+    asker: Asker, data_dir: Path, workspace_root: Path, metric: Metric | None, name: str | None
 ) -> tuple[CompetitionConfig, FoldsConfig]:
     tree = scan(data_dir, skip=own_folders(data_dir, workspace_root))
     if not tree.images:

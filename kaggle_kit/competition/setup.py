@@ -9,6 +9,7 @@ from pathlib import Path
 from kaggle_kit.competition.load import load_competition
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import Config, RunConfig, load_config
+from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.workspace import Workspace
 
 
@@ -19,6 +20,11 @@ class Setup:
     workspace: Workspace
     config: Config
     competition: Competition
+
+    @property
+    def metric(self) -> Metric:
+        """How Kaggle scores; an own metric is run from the workspace."""
+        return get_metric(self.competition.metric, self.workspace.root)
 
     def with_run(self, run: RunConfig) -> Setup:
         """Return the same with another configuration of the run."""

@@ -35,6 +35,8 @@ from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 Say = Callable[[str], None]
+_PATIENCE = 10.0
+"""Seconds to wait for another process that predicts or blends the same runs."""
 
 
 def predict_runs(
@@ -61,6 +63,7 @@ def predict_runs(
         ConfigError: there are no such views, or the time does not suffice for one fold.
         ClassMappingError, FoldError: run, competition and models do not belong together.
         ImageError: images cannot be read; lists all of them.
+        LockedError: another process predicts or blends one of the runs.
     """
     limit, options = TimeLimit(time_limit), options or PredictOptions()
     workspace, competition = setup.workspace, setup.competition
@@ -69,15 +72,16 @@ def predict_runs(
     for one in chosen:
         if ready and one not in ready:
             _LOG.warning("run %s has no finished fold; it is left out", one.name)
-    sources = prediction_pixels(workspace, competition, ready, setup.config.cache)
-    jobs = []
-    for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
-        folds = read_folds(workspace.folds_path(one.record.folds))
-        source = sources.get(prepare_size(one)) if sources else None
-        engine = None if options.engine == "auto" else options.engine
-        compute = compute_of(workspace, one, engine=engine, source=source)
-        jobs.append(make_job(workspace, competition, one, folds, options, compute=compute))
-    return predict_jobs(jobs, limit=limit, progress=progress)
+    with runs.predictions_held(ready, patience=_PATIENCE):
+        sources = prediction_pixels(workspace, competition, ready, setup.config.cache)
+        jobs = []
+        for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
+            folds = read_folds(workspace.folds_path(one.record.folds))
+            source = sources.get(prepare_size(one)) if sources else None
+            engine = None if options.engine == "auto" else options.engine
+            compute = compute_of(workspace, one, engine=engine, source=source)
+            jobs.append(make_job(workspace, competition, one, folds, options, compute=compute))
+        return predict_jobs(jobs, limit=limit, progress=progress)
 
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:

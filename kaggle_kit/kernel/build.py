@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,25 +145,41 @@ def build_kernel(
         ConfigError: ``out`` holds something else, or a title that Kaggle would not take.
         MissingFileError, SubmissionError, DataError, WeightsError: what is to be shipped is missing or stale.
         DependencyError: a wheel cannot be had.
+        LockedError: another process builds there.
     """
     out, content, image = Path(out), content or Content(), load_image(image_list)
     titles = _titles(address.title, setup.competition.name, content.kind)
     needs = TRAINING_NEEDS if content.train else INFERENCE_NEEDS
-    _require_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".kernel-") as temporary:
-        folder = Path(temporary) / "built"
+    with _alone(out) as temporary:
+        folder = temporary / "built"
         dataset = folder / DATASET
         dataset.mkdir(parents=True)
         notes = [f"the image has {one}" for one in unlike(image, needs)] + _write_content(folder, setup, content)
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
         bundle = write_manifest(dataset, content.kind, (wheel.path.name for wheel in wheels))
         refs = _describe(folder, bundle, titles, address, setup.competition.name)
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.move(folder, out)
+        if out.exists():
+            out.rename(temporary / "replaced")
+        folder.rename(out)
     sizes = {path.name: path.stat().st_size for path in sorted((out / DATASET).iterdir())}
     notebook = next((out / KERNEL).glob("*.ipynb"))
     return KernelBuild(out, content.kind, bundle.build, notebook, *refs, sizes, bundle.wheels, tuple(notes))
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``out``, which nobody else builds meanwhile, and clear away what killed builds left.
+
+    Raises:
+        ConfigError: ``out`` holds something that is no earlier build.
+    """
+    with files.folder_lock(out.parent, name=f".{out.name}.lock"):
+        _require_replaceable(out)
+        prefix = f".{out.name}-building-"
+        for left in out.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as temporary:
+            yield Path(temporary)
 
 
 def _write_content(folder: Path, setup: Setup, content: Content) -> list[str]:

@@ -20,13 +20,14 @@ from kaggle_kit.folds import folds_for
 from kaggle_kit.kernel.bundle import PLAN
 from kaggle_kit.kernel.testset import style_of
 from kaggle_kit.kernel.weights import copy_model, without_paths
+from kaggle_kit.own_code import require_file
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-FOLDS, PRETRAINED = "folds.csv", "pretrained"
+FOLDS, PRETRAINED, METRIC = "folds.csv", "pretrained", "metric.py"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,15 @@ def write_training(folder: Path, setup: Setup) -> None:
     if weights.path is not None:
         pretrained = PRETRAINED + weights.path.suffix
         shutil.copyfile(weights.path, folder / pretrained)
+    own = own_metric(config.competition.metric, workspace.root)
+    if own is not None:
+        shutil.copyfile(own, folder / METRIC)
     files.write_json(folder / PLAN, {"config": content, "run": default_run_name(config.run), "pretrained": pretrained})
+
+
+def own_metric(metric: str, root: Path) -> Path | None:
+    """Return the file of an own metric (``file.py:function``), which lies in the workspace; None for one of METRICS."""
+    return require_file(metric, "metric", root) if ":" in metric else None
 
 
 def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:

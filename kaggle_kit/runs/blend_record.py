@@ -56,9 +56,9 @@ class BlendScores:
     """Scores of the blend on ``n`` out-of-fold rows: where its weights were fitted on them, and where they were not."""
 
     metric: str
-    in_sample: Score
-    cross_fitted: Score
-    n: int
+    in_sample: Score = math.nan
+    cross_fitted: Score = math.nan
+    n: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def runs_table(workspace: Workspace) -> pd.DataFrame:
     finished folds), spread (their standard deviation; NaN for one fold), seconds, state ("finished", "partial": some folds are
     done, "begun" or "empty"), created (UTC).
     """
-    rows = sorted((_row(read_run(workspace, name)) for name in list_runs(workspace)), key=_standing)
+    listed = (_row(read_run(workspace, name)) for name in list_runs(workspace))
+    rows = sorted(listed, key=lambda row: _standing(row, workspace.root))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame["epochs"] = pd.Series([row["epochs"] for row in rows], dtype=object)  # whole numbers, beside none
     frame["created"] = pd.to_datetime(frame["created"], utc=True, errors="coerce")
@@ -76,18 +78,18 @@ def _size(run: Run) -> str:
     return "model's own" if size is None else "x".join(map(str, dict.fromkeys(size)))
 
 
-def _standing(row: Mapping[str, Any]) -> tuple[bool, float]:
+def _standing(row: Mapping[str, Any], root: Path) -> tuple[bool, float]:
     """Return what to sort by: the better, the smaller."""
     score = row["score"]
     if math.isnan(score):
         return True, 0.0
-    return False, -score if _greater_is_better(row["metric"]) else score
+    return False, -score if _greater_is_better(row["metric"], root) else score
 
 
-def _greater_is_better(metric: str) -> bool:
+def _greater_is_better(metric: str, root: Path) -> bool:
     """Return the direction of a metric; an own one that is not at hand counts as most do."""
     try:
-        return get_metric(metric).greater_is_better
+        return get_metric(metric, root).greater_is_better
     except KaggleKitError:
         return True
 
@@ -179,7 +181,7 @@ def compare_runs(workspace: Workspace, names: Sequence[str]) -> Comparison:
             f"expected two different runs or more to compare, got {shown(names) or 'none'}. Run `kk runs RUN RUN`."
         )
     runs = choose_runs(workspace, names)
-    metric = get_metric(runs[0].record.metric)
+    metric = get_metric(runs[0].record.metric, workspace.root)
     configs = [flat(run.record.config.model_dump(mode="json")) for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: tuple(config.get(key) for config in configs) for key in keys}

@@ -149,7 +149,7 @@ def summarize(
 ) -> RunSummary:
     """Gather what the folds left on disk."""
     record = runs.read_run(workspace, run)
-    metric = get_metric(record.record.metric)
+    metric = get_metric(record.record.metric, workspace.root)
     score, n_oof = math.nan, 0
     if any(fold.finished for fold in record.folds):
         oof = runs.read_oof(record)

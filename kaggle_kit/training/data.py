@@ -20,7 +20,7 @@ from kaggle_kit.images.samplers import make_sampler
 from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.machine.device import precision_of
-from kaggle_kit.metrics import Metric, get_metric
+from kaggle_kit.metrics import Metric
 from kaggle_kit.seeds import derive_seed
 from kaggle_kit.stop import Stop
 from kaggle_kit.training.job import FoldJob
@@ -68,7 +68,7 @@ def make_data(
             n_classes=len(job.classes),
             predict=_validator(job, spec, valid, fabric, stop, reporter),
             truth=job.valid.truth,
-            metric=get_metric(job.metric),
+            metric=job.scorer,
         )
 
 

@@ -19,7 +19,6 @@ from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, predict_with_pixels, prepared_as
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.machine.host import kept_heap
-from kaggle_kit.metrics import get_metric
 from kaggle_kit.models import load_model, model_name, save_model
 from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
@@ -121,7 +120,7 @@ def facts_of(job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, tr
     images = sum(row.images_per_second * row.seconds for row in trained)
     return {
         "state": "finished",
-        "metric": get_metric(job.metric).name,
+        "metric": job.scorer.name,
         "model": model_name(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": len(trained),
@@ -160,7 +159,7 @@ def save_outputs(
     fingerprint = save_model(path, model, classes=job.classes, spec=spec, task=job.task, meta=meta)
     oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
     oof.write(job.folder / runs.OOF)
-    score = get_metric(job.metric)(job.valid.truth, oof.probs)
+    score = job.scorer(job.valid.truth, oof.probs)
     return {"model_fingerprint": fingerprint, "epoch": epoch, "score": score}
 
 

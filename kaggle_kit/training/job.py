@@ -18,6 +18,7 @@ from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
+from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
@@ -63,6 +64,7 @@ class FoldJob:
 
     Attributes:
         folder: where the fold's files go.
+        root: the workspace, where an own metric lies.
         cache_dir: where features are kept.
         weights: the pretrained weights to start from, found once for the run.
         origin: what every file of the fold says about where it comes from.
@@ -78,6 +80,7 @@ class FoldJob:
     config: RunConfig
     fold: int
     folder: Path
+    root: Path
     cache_dir: Path
     task: str
     metric: str
@@ -93,6 +96,11 @@ class FoldJob:
     source: PixelSource | None = None
     contents: Contents | None = None
     initial: Mapping[str, Any] | None = None
+
+    @property
+    def scorer(self) -> Metric:
+        """What validation rows are scored by."""
+        return get_metric(self.metric, self.root)
 
     @property
     def eval_batch_size(self) -> int:
@@ -146,6 +154,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             config=config,
             fold=fold,
             folder=workspace.fold_dir(run, fold),
+            root=workspace.root,
             cache_dir=workspace.cache_dir,
             task=competition.task,
             metric=competition.metric,

@@ -27,7 +27,7 @@ from kaggle_kit.inference.engines import EngineOptions, choose_engine
 from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
 from kaggle_kit.inference.groups import backbone_engine
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
-from kaggle_kit.metrics import METRICS, get_metric
+from kaggle_kit.metrics import METRICS
 from kaggle_kit.models import Parts, backbone_fingerprint, build_model, image_spec, model_name, split_model
 from kaggle_kit.runs import HISTORY
 from kaggle_kit.runs.history import EpochRow, write_history
@@ -123,7 +123,7 @@ def _read_start(job: FoldJob) -> dict[str, Any] | None:
 
 
 def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, recorder: FoldRecorder) -> None:
-    metric = get_metric(job.metric)
+    metric = job.scorer
     probe = fit_probe(job, fabric, reporter, stop)
     write_history(job.folder / HISTORY, [probe.row], metric.name)
     with tensorboard(job.folder, epochs=0) as tracker:
@@ -321,7 +321,7 @@ def _score(
         epoch=1,
         train_loss=fitted[0],
         valid_loss=METRICS["log_loss"](truth, probs),
-        score=get_metric(job.metric)(truth, probs),
+        score=job.scorer(truth, probs),
         lr=float("nan"),
         seconds=seconds,
         images_per_second=samples / max(seconds, 1e-9),

@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 from kaggle_kit.competition import Setup
 from kaggle_kit.errors import DataError, DependencyError, KaggleKitError, RemoteError, StorageError, TrainingError
 from kaggle_kit.events import EpochEnded, Event
-from kaggle_kit.metrics import get_metric
 from kaggle_kit.stop import TIME_LIMIT
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import RunSummary, TrainOptions, train_run
@@ -202,7 +201,7 @@ class Objective:
 
         Of equal scores the earlier ones are: where every trial scores alike, not every trial earns all folds.
         """
-        metric = get_metric(self.setup.competition.metric)
+        metric = self.setup.metric
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         others = [trial.value for trial in complete if trial.value is not None]
         ahead = sum(not metric.better(score, other) for other in others)

@@ -120,6 +120,7 @@ def tune(
                 options.study,
                 storage,
                 about=describe(competition, folds, run, space, trial_folds),
+                greater_is_better=get_metric(competition.metric, workspace.root).greater_is_better,
                 pruner=make_pruner(options.pruner, trial_folds),
                 sampler=options.sampler,
             )
@@ -127,7 +128,7 @@ def tune(
         with trainers(run, options.launcher, options.devices, options.address, stop) as found:
             told = one_at_a_time(reporter) if len(found) > 1 else reporter
             objectives = [Objective(of_trials, folds, space, trial_folds, told, deadline, train) for train in found]
-            told(SearchStarted(_start_text(study, storage, space, trial_folds), get_metric(competition.metric).name))
+            told(SearchStarted(_start_text(study, storage, space, trial_folds), competition.metric))
             stopped = _guarded(study, objectives, options, stop, storage)
         result = conclude(study, workspace, run, stopped)
     if stop.interrupted or any(objective.interrupted for objective in objectives):
@@ -153,7 +154,7 @@ def choose_trial_folds(folds: FoldTable, run: RunConfig, space: Space, options: 
 def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped: str | None = None) -> TuneResult:
     """Write ``best.yaml`` and ``report.html`` from what the study holds."""
     folder, rows = workspace.tune_dir(study.study_name), study_rows(study)
-    metric = get_metric(study.user_attrs["kaggle_kit"]["metric"])
+    metric = get_metric(study.user_attrs["kaggle_kit"]["metric"], workspace.root)
     best, best_path = best_row(rows, metric), folder / BEST
     if best is not None:
         write_best(best_path, run, best, study=study.study_name, metric=metric.name)

@@ -20,7 +20,6 @@ from kaggle_kit.choices import PRUNERS
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.metrics import get_metric
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.tune.space import Space
@@ -56,6 +55,7 @@ def open_study(
     storage: str,
     *,
     about: Mapping[str, Any],
+    greater_is_better: bool,
     pruner: BasePruner,
     sampler: Callable[[optuna.Study], optuna.samplers.BaseSampler],
 ) -> optuna.Study:
@@ -63,17 +63,17 @@ def open_study(
 
     Args:
         about: what :func:`describe` says of the study as it is now.
+        greater_is_better: of its metric.
         sampler: makes what draws the next trial of a study.
 
     Raises:
         ConfigError: it was begun with another space, configuration, metric or folds; says what differs.
     """
     backend = open_storage(storage)
-    greater = get_metric(about["metric"]).greater_is_better
     study = optuna.create_study(
         storage=backend,
         study_name=name,
-        direction="maximize" if greater else "minimize",
+        direction="maximize" if greater_is_better else "minimize",
         sampler=optuna.samplers.RandomSampler(),
         pruner=pruner,
         load_if_exists=True,
@@ -94,7 +94,7 @@ def describe(
     return {
         "competition": competition.name,
         "competition_fingerprint": competition.fingerprint,
-        "metric": get_metric(competition.metric).name,
+        "metric": competition.metric,
         "folds": run.folds,
         "folds_fingerprint": folds.fingerprint,
         "first_folds": list(trial_folds.first),

@@ -22,7 +22,6 @@ from kaggle_kit.errors import ConfigError, TrainingError
 from kaggle_kit.events import Reporter
 from kaggle_kit.launch import LaunchOptions, launch_run
 from kaggle_kit.launch.ray import connected, slots
-from kaggle_kit.metrics import get_metric
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import RunSummary, Stop, TrainOptions
 from kaggle_kit.tune.objective import Objective, TrialFailed, TrialStopped
@@ -135,7 +134,7 @@ def _tell(count: TrialCount, objective: Objective) -> None:
     """Report how the last trial ended, and count it."""
     rows = study_rows(count.study)
     row = rows[objective.number if objective.number is not None else -1]
-    objective.reporter(TrialEnded(row, best_row(rows, get_metric(objective.setup.competition.metric))))
+    objective.reporter(TrialEnded(row, best_row(rows, objective.setup.metric)))
     count.note(row)
 
 
