@@ -196,7 +196,7 @@ def run_trial(name: str, power_loss: bool, bench: Bench, reference: Reference, r
         shutil.copytree(reference.states[kind.start], root)
         since_ns = time.time_ns()
         passed = bench.kill(kind, root, kind.due(reference, rng))
-        if passed is not None:
+        if passed is not None and not kind.ended(root):
             break
     trial.moment = f"{passed:.2f} s: {kind.progress(root)}"
     if power_loss:

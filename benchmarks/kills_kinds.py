@@ -69,6 +69,7 @@ class Kind:
         differences: compares a workspace with those two.
         progress: says how far the killed command was.
         still: looked at with the processes halted; where it does not hold, they go on, and the next such moment is waited for.
+        ended: whether the killed command had done all its work, and was about to exit; then another moment is drawn.
     """
 
     command: Sequence[str]
@@ -78,6 +79,7 @@ class Kind:
     differences: Difference
     progress: Callable[[Path], str]
     still: Callable[[Path], bool] = lambda _: True
+    ended: Callable[[Path], bool] = lambda _: False
 
 
 def anywhere(step: str) -> Callable[[Reference, random.Random], Due]:
@@ -229,7 +231,13 @@ KINDS = {
         BLEND, "sent", "blended", in_folder("submissions", "blend"), blend_differences, files_progress("submissions")
     ),
     "kk blend --name": Kind(
-        NAMED_BLEND, "sent", "named", in_folder("submissions", "blend"), blend_differences, files_progress("submissions")
+        NAMED_BLEND,
+        "sent",
+        "named",
+        in_folder("submissions", "blend"),
+        blend_differences,
+        files_progress("submissions"),
+        ended=lambda root: (root / "submissions/mine.check.json").exists(),
     ),
     "kk folds, a new table": Kind(
         FOLDS_NEW, "trained", "divided", in_folder("folds", "folds"), folds_differences, files_progress("folds")

@@ -373,7 +373,7 @@ def drop_store(directory: Path) -> int:
         MissingFileError: ``directory`` is no store.
     """
     store = _existing(directory)
-    with _alone(store.directory):
+    with files.storage_errors(store.directory), _alone(store.directory):
         freed = bytes_of(store.directory)
         (store.directory / META).unlink()  # from here on it is no store, even if the rest is interrupted
         shutil.rmtree(store.directory)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_kit import diagnosis, files
+from kaggle_kit import diagnosis
 from kaggle_kit.errors import DataError, FoldError
 from kaggle_kit.metrics import Metric, get_metric
+from kaggle_kit.runs.blend_record import read_blend_record
 from kaggle_kit.runs.files import Run, read_oof
 from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions, shown
 from kaggle_kit.workspace import Workspace
@@ -130,15 +131,12 @@ def scored_blend(workspace: Workspace, name: str) -> Scored:
         FoldError: the fold table is not the one that its runs were trained on.
     """
     path = workspace.submission_path(name)
-    record = files.read_json(path.with_suffix(".json"), made_by=f"kk blend --name {name}")
-    try:
-        table, fingerprint, metric = record["folds"], record["folds_fingerprint"], record["scores"]["metric"]
-        form = record.get("form") or {}
-        default = form.get("threshold", 0.5) if form.get("form") == "labels" else 0.5
-        threshold = np.asarray(record.get("thresholds") or default, dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path.with_suffix('.json')} is damaged ({error!r}). Run `kk blend --name {name}` again.") from error
-    folds = _table_of(workspace, table, fingerprint, f"blend {name}")
+    record = read_blend_record(path)
+    if record.folds is None or record.folds_fingerprint is None or record.scores is None:
+        raise DataError(f"the record of {path} does not say what it was scored by. Run `kk blend --name {name}` again.")
+    default = record.form.get("threshold", 0.5) if record.form.get("form") == "labels" else 0.5
+    threshold = np.asarray(default if record.thresholds is None else record.thresholds, dtype=np.float64)
+    folds, metric = _table_of(workspace, record.folds, record.folds_fingerprint, f"blend {name}"), record.scores.metric
     oof = read_predictions(path.with_suffix(".oof.parquet"))
     return score(oof, folds, get_metric(metric, workspace.root), threshold=threshold)
 
