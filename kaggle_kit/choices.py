@@ -36,6 +36,27 @@ LOSSES = _registry(
     ("focal", "Focal", "cross entropy that counts rows less the surer the model is of them"),
 )
 
+HEADS = _registry(
+    "head",
+    "models.heads",
+    ("linear", "linear", "one linear layer"),
+    ("mlp", "linear", "hidden layers and a linear one"),
+    ("cosine", "cosine", "cosines to class centres, with `margin` in training ArcFace"),
+)
+"""Functions of (features, number of classes, ``HeadConfig``) that return the last layer."""
+
+POOLS = _registry(
+    "pooling",
+    "models.heads",
+    ("avg", "average", "mean of each channel"),
+    ("max", "maximum", "maximum of each channel"),
+    ("avg-max", "average_and_maximum", "mean and maximum of each channel, side by side"),
+    ("gem", "generalised_mean", "generalised mean of each channel with a learnt exponent"),
+    ("grid", "grid_maximum", "maxima of each channel over a `grid` of cells, side by side"),
+)
+"""Functions of ``HeadConfig`` that return a layer from (B, C, H, W) to (B, C', h, w)."""
+POOL_CHOICES = POOLS.with_auto("what the architecture has")
+
 SCHEDULES = _registry(
     "schedule",
     "training.schedules",

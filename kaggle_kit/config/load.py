@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 ALIASES: dict[str, str] = {
     "model": "model.name",
     "pretrained": "model.pretrained",
+    "head": "model.head.name",
+    "pool": "model.head.pool",
     "epochs": "schedule.epochs",
     "schedule": "schedule.name",
     "optimizer": "optimizer.name",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kaggle_kit import files
-from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, LOSSES, SAMPLERS, SCHEDULES, STRATEGIES
+from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, HEADS, LOSSES, POOL_CHOICES, SAMPLERS, SCHEDULES, STRATEGIES
 from kaggle_kit.config.fields import (
     Count,
     FewCount,
@@ -32,6 +32,36 @@ SIDES = (8, 4096)
 """Smallest and largest side of an image, in pixels."""
 
 
+class HeadConfig(Section):
+    """What stands between the backbone's feature map and the logits."""
+
+    name: Annotated[str, one_of(HEADS)] = Field("linear", description="what gives the logits")
+    pool: Annotated[str, one_of(POOL_CHOICES)] = Field("auto", description="how the feature map becomes features")
+    grid: Annotated[int, Field(ge=1, le=16)] = Field(2, description="cells a side of the pooling grid")
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([], description="sizes of hidden layers, e.g. [64, 32]")
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"] = Field("relu", description="of the hidden layers")
+    batch_norm: Literal["none", "features", "all"] = Field("none", description="of the features, or of hidden layers as well")
+    dropout: Rate = Field(0.0, description="dropout after each hidden layer; that of the features is model.drop_rate")
+    samples: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="dropout masks a step before the last layer, whose losses are averaged (multi-sample dropout)"
+    )
+    scale: Positive = Field(16.0, description="what cosine multiplies cosines by")
+    centres: Annotated[int, Field(ge=1, le=64)] = Field(1, description="centres a class of cosine; the nearest counts")
+    margin: Annotated[float, Field(ge=0, le=1.5)] = Field(
+        0.0, description="angle by which cosine makes the true class harder in training (ArcFace), e.g. 0.3; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> HeadConfig:
+        if self.name == "linear" and self.hidden:
+            raise ValueError("hidden layers need name: mlp or cosine")
+        if self.name == "mlp" and not self.hidden:
+            raise ValueError("mlp needs hidden, the sizes of its layers, e.g. [256]")
+        if self.name != "cosine" and (self.margin or self.centres > 1):
+            raise ValueError("margin and centres need name: cosine")
+        return self
+
+
 class ModelConfig(Section):
     """The network: a timm model."""
 
@@ -39,6 +69,7 @@ class ModelConfig(Section):
     pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
     drop_rate: Rate = Field(0.0, description="dropout before the head")
     drop_path_rate: Rate = Field(0.0, description="share of residual branches dropped (stochastic depth)")
+    head: HeadConfig = Field(HeadConfig(), description="pooling and classifier")
     freeze: Annotated[int, Field(ge=-1, le=10_000)] = Field(
         0, description="leading parameter groups of the backbone to freeze; -1: all of it"
     )
@@ -49,6 +80,13 @@ class ModelConfig(Section):
         "auto", description="torch.compile; auto: when there is enough to train for it to pay, and a compiler"
     )
     options: dict[str, Any] = Field({}, description="arguments of timm.create_model")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> ModelConfig:
+        rate, key = (self.head.dropout, "head.dropout") if self.head.hidden else (self.drop_rate, "drop_rate")
+        if self.head.samples > 1 and not rate:
+            raise ValueError(f"head.samples draws several dropout masks, so {key} must be above 0, e.g. 0.5")
+        return self
 
 
 class DataConfig(Section):

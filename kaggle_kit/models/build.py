@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import timm
@@ -16,9 +16,10 @@ from timm.layers import BlurPool2d
 from timm.models import group_parameters
 from torch import nn
 
-from kaggle_kit.config import DataConfig, ImageSize, ModelConfig
+from kaggle_kit.config import DataConfig, HeadConfig, ImageSize, ModelConfig
 from kaggle_kit.errors import ConfigError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.models.heads import HEAD_STD, head_names, head_tensors, install_head, is_plain
 from kaggle_kit.models.weights import Tensors, Weights, read_tensors, resolve_name
 from kaggle_kit.tables import shown
 
@@ -33,18 +34,22 @@ AA_LAYERS: dict[str, type[nn.Module]] = {
     **dict.fromkeys(("avg", "avgpool"), nn.AvgPool2d),
 }
 """timm's names of anti-aliasing layers."""
-HEAD_STD = 0.01
-"""Standard deviation of a new classifier's weights on a pretrained backbone."""
 
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What it takes to build the same architecture again: ``arch.tag``, number of outputs, timm's arguments, layout."""
+    """What it takes to build the same architecture again: ``arch.tag``, number of outputs, timm's arguments, layout, head.
+
+    Attributes:
+        features: what a head other than timm's takes; 0 with timm's.
+    """
 
     name: str
     n_classes: int
     options: Mapping[str, Any]
     channels_last: bool
+    head: HeadConfig = field(default_factory=HeadConfig)
+    features: int = 0
 
 
 def build_model(
@@ -63,9 +68,14 @@ def build_model(
     """
     name = resolve_name(config.name)
     options = {**config.options, **_size_option(name, image_size, config.options)}
-    drops = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
+    # A head of ours does the dropout before it itself.
+    drops = {"drop_rate": config.drop_rate if is_plain(config.head) else 0.0, "drop_path_rate": config.drop_path_rate}
     model = _create(name, n_classes, {**options, **{key: rate for key, rate in drops.items() if rate}})
-    attach_record(model, ModelRecord(name, n_classes, options, config.channels_last))
+    features = 0
+    if config.head != HeadConfig():
+        size = _input_size(model, image_size)
+        features = install_head(model, config.head, n_classes, drop_rate=config.drop_rate, size=size)
+    attach_record(model, ModelRecord(name, n_classes, options, config.channels_last, config.head, features))
     if weights is not None and weights.path is not None:
         load_pretrained(model, weights)
     if config.grad_checkpointing:
@@ -88,6 +98,8 @@ def rebuild_model(record: ModelRecord) -> nn.Module:
         name = resolve_name(record.name.partition(".")[0])
         _LOG.info("timm %s does not know %s; %s has the same layers", timm.__version__, record.name, name)
     model = _create(name, record.n_classes, dict(record.options))
+    if record.features:
+        install_head(model, record.head, record.n_classes, features=record.features)
     attach_record(model, record)
     return to_layout(model, record.channels_last).eval()
 
@@ -162,6 +174,12 @@ def _size_option(name: str, image_size: ImageSize | None, options: Mapping[str, 
     return {"img_size": height_width(image_size)}
 
 
+def _input_size(model: nn.Module, image_size: ImageSize | None) -> tuple[int, int]:
+    """The height and width of images for a model that has no record yet."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    return height_width(image_size) if image_size is not None else tuple(cfg.get("input_size", (3, 224, 224)))[1:]
+
+
 def height_width(image_size: ImageSize) -> tuple[int, int]:
     """A side, or height and width, as height and width."""
     return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
@@ -177,10 +195,10 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
         return
     tensors = _adapt(model, read_tensors(weights.path))
     own = model.state_dict()
-    head = set(_classifier_tensors(model))
+    head = set(head_tensors(model))
     if any(key in tensors and tensors[key].shape != own[key].shape for key in head):
         tensors = {key: value for key, value in tensors.items() if key not in head}
-    if not head & tensors.keys():
+    if not head & tensors.keys() and record_of(model).features == 0:  # a head of ours begins as it should
         _quiet_head(model, head)
     problems = {
         "missing": [key for key in own if key not in tensors and key not in head and not key.endswith("num_batches_tracked")],
@@ -188,7 +206,7 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     }
     unknown = [key for key in tensors if key not in own]
     if weights.kind == "file":
-        problems["not in the model"] = _beyond_head(unknown, head)
+        problems["not in the model"] = _beyond_head(unknown, head_names(model))
     elif unknown:
         _LOG.warning("%s: not used: %s", weights.path.name, shown(unknown))
     stated = "; ".join(f"{what}: {shown(keys)}" for what, keys in problems.items() if keys)
@@ -208,10 +226,11 @@ def _quiet_head(model: nn.Module, head: Iterable[str]) -> None:
             nn.init.zeros_(parameter.detach())
 
 
-def _beyond_head(unknown: Iterable[str], head: Iterable[str]) -> list[str]:
-    """Tensors that a file holds beyond the model's, without those of a classifier that was cut or named otherwise."""
-    modules = {key.rpartition(".")[0] for key in head} | {"fc", "head", "head.fc", "classifier"}
-    return [key for key in unknown if key.rpartition(".")[0] not in modules]
+def _beyond_head(unknown: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Tensors that a file holds beyond the model's, without those of a head that was cut, exchanged or named otherwise."""
+    modules = {*names, "fc", "head", "head.fc", "classifier"}
+    inside = tuple(f"{name}." for name in names)
+    return [key for key in unknown if key.rpartition(".")[0] not in modules and not key.startswith(inside)]
 
 
 def _adapt(model: nn.Module, tensors: Tensors) -> Tensors:
@@ -243,13 +262,6 @@ def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tenso
     return {mine: value for (_, value), (mine, _) in pairs}
 
 
-def _classifier_tensors(model: nn.Module) -> list[str]:
-    """Names in the state dict that belong to the classifier."""
-    stated = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
-    modules = (stated,) if isinstance(stated, str) else tuple(stated)
-    return [key for key in model.state_dict() if key.startswith(tuple(f"{module}." for module in modules))]
-
-
 def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
     """Stop the training of ``config.freeze`` leading stages (timm's coarse parameter groups: stem, then stages).
 
@@ -261,7 +273,7 @@ def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
     if config.freeze == 0:
         return []
     inner = unwrap(model)
-    head = set(_classifier_tensors(inner))
+    head = set(head_tensors(inner))
     if config.freeze == -1:
         names = [name for name, _ in inner.named_parameters() if name not in head]
     else:
@@ -285,13 +297,18 @@ def _leading_stages(model: nn.Module, count: int, head: set[str]) -> list[str]:
 
 
 def set_train_mode(model: nn.Module, config: ModelConfig) -> None:
-    """``model.train()``, but batch norm keeps its statistics where it is frozen or ``config.freeze_bn`` is set."""
+    """``model.train()``, but batch norm keeps its statistics where it is frozen or ``config.freeze_bn`` is set.
+
+    That of a new head has none to keep.
+    """
     model.train()
-    for module in model.modules():
+    inner = unwrap(model)
+    head = tuple(f"{name}." for name in head_names(inner))
+    for name, module in inner.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             parameters = list(module.parameters())
             frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-            if config.freeze_bn or frozen:
+            if frozen or (config.freeze_bn and not name.startswith(head)):
                 module.eval()
 
 

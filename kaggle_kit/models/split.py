@@ -100,7 +100,8 @@ def backbone_fingerprint(model: nn.Module) -> str:
     record, head = record_of(inner), classifier_of(inner)
     own = {id(parameter) for parameter in head.parameters()} if head is not None else set()
     left_out = {name for name, parameter in inner.named_parameters() if id(parameter) in own}
-    digest = hashlib.sha256(json.dumps([record.name, dict(record.options)], sort_keys=True).encode())
+    built = [record.name, dict(record.options), *([record.head.pool, record.head.grid] if record.features else [])]
+    digest = hashlib.sha256(json.dumps(built, sort_keys=True).encode())
     for name, value in sorted(inner.state_dict().items()):
         if name in left_out or name.endswith("num_batches_tracked"):  # counts batches, changes nothing
             continue

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from kaggle_kit import files
+from kaggle_kit.config import HeadConfig
 from kaggle_kit.errors import ClassMappingError, DataError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.models.build import ModelRecord, rebuild_model, record_of, unwrap
@@ -25,7 +26,7 @@ from kaggle_kit.runs.model_header import KEY, read_model_record
 from kaggle_kit.tables import Classes
 
 _FORMAT = 1
-_OWN = ("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint", "spec", "task")
+_OWN = ("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint", "spec", "task", "head")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def save_model(
         "task": task,
         "versions": files.versions(),
     }
+    if record.features:
+        header["head"] = {**record.head.model_dump(mode="json"), "features": record.features}
     tensors = {name: _plain(value, half=half) for name, value in unwrap(model).state_dict().items()}
     data = safetensors.torch.save(tensors, metadata={KEY: json.dumps(header, ensure_ascii=False)})
     files.write_bytes(Path(path), data)
@@ -110,7 +113,7 @@ def load_model(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel
     path = Path(path)
     header = read_header(path)
     try:
-        record = ModelRecord(header["arch"], int(header["num_classes"]), dict(header["options"]), bool(header["channels_last"]))
+        record = _record(header)
         spec = ImageSpec.from_dict(header["spec"])
         classes, task = Classes(tuple(header["classes"])), str(header["task"])
     except (KeyError, TypeError, ValueError) as error:
@@ -128,6 +131,20 @@ def load_model(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel
             f"{str(error).splitlines()[0]} Install timm {written}."
         ) from error
     return LoadedModel(model.to(device), classes, spec, task, meta, path, files.file_fingerprint(path))
+
+
+def _record(header: Mapping[str, Any]) -> ModelRecord:
+    """Return the record in a header; raises KeyError, TypeError or ValueError where it is damaged."""
+    head = dict(header.get("head") or {})
+    features = int(head.pop("features", 0))
+    return ModelRecord(
+        name=header["arch"],
+        n_classes=int(header["num_classes"]),
+        options=dict(header["options"]),
+        channels_last=bool(header["channels_last"]),
+        head=HeadConfig(**head),
+        features=features,
+    )
 
 
 def read_header(path: Path) -> dict[str, Any]:

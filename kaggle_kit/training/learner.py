@@ -28,7 +28,7 @@ from kaggle_kit.models import build_model, freeze, image_spec, set_train_mode
 from kaggle_kit.seeds import derive_seed
 from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.losses import build_loss
+from kaggle_kit.training.losses import HeadLoss, build_loss
 from kaggle_kit.training.optimizers import build_optimizer
 from kaggle_kit.training.schedules import build_schedule, restore_schedule, schedule_state
 
@@ -65,7 +65,7 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric,
     config = job.config
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         model = convert_sync_batchnorm(model)  # timm's: PyTorch's would lose the activations of fused layers
-    loss = build_loss(config.loss, job.task, job.classes, job.train.truth)
+    loss = HeadLoss(build_loss(config.loss, job.task, job.classes, job.train.truth), config.model.head)
     clips = config.optimizer.clip_norm is not None or config.optimizer.clip_value is not None
     scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
     optimizer = build_optimizer(model, config.optimizer, fused=not (clips and scaled))

@@ -6,6 +6,7 @@ A loss takes ``logits`` (N, C) and ``targets``: class positions (N,) int64, or (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kaggle_kit.choices import LOSSES
-from kaggle_kit.config import LossConfig
+from kaggle_kit.config import HeadConfig, LossConfig
 from kaggle_kit.errors import ConfigError, TrainingError
 from kaggle_kit.registry import suggest
 from kaggle_kit.tables import Classes, shown
@@ -86,6 +87,39 @@ class Focal(Loss):
             return (plain * (1 - hit) ** gamma).mean()
         log_probs = F.log_softmax(logits, dim=1)
         return _weighted_mean(-target * log_probs * (1 - log_probs.exp()) ** gamma, target, self.weights)
+
+
+class HeadLoss(nn.Module):
+    """What a head adds to a loss in training: an angular margin, and the mean over several dropout masks.
+
+    ArcFace (Deng et al. 2019): the angle between features and the centre of the true class counts ``margin`` more. The logits
+    are cosines times ``scale``, so that all of it can happen here, where labels are known, and evaluation knows nothing of it.
+    With soft targets a class gets its share of the margin. Logits (S * B, C) for targets of B rows are of S masks.
+    """
+
+    def __init__(self, loss: Loss, head: HeadConfig) -> None:
+        super().__init__()
+        self.loss = loss
+        self.margin = head.margin
+        self.scale = head.scale
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        masks = len(logits) // len(targets)
+        if masks > 1:
+            targets = torch.cat([targets] * masks)
+        if self.margin:
+            logits = logits.float()
+            hard = self.scale * _with_margin((logits / self.scale).clamp(-1, 1), self.margin)
+            logits = logits + self.loss.soft(targets) * (hard - logits)
+        loss: Tensor = self.loss(logits, targets)
+        return loss
+
+
+def _with_margin(cosines: Tensor, margin: float) -> Tensor:
+    """cos(angle + margin); where that would pass half a turn, a straight line that goes on falling."""
+    sines = (1 - cosines.square()).clamp(min=1e-9).sqrt()  # the root has no slope at 0
+    turned = cosines * math.cos(margin) - sines * math.sin(margin)
+    return torch.where(cosines > math.cos(math.pi - margin), turned, cosines - margin * math.sin(margin))
 
 
 def _smoothed(target: Tensor, smoothing: float, *, multilabel: bool = False) -> Tensor:
@@ -240,11 +274,13 @@ def count_right(logits: Tensor, targets: Tensor, *, multilabel: bool) -> Tensor:
     on the right side of 0.5. Nothing waits for the device.
 
     Args:
+        logits: (N, C); of (S * N, C), as several dropout masks give, the first N count.
         targets: (N,) class positions, or (N, C), whose largest counts when rows are mixed.
     """
+    logits = logits.detach()[: len(targets)]
     if multilabel:
-        return ((logits.detach() > 0) == (targets > 0.5)).float().mean(dim=1).sum()
-    return (logits.detach().argmax(dim=1) == (targets if targets.ndim == 1 else targets.argmax(dim=1))).sum()
+        return ((logits > 0) == (targets > 0.5)).float().mean(dim=1).sum()
+    return (logits.argmax(dim=1) == (targets if targets.ndim == 1 else targets.argmax(dim=1))).sum()
 
 
 def require_finite(probs: npt.NDArray[np.float32], epoch: int) -> None:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from kaggle_kit.config import OptimizerConfig
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.models.heads import head_names
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, *, fused: bool = True) -> Optimizer:
@@ -73,10 +74,9 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of the classifier of a timm model (of both, for a distilled one)."""
-    classifier = getattr(model, "get_classifier", nn.Identity)()
-    parts = classifier if isinstance(classifier, tuple | list) else [classifier]
-    return [parameter for part in parts if isinstance(part, nn.Module) for parameter in part.parameters()]
+    """Parameters of the head of a timm model: its classifier (both, of a distilled one) and a pooling that learns."""
+    prefixes = tuple(f"{name}." for name in head_names(model))
+    return [parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)]
 
 
 def current_lr(optimizer: Optimizer) -> float:

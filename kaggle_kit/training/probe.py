@@ -147,7 +147,7 @@ def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> P
     if parts is None or parts.head.bias is None:
         raise ConfigError(
             f"{model_name(model)} does not end with one linear layer on pooled features, so there is no head to fit; "
-            "use strategy finetune, or another model."
+            "use strategy finetune, a linear model.head, or another model."
         )
     plan = view_plan(job.config, spec)
     table = _features(job, fabric, parts, spec, plan, on_features=_counter(job, reporter, stop))

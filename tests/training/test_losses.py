@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from kaggle_kit.choices import LOSSES
-from kaggle_kit.config import LossConfig
+from kaggle_kit.config import HeadConfig, LossConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.tables import Classes
-from kaggle_kit.training.losses import build_loss, class_weights, count_right
+from kaggle_kit.training.losses import HeadLoss, build_loss, class_weights, count_right
 
 CLASSES = Classes(("b", "a", "c"))
 TRUTH = np.array([0, 0, 0, 1, 2, 2])
@@ -111,3 +111,40 @@ def test_right_rows_are_counted_as_numpy_counts_them():
     assert count_right(given, torch.from_numpy(mixed), multilabel=False) == (logits.argmax(1) == mixed.argmax(1)).sum()
     share = ((logits > 0) == (several == 1)).mean(axis=1).sum()
     assert float(count_right(given, torch.from_numpy(several), multilabel=True)) == pytest.approx(share)
+
+
+def arcface(margin, scale=8.0):
+    return HeadLoss(loss("auto"), HeadConfig(name="cosine", margin=margin, scale=scale))
+
+
+def test_the_margin_is_an_angle_added_for_the_true_class():
+    angles = torch.tensor([[0.4, 1.2, 2.0], [1.5, 0.3, 1.0]])
+    targets = torch.tensor([0, 2])
+    turned = angles.clone()
+    turned[0, 0] += 0.3
+    turned[1, 2] += 0.3
+    expected = F.cross_entropy(8 * turned.cos(), targets)
+    torch.testing.assert_close(arcface(0.3)(8 * angles.cos(), targets), expected)
+    hot = F.one_hot(targets, 3).float()
+    torch.testing.assert_close(arcface(0.3)(8 * angles.cos(), hot), expected)
+    torch.testing.assert_close(arcface(0.0)(8 * angles.cos(), targets), F.cross_entropy(8 * angles.cos(), targets))
+
+
+def test_the_margin_never_rewards_a_larger_angle():
+    angles = torch.linspace(0, 3.14159, 200)
+    logits = torch.stack([8 * angles.cos(), torch.zeros(200)], dim=1)
+    settings = HeadConfig(name="cosine", margin=0.5, scale=8.0)
+    losses = [HeadLoss(build_loss(LossConfig(), "multiclass", Classes(("a", "b")), np.array([0, 1])), settings)]
+    values = torch.stack([losses[0](row[None], torch.zeros(1, dtype=torch.int64)) for row in logits])
+    assert (values.diff() > 0).all()
+    at_zero = torch.tensor([[8.0, 0.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(losses[0](at_zero, torch.zeros(1, dtype=torch.int64)), at_zero)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("targets", [torch.from_numpy(TRUTH), F.one_hot(torch.from_numpy(TRUTH), 3).float()])
+def test_losses_of_several_dropout_masks_are_averaged(targets):
+    masks = torch.cat([LOGITS, LOGITS.flip(1), LOGITS + 1])
+    plain = loss("auto")
+    expected = torch.stack([plain(part, targets) for part in masks.split(6)]).mean()
+    torch.testing.assert_close(HeadLoss(plain, HeadConfig())(masks, targets), expected)

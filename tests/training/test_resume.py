@@ -33,6 +33,13 @@ RICH = (
 )
 """Everything that has a state or draws random numbers; 5 batches and 3 updates an epoch."""
 PLAIN = ("epochs=3", "optimizer=sgd", "schedule=plateau", "schedule.options={patience: 0}", "keep=last")
+HEAD = (
+    "epochs=3",
+    "model.head={name: mlp, hidden: [12], batch_norm: all, dropout: 0.4, samples: 3, pool: gem}",
+    "optimizer.layer_decay=0.7",
+    "head_lr=1e-2",
+    "model.freeze=1",
+)
 HEAVY = ("epochs=3", "augment=heavy", "cutmix=1.0")
 
 
@@ -97,7 +104,7 @@ def test_killed_within_epochs(whole, job, monkeypatch, steps, saving):
     assert outcome(job) == whole[1]
 
 
-@pytest.mark.parametrize("overrides", [PLAIN, HEAVY], ids=["optimizer", "heavy"])
+@pytest.mark.parametrize("overrides", [PLAIN, HEAVY, HEAD], ids=["optimizer", "heavy", "head"])
 def test_other_settings(tiny, monkeypatch, overrides):
     job = job_of(tiny, "run", overrides)
     train_fold(job)
