@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from factories import make_workspace
+from kernel_world import make_world
 
 from kaggle_kit.cli import main
+from kaggle_kit.images.store import open_store
 
 WRITES = (
     ["blend", "--name", "new"],
@@ -25,9 +28,18 @@ WRITES = (
 )
 HEAVY = (
     ["train", "--run", "new"],
+    ["predict", "--run", "run0", "--tta", "hflip"],
     ["tune", "--trials", "1"],
     ["kernel", "build", "--username", "ada", "--force"],
+    ["cache", "drop", "all"],
 )
+LIGHT = (
+    *WRITES[:3],
+    ["runs", "--rm", "run0", "--force"],
+    ["submit", "a-competition", "submissions/mine.csv", "--force"],
+)
+READS = (["runs"], ["config"], ["check", "submissions/mine.csv"])
+"""What needs not write, `kk check` with a warning that its verdict is not kept."""
 
 
 @pytest.fixture
@@ -49,7 +61,7 @@ def contents(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-@contextmanager
+@contextlib.contextmanager
 def no_room() -> Iterator[None]:
     """Let no file of this process grow beyond 64 bytes: the write itself fails, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -72,6 +84,50 @@ def test_no_room(workspace: Path, capsys: pytest.CaptureFixture[str], command: l
     assert {path: after.get(path) for path in before} == before
     code, told = run(command, capsys)
     assert code in (0, 3), told
+
+
+FULL = {
+    "train": ["train", "--run", "new", "model=test_resnet", "pretrained=false", "image_size=32", "workers=0"],
+    "predict": ["predict", "--run", "b", "--tta", "hflip", "--engine", "torch"],
+    "tune": ["tune", "--trials", "1", "model=test_resnet", "pretrained=false", "image_size=32", "workers=0"],
+    "kernel": ["kernel", "build", "--username", "ada", "--force"],
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with real, untrained models."""
+    return make_world(tmp_path_factory.mktemp("world")).workspace.root
+
+
+@pytest.mark.parametrize("command", FULL.values(), ids=FULL)
+def test_no_room_where_pytorch_is_needed(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.chdir(world)
+    before = contents(world)
+    with no_room():
+        code, told = run(command, capsys)
+    assert code == 1, told
+    assert "defect" not in told
+    assert "Traceback" not in told
+    assert re.search("cannot write|cannot be used", told), told
+    after = contents(world)
+    assert {path: after.get(path) for path in before} == before
+
+
+def test_no_room_for_the_verdict(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A verdict that cannot be kept is said all the same, and nothing will be sent on it."""
+    run(["blend", "--name", "mine"], capsys)
+    record = workspace / "submissions" / "mine.check.json"
+    record.unlink()
+    with no_room():
+        code, told = run(["check", "submissions/mine.csv"], capsys)
+    assert code in (0, 3), told
+    assert "the verdict was not recorded" in told
+    assert not record.exists()
+    code, told = run(["submit", "a-competition", "submissions/mine.csv"], capsys)
+    assert (code, "kk check" in told) == (2, True), told
 
 
 SCRIPT = """
@@ -109,14 +165,23 @@ def on_a_read_only_disk(workspace: Path, commands: tuple[list[str], ...]) -> lis
 
 
 def test_read_only(workspace: Path) -> None:
+    with contextlib.suppress(SystemExit):
+        main(["blend", "--name", "mine"])
     before = contents(workspace)
-    for command, code, told in on_a_read_only_disk(workspace, (*WRITES[:3], ["runs"])):
+    for command, code, told in on_a_read_only_disk(workspace, (*LIGHT, *READS)):
         assert "defect" not in told, (command, told)
-        assert (code, "read-only" in told) == ((0, False) if command == ["runs"] else (1, True)), (command, told)
+        assert "Traceback" not in told, (command, told)
+        if command in READS:
+            assert code in (0, 3), (command, told)
+            assert ("read-only" in told) == (command[0] == "check"), (command, told)
+        else:
+            assert (code, "read-only" in told) == (1, True), (command, told)
     assert contents(workspace) == before
 
 
 def test_read_only_where_pytorch_is_needed(workspace: Path) -> None:
+    images = sorted((workspace / "data" / "train_images").iterdir())
+    open_store(workspace / ".kk_cache", [(path.name, path) for path in images], (8, 8), workers=1)
     before = contents(workspace)
     for command, code, told in on_a_read_only_disk(workspace, HEAVY):
         assert "defect" not in told, (command, told)

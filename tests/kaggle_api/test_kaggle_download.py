@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -339,3 +340,26 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "data" / "train").write_text("mine")
     with pytest.raises(DataError, match="a file where a folder should be"):
         unpack(archive_of(tmp_path, ("train/1.png", b"x")), tmp_path / "data")
+
+
+def test_no_room_while_it_is_unpacked(
+    server: FakeKaggle, timed: Timed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there stays, no half file has a name of Kaggle's, and the same call goes on."""
+    (tmp_path / "mine.txt").write_text("mine")
+    real, calls = os.replace, [0]
+
+    def full(*arguments: str) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            download("digits", tmp_path, patience=timed.patience)
+    assert calls[0] >= 2
+    assert all(CONTENT.get(name, b"mine") == data for name, data in written(tmp_path).items())
+    download("digits", tmp_path, patience=timed.patience)
+    assert written(tmp_path) == {**CONTENT, "mine.txt": b"mine"}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from fake_kaggle import FakeKaggle, Fault, Timed
 
 from kaggle_kit import files
 from kaggle_kit.check import record_path, require_passed
-from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError, RemoteError, SubmissionError
+from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError, RemoteError, StorageError, SubmissionError
 from kaggle_kit.kaggle_api import SubmissionStatus, rank_correlation, submissions_table, submit
 from kaggle_kit.workspace import Workspace
 
@@ -344,3 +347,46 @@ def test_rank_correlation(honest: list[float], public: list[float], metrics: lis
     found, count = rank_correlation(pd.DataFrame({"cross_fitted": honest, "public_score": public, "metric": metrics}))
     assert count == n
     assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_nothing_is_sent_when_its_record_cannot_be_written(
+    kaggle: FakeKaggle, timed: Timed, workspace: Workspace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = path.with_suffix(".json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            submit(workspace, "digits", path, message="", patience=timed.patience)
+    assert kaggle.count("StartSubmissionUpload") == 0
+    assert path.with_suffix(".json").read_bytes() == before
+    assert submit(workspace, "digits", path, message="", patience=timed.patience).status == "complete"
+
+
+def test_bytes_that_were_written_over_meanwhile_are_not_sent(
+    kaggle: FakeKaggle, timed: Timed, workspace: Workspace, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaggle_kit.kaggle_api.client import Kaggle
+
+    monkeypatch.setattr(Kaggle, "submissions_left", lambda *_: path.write_text("id,label\n1,dog\n2,cat\n"))
+    with pytest.raises(SubmissionError, match="was written over while it was being sent"):
+        submit(workspace, "digits", path, message="", patience=timed.patience)
+    assert kaggle.count("StartSubmissionUpload") == 0
+
+
+def test_two_that_hand_in_one_file_hand_it_in_once(kaggle: FakeKaggle, timed: Timed, workspace: Workspace, path: Path) -> None:
+    barrier = threading.Barrier(2)
+
+    def hand_in() -> object:
+        barrier.wait(30)
+        try:
+            return submit(workspace, "digits", path, message="", patience=timed.patience)
+        except SubmissionError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        results = [future.result() for future in [pool.submit(hand_in) for _ in range(2)]]
+    assert len(kaggle.submissions) == 1
+    assert sum(isinstance(result, SubmissionStatus) and result.uploaded for result in results) == 1

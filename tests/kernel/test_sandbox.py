@@ -202,3 +202,18 @@ def test_what_the_machine_does_not_allow_is_told(environment, tmp_path, monkeypa
         timeout=60,
     )
     assert any("read-only file system" in text for text in done.missing)
+
+
+def test_no_module_of_the_folder_one_stands_in_is_imported(environment, tmp_path, monkeypatch):
+    """The programs that start the notebook, inside and outside the confinement, take Python's own modules."""
+    planted = tmp_path / "here"
+    planted.mkdir()
+    for name in ("psutil", "json", "nbformat", "kaggle_kit"):
+        (planted / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})")
+    root = tmp_path / "session"
+    (root / "input").mkdir(parents=True)
+    monkeypatch.chdir(planted)
+    notebook = write_notebook(tmp_path / "n.ipynb", "print(1 + 1)")
+    done = run_session("probe", notebook, root, environment=environment, isolation=find_isolation(), timeout=60)
+    assert (done.lines, done.error) == (("2",), "")
+    assert not (tmp_path / "ran").exists()
