@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,28 +18,21 @@ Patch = Callable[..., Any]
 
 
 def predicted_again(wrap: Callable[[Any], Any], target: str) -> Callable[[Scene], None]:
-    """Predict every run again with ``target`` of the prediction module replaced, in the test pass only."""
+    """Predict the test and control rows of every run again with ``target`` of the prediction module replaced."""
 
     def inject(scene: Scene) -> None:
         from kaggle_kit.inference import PredictOptions, predict, predict_runs
-        from kaggle_kit.inference import run as run_module
 
-        tests = {row.id for row in scene.competition.test}
-        right_rows, right = run_module.predict_rows, getattr(predict, target)
-
-        def rows(models: Any, given: Any, **options: Any) -> Any:
-            wrong = wrap(right) if any(row_id in tests for row_id, _ in given) else right
-            with mock.patch.object(predict, target, wrong):
-                return right_rows(models, given, **options)
-
+        shutil.rmtree(scene.workspace.cache_dir, ignore_errors=True)  # features that a probe has kept would be taken instead
         for name in runs.list_runs(scene.workspace):
             one = runs.read_run(scene.workspace, name)
             meta = read_predictions(one.finished_folds()[0].path / runs.TEST).meta
             control = len(read_predictions(one.finished_folds()[0].path / runs.CONTROL))
             for fold in one.finished_folds():
                 (fold.path / runs.TEST).unlink()
-            with mock.patch.object(run_module, "predict_rows", rows):
-                predict_runs(scene.setup, [name], PredictOptions(meta["views"], meta["merge"], control))
+            options = PredictOptions(meta["views"], meta["merge"], control, oof=False)
+            with mock.patch.object(predict, target, wrap(getattr(predict, target))):
+                predict_runs(scene.setup, [name], options)
 
     return inject
 

@@ -111,3 +111,24 @@ def test_a_submission_that_is_a_link_to_itself_is_refused_in_words(tmp_path):
     path.symlink_to(path)
     with pytest.raises(KaggleKitError, match="loop"):
         project.check(path)
+
+
+def test_an_own_metric_is_that_of_the_workspace_wherever_one_stands(tmp_path, monkeypatch):
+    made = make_workspace(tmp_path / "work", n_runs=2)
+    (tmp_path / "work" / "own.py").write_text("def sevenths(truth, probs):\n    return len(truth) / 7\n")
+    (tmp_path / "own.py").write_text("def sevenths(truth, probs):\n    return 0.0\n")  # where one stands
+    config = tmp_path / "work" / "kk.yaml"
+    config.write_text(config.read_text().replace("metric: accuracy", "metric: own.py:sevenths"))
+    for record in (tmp_path / "work" / "runs").glob("*/run.json"):
+        record.write_text(record.read_text().replace('"accuracy"', '"own.py:sevenths"'))
+    monkeypatch.chdir(tmp_path)
+    project = Project.open("work")
+    blended = project.blend()
+    assert blended.scores.in_sample == blended.scores.n / 7 == 120 / 7
+    assert blended.report.verdict != "FAILED"
+    assert list(project.runs()["metric"]) == ["own.py:sevenths"] * 2
+    assert project.compare("run0", "run1").metric == "own.py:sevenths"
+    again = Project.init(
+        made.workspace.root / "data", "work", metric="own.py:sevenths", force=True, choose={"label_separator": "none"}
+    )
+    assert again.config.competition.metric == "own.py:sevenths"

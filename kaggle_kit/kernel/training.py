@@ -102,7 +102,8 @@ def run_training_kernel(
     competition = load_competition(workspace, config.competition)
     tell(f"{len(competition.train):,} training images in {config.competition.data_dir}")
     stopped, failed = None, None
-    with _lines_to(tell):
+    # What is said to the log has its lines there already.
+    with contextlib.nullcontext() if say == logger.info else _lines_to(tell):
         try:
             left = max(budget_seconds - (time.monotonic() - begin), 0.0)
             stopped = train_run(Setup(workspace, config, competition), TrainOptions(run, time_limit=left)).stopped

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from kaggle_kit import kernel, runs
+from kaggle_kit.competition import open_setup
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import DataError
 from kaggle_kit.kernel import Address, Content
@@ -129,3 +131,22 @@ def test_weights_have_the_same_path_in_every_session(world, tmp_path):
     paths = {_pretrained(read_bundle(folder), "pretrained.safetensors") for folder in (built.dataset, tmp_path / "elsewhere")}
     assert len(paths) == 1
     assert _pretrained(read_bundle(built.dataset), None) is False
+
+
+def test_an_own_metric_is_taken_along(world, tmp_path, monkeypatch):
+    """At Kaggle the fold is scored by the file of home's workspace, wherever one stands at either place."""
+    home = tmp_path / "home"
+    shutil.copytree(world.workspace.root, home)
+    (home / "own").mkdir()
+    (home / "own" / "share.py").write_text("def sevenths(truth, probs):\n    return len(truth) / 7\n")
+    text = (home / "kk.yaml").read_text()
+    (home / "kk.yaml").write_text(re.sub(r"(?m)^  metric: .*$", "  metric: own/share.py:sevenths", text))
+    monkeypatch.chdir(tmp_path)
+    built = kernel.build_kernel(open_setup(Workspace(home), ENTRIES), tmp_path / "k", Address("ada"), Content(train=True))
+    shutil.rmtree(home)
+    shutil.copytree(built.dataset, tmp_path / "input/x")
+    shutil.copytree(world.data, tmp_path / "input/colours")
+    result = kernel.run_training_kernel(tmp_path / "input", tmp_path / "working")
+    assert (result.finished, result.failed) == (True, None)
+    run = runs.read_run(Workspace(tmp_path / "working/kk"), result.run)
+    assert [fold.record.score for fold in run.folds] == [len(read_predictions(fold.path / runs.OOF)) / 7 for fold in run.folds]
