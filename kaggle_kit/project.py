@@ -138,7 +138,7 @@ class Project:
         from kaggle_kit.report.data_page import Wishes
         from kaggle_kit.report.look import look_at_data
 
-        return look_at_data(*setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
+        return look_at_data(setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
 
     def folds(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.competition import Competition, Inference, infer_competition
+from kaggle_kit.competition import Competition, Inference, Setup, infer_competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.folds.duplicates import Duplicates, Key
@@ -61,14 +61,7 @@ class DataLook(Result):
         return "\n".join([*(f"- {remark}" for remark in self.remarks), f"wrote {self.path} ({size})"])
 
 
-def look_at_data(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
-    wishes: Wishes | None = None,
-    *,
-    progress: Progress | None = None,
-) -> DataLook:
+def look_at_data(setup: Setup, wishes: Wishes | None = None, *, progress: Progress | None = None) -> DataLook:
     """Write ``report/data.html``: classes, files, samples, duplicates, labels, folds, training against test images.
 
     Of very many images a sample is read; the page says so.
@@ -78,9 +71,14 @@ def look_at_data(
         StorageError: the page cannot be written.
     """
     begin, wishes = time.monotonic(), wishes or Wishes()
+    workspace, config, competition = setup.workspace, setup.config, setup.competition
     extras = extras_of(config, competition, wishes)  # first, since it may be refused
     look = Look(
-        *(workspace, config, competition, wishes, read_headers(competition)),
+        workspace,
+        config,
+        competition,
+        wishes,
+        read_headers(competition),
         splits=find_splits(workspace, config, competition, progress=progress),
         inference=_inferred(workspace, config, competition),
     )

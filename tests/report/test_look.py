@@ -9,6 +9,7 @@ from factories import make_workspace
 from PIL import Image
 
 from kaggle_kit import Project
+from kaggle_kit.competition import Setup
 from kaggle_kit.config import derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.report import survey
@@ -32,7 +33,7 @@ def fill(made, rng=None):
 
 def look(made, **changes):
     competition = dataclasses.replace(made.competition, **changes)
-    return look_at_data(made.workspace, made.config, competition, PLAIN)
+    return look_at_data(Setup(made.workspace, made.config, competition), PLAIN)
 
 
 @pytest.fixture(scope="module")
