@@ -38,7 +38,8 @@ def main() -> None:
             found = contents_of(rows, Path(scratch) / "cache")
             seconds = perf_counter() - start
             print(f"{what}: {len(found.hashes) / seconds:,.0f} images a second")
-    print(f"{options.images:,} files of {options.bytes:,} bytes, {cpu_name()} ({os.cpu_count()} CPUs), load {os.getloadavg()[0]:.1f}")
+    machine = f"{cpu_name()} ({os.cpu_count()} CPUs), load {os.getloadavg()[0]:.1f}"
+    print(f"{options.images:,} files of {options.bytes:,} bytes, {machine}")
 
 
 if __name__ == "__main__":

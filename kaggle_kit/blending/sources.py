@@ -16,7 +16,7 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import table_like
 from kaggle_kit.runs import Run
-from kaggle_kit.runs.provenance import require_unseen, seen_by
+from kaggle_kit.runs.provenance import require_unseen, seen_by_fold
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
@@ -79,7 +79,7 @@ def require_unseen_rows(workspace: Workspace, competition: Competition, chosen: 
     """
     for run in chosen:
         for fold in run.finished_folds():
-            seen = seen_by(fold.path / run_files.MODEL)
+            seen = seen_by_fold(run, fold, workspace)
             try:
                 require_unseen(seen, workspace, competition.name, folds, fold=fold.fold)
             except FoldError as error:

@@ -16,6 +16,7 @@ from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.runs import BlendedRun, BlendRecord, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
+from kaggle_kit.runs.provenance import require_unseen, seen_by_fold, unknown_start
 from kaggle_kit.tables import Classes, Predictions, read_predictions, shown
 
 COMPARED = ("competition", "folds_fingerprint", "run", "fold", "model_fingerprint")
@@ -163,7 +164,12 @@ def _runs(case: Case, name: str) -> Check:
             problem = _checkpoint(case, run, fold)
             if problem:
                 return Check(name, FAILED, problem, f"Run `kk train --run {run.name}` again, then predict and blend.")
+            if seen := seen_by_fold(run, fold, case.workspace):
+                require_unseen(seen, case.workspace, case.config.competition.name, case.folds, fold=fold.fold)
             models += (fold.path / runs.MODEL).is_file()
+    unknown = [text for run in case.runs if (text := unknown_start(run, case.workspace))]
+    if unknown:
+        return Check(name, INCONCLUSIVE, unknown[0], "Train it again, or leave it out of the blend, to trust its score.")
     return Check(name, PASSED, f"{len(case.runs)} runs, {models} checkpoints, all with the classes of kk.yaml")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.errors import DataError, FoldError
+from kaggle_kit.runs.files import MODEL, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import FoldTable, read_folds, shown
 from kaggle_kit.workspace import Workspace
@@ -40,6 +41,35 @@ def seen_by(path: Path) -> tuple[Seen, ...]:
         return seen_in(read_model_record(path))
     except DataError:  # of timm or of a hub, say
         return ()
+
+
+def seen_by_fold(run: Run, fold: FoldRun, workspace: Workspace) -> tuple[Seen, ...]:
+    """Return what the model of a finished fold has seen.
+
+    Models of version 0.1.0 do not say what they began from; the run's configuration names the file, which may still be there.
+    """
+    start = _start_of(run, workspace)
+    return tuple(dict.fromkeys((*seen_by(fold.path / MODEL), *(seen_by(start) if start is not None else ()))))
+
+
+def unknown_start(run: Run, workspace: Workspace) -> str:
+    """Say from what a run of version 0.1.0 began where that is not here any more, so that nobody knows what it has seen; empty
+    where that is known."""
+    start = _start_of(run, workspace)
+    if start is None or start.is_file():
+        return ""
+    return (
+        f"run {run.name} of an earlier version began from {start}, which is not here any more: nobody can tell whether those "
+        "weights had seen rows that it is scored on"
+    )
+
+
+def _start_of(run: Run, workspace: Workspace) -> Path | None:
+    """The model file that a run of version 0.1.0 began from; None for weights of another origin, and for newer runs."""
+    pretrained = run.record.config.model.pretrained
+    if run.record.version > 1 or not isinstance(pretrained, str) or not pretrained.endswith(".safetensors"):
+        return None
+    return workspace.root / pretrained
 
 
 def seen_in(record: Mapping[str, Any]) -> tuple[Seen, ...]:

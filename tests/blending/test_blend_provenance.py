@@ -25,3 +25,31 @@ def test_a_blend_refuses_a_run_that_has_seen_what_it_is_judged_by(tmp_path):
         else:
             blend(made.setup)
     assert blend(made.setup, runs=["run0"]).path is not None
+
+
+def began_from(made, run, pretrained):
+    """Make a run one of version 0.1.0 that began from ``pretrained``: its models do not say so."""
+    path = made.workspace.run_dir(run) / runs.RUN_RECORD
+    record = json.loads(path.read_text())
+    record["config"]["model"]["pretrained"] = pretrained
+    record.pop("version", None)
+    path.write_text(json.dumps(record))
+
+
+def runs_line(made):
+    report = blend(made.setup, runs=["run1"]).report
+    return report, next(check for check in report.checks if check.name == "contract: runs")
+
+
+def test_a_run_of_version_0_1_0_is_judged_by_the_weights_that_its_configuration_names(tmp_path):
+    made = make_workspace(tmp_path, n_runs=2)
+    began_from(made, "run1", "runs/run0/fold0/model.safetensors")
+    with pytest.raises(FoldError, match=r"run run1 cannot be blended; .*fold 0 of run 'run0'"):
+        blend(made.setup)
+    began_from(made, "run1", "weights/of_timm.safetensors")
+    report, line = runs_line(made)
+    assert (line.status, report.verdict) == ("inconclusive", "PASSED")
+    assert "began from" in line.evidence
+    assert "not here any more" in line.evidence
+    began_from(made, "run1", True)
+    assert runs_line(made)[1].status == "passed"
