@@ -34,9 +34,9 @@ def write_folds(workspace: Workspace, table: FoldTable, name: str, *, force: boo
         resting = _runs_on(workspace, name, before, table)
         if resting and not force:
             raise FoldError(
-                f"{shown(resting)} {'rests' if len(resting) == 1 else 'rest'} on {path}, which would change: they could not be "
-                "predicted, blended or continued any more. Write another table with --name NAME, or give --force, which keeps "
-                "the old one beside it."
+                f"{shown(resting)} {'rests' if len(resting) == 1 else 'rest'} on {path}, which would change: what was trained "
+                "on it could not be predicted, blended or continued any more. Write another table with --name NAME, or give "
+                "--force, which keeps the old one beside it."
             )
         if any(_kept_as(path, trained_on) is None for trained_on in resting.values()):  # else a killed call has done it
             logger.warning("the table that %s rest on is kept as %s", shown(resting), _keep(path))
