@@ -53,20 +53,46 @@ def score_interval(
         return None
     if metric.name == "accuracy" and truth.ndim == 1 and n_units == len(truth):
         return _clopper_pearson(int((probs.argmax(axis=1) == truth).sum()), len(truth))
-    order = np.argsort(units, kind="stable")
-    starts = np.searchsorted(units[order], np.arange(n_units + 1))
     rng = np.random.default_rng(seed)
-    draws = int(np.clip(_MOST_CELLS // max(probs.size, 1), _FEWEST_DRAWS, _DRAWS))
-    scores = []
-    for _ in range(draws):
-        drawn = rng.integers(0, n_units, n_units)
-        rows = order[_ranges(starts[drawn], starts[drawn + 1])]
-        scores.append(metric(truth[rows], probs[rows], threshold=threshold))
+    values = row_values(metric, truth, probs)
+    if values is not None:
+        sums, sizes, draws = np.bincount(units, values), np.bincount(units), _DRAWS
+        drawn = (rng.integers(0, n_units, n_units) for _ in range(draws))
+        scores = [float(sums[some].sum() / sizes[some].sum()) for some in drawn]
+    else:
+        order = np.argsort(units, kind="stable")
+        starts = np.searchsorted(units[order], np.arange(n_units + 1))
+        draws = int(np.clip(_MOST_CELLS // max(probs.size, 1), _FEWEST_DRAWS, _DRAWS))
+        scores = []
+        for _ in range(draws):
+            some = rng.integers(0, n_units, n_units)
+            rows = order[_ranges(starts[some], starts[some + 1])]
+            scores.append(metric(truth[rows], probs[rows], threshold=threshold))
+    ends = _middle(scores)
+    if ends is None or ends[0] == ends[1]:
+        return None
+    return Interval(*ends, f"bootstrap, {draws} samples" + ("" if groups is None else " of whole groups"))
+
+
+def row_values(metric: Metric, truth: Array, probs: Array) -> Array | None:
+    """Return (N,) numbers whose mean is the score of rows with one label; None for metrics that are no mean over rows."""
+    if truth.ndim == 2:
+        return None
+    if metric.name == "accuracy":
+        return np.asarray(probs.argmax(axis=1) == truth, dtype=np.float64)
+    if metric.name == "log_loss":
+        clipped = np.clip(probs.astype(np.float64), 1e-15, 1 - 1e-15)
+        return np.asarray(-np.log(clipped[np.arange(len(truth)), truth] / clipped.sum(axis=1)))
+    return None
+
+
+def _middle(scores: list[float]) -> tuple[float, float] | None:
+    """Return the ends of the middle 95 % of drawn scores; None where most are not defined."""
     known = np.array(scores)[np.isfinite(scores)]
-    if len(known) < draws / 2 or known.min() == known.max():
+    if len(known) < len(scores) / 2:
         return None
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), f"bootstrap, {draws} samples" + ("" if groups is None else " of whole groups"))
+    return float(low), float(high)
 
 
 def _ranges(starts: Array, stops: Array) -> Array:
@@ -231,13 +257,13 @@ def paired_difference(
     """
     gap = metric(truth, second) - metric(truth, first)
     rng = np.random.default_rng(seed)
+    before, after = row_values(metric, truth, first), row_values(metric, truth, second)
     draws = int(np.clip(_MOST_CELLS // max(2 * first.size, 1), _FEWEST_DRAWS, _DRAWS))
     gaps = []
     for _ in range(draws):
         rows = rng.integers(0, len(truth), len(truth))
-        gaps.append(metric(truth[rows], second[rows]) - metric(truth[rows], first[rows]))
-    known = np.array(gaps)[np.isfinite(gaps)]
-    if len(known) < draws / 2:
-        return gap, math.nan, math.nan
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return gap, float(low), float(high)
+        if before is not None and after is not None:
+            gaps.append(float((after[rows] - before[rows]).mean()))
+        else:
+            gaps.append(metric(truth[rows], second[rows]) - metric(truth[rows], first[rows]))
+    return (gap, *(_middle(gaps) or (math.nan, math.nan)))

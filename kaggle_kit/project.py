@@ -368,7 +368,7 @@ class Project:
 
     def submissions(self) -> pd.DataFrame:
         """Return a row for each submission: its out-of-fold score beside what Kaggle gave."""
-        from kaggle_kit.kaggle_api import submissions_table
+        from kaggle_kit.runs.submissions import submissions_table
 
         return submissions_table(self.workspace)
 

@@ -26,6 +26,7 @@ def plot_calibration(found: Calibration) -> Figure:
     sizes.bar(middles, found.counts, width=0.9 * width, color=RIGHT)
     sizes.set_yscale("symlog", linthresh=1)
     sizes.set_ylim(bottom=0)
+    sizes.yaxis.set_major_formatter("{x:,.0f}")  # powers of ten would be formulas
     sizes.set_xlabel("probability")
     sizes.set_ylabel("number")
     for axes in (curve, sizes):

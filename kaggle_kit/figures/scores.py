@@ -25,8 +25,9 @@ def plot_scores(scores: Mapping[str, Mapping[int, float]], metric: str) -> Figur
         hue = colour(len(scores) - 1 - place)
         axes.plot(list(known.values()), [place] * len(known), "o", color=hue, markersize=7, alpha=0.8)
         axes.plot([float(np.mean(list(known.values())))] * 2, [place - 0.32, place + 0.32], color=hue, linewidth=2)
-        for fold, score in known.items():
-            axes.annotate(str(fold), (score, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7)
+        for score in dict.fromkeys(known.values()):
+            alike = ", ".join(str(fold) for fold, other in known.items() if other == score)
+            axes.annotate(alike, (score, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7)
     axes.set_yticks(np.arange(len(scores)), [short(name) for name in reversed(list(scores))], fontsize=9)
     axes.set_ylim(-0.6, len(scores) - 0.4)
     axes.set_xlabel(f"{metric} of each fold; the bar is their mean")

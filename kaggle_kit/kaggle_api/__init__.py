@@ -8,8 +8,8 @@ from kaggle_kit.kaggle_api.downloading import download
 from kaggle_kit.kaggle_api.metadata import slug_of
 from kaggle_kit.kaggle_api.patience import Patience
 from kaggle_kit.kaggle_api.pushing import PushResult, push, push_dataset, push_kernel
-from kaggle_kit.kaggle_api.records import rank_correlation, submissions_table
 from kaggle_kit.kaggle_api.submitting import SubmissionStatus, submit
+from kaggle_kit.runs.submissions import rank_correlation, submissions_table
 
 __all__ = [
     "Patience",

@@ -100,7 +100,7 @@ def test_maps_show_every_point_twice():
 
 def test_filters_are_laid_out_in_rows():
     figure = figures.plot_filters(np.random.default_rng(0).normal(size=(20, 3, 5, 5)))
-    assert figure.axes[0].images[0].get_array().shape == (11, 95, 3)
+    assert figure.axes[0].images[0].get_array().shape == (11, 95, 4)
 
 
 def test_scores_weights_and_public_scores():
