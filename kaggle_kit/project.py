@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kaggle_kit.kernel import KernelBuild, KernelTest
     from kaggle_kit.launch import Plan
     from kaggle_kit.report.look import DataLook
+    from kaggle_kit.report.make import ReportResult
     from kaggle_kit.runs.comparison import Comparison
     from kaggle_kit.runs.summary import RunSummary
     from kaggle_kit.tables import FoldTable, Predictions
@@ -359,6 +360,21 @@ class Project:
         from kaggle_kit.runs.comparison import remove_runs
 
         return remove_runs(self.workspace, runs, force=force)
+
+    def report(self, *names: str, gradcam: str = "", open: bool = False) -> ReportResult:
+        """Write ``report/<name>.html`` about a run or a blend: score, verdict, mistakes, calibration … and return where it is.
+
+        Args:
+            names: of runs and blends; several are compared on one page, none is the newest blend, else the newest run.
+            gradcam: ids of images, with commas between them, to explain by Grad-CAM, or a number of the surest mistakes.
+            open: show it in the browser.
+        """
+        from kaggle_kit.report.make import make_report
+
+        written = make_report(self._open(), names, gradcam=gradcam, progress=show.bar("reading images"))
+        if open:
+            written.open()
+        return written
 
     def oof(self, run: str, *, tta: str = "none") -> pd.DataFrame:
         """Return the out-of-fold rows of a run: id, fold, label, predicted, probability, and a column for each class."""

@@ -59,13 +59,14 @@ _COMMON = {
 }
 
 
-def command(where: typer.Typer, name: str | None = None, *, then: str | Then = "") -> Callable[[Callable[..., object]], Any]:
+def command(where: typer.Typer, name: str | None = None, *, then: str | Then = "", see: Then | None = None) -> Callable[[Callable[..., object]], Any]:
     """Return a decorator that makes a command of a function, which returns what is to be shown.
 
     The command also takes ``-q``, ``-v`` and ``--json``, and ends with the result's exit code.
 
     Args:
         then: the command that usually follows, or a function that makes it of the result.
+        see: a function of the result that names the page about it, or the command that makes one.
     """
 
     def register(body: Callable[..., object]) -> Callable[..., object]:
@@ -75,8 +76,12 @@ def command(where: typer.Typer, name: str | None = None, *, then: str | Then = "
             found = body(**options)
             show.result(found, as_json=as_json)
             code = getattr(found, "exit_code", 0)
+            silent = quiet or as_json
+            page = see(found) if see is not None and not silent else None
+            if page:
+                show.line(f"See: {page}")
             following = then if isinstance(then, str) else then(found)
-            if following and not (code or quiet or as_json):
+            if following and not (code or silent):
                 show.line(f"Next: {following}")
             raise typer.Exit(code)
 

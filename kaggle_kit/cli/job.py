@@ -76,7 +76,13 @@ def folds(
     return FoldsSummary(made, project.workspace.folds_path(name))
 
 
-@command(app, then="kk predict")
+def _page(name: str) -> str:
+    """Return the page about a run or a blend if it is there, else the command that makes it."""
+    path = Path("report", f"{name}.html")
+    return f"{path} (kk report {name} makes it anew)" if path.is_file() else f"kk report {name}"
+
+
+@command(app, then="kk predict", see=lambda found: _page(found.run) if found.results else None)
 def train(
     overrides: Entries = None,
     fold: Fold = "all",
@@ -137,7 +143,7 @@ def predict(
     return Project.open().predict(run=run, tta=tta, merge=merge, control=control, oof=oof, engine=engine, time_limit=time_limit)
 
 
-@command(app)
+@command(app, see=lambda found: _page(found.path.stem) if found.path else None)
 def blend(
     runs: Annotated[str, typer.Option(help="runs to blend, separated by commas; default: all")] = "",
     method: Annotated[str, typer.Option(help=BLENDERS.listed)] = "mean",
@@ -152,7 +158,7 @@ def blend(
     return Project.open().blend(runs, method=method, name=name, seed=seed, tune_thresholds=tune_thresholds, force=force)
 
 
-@command(app)
+@command(app, see=lambda found: _page(found.path.stem) if found.path.with_suffix(".oof.parquet").is_file() else None)
 def check(
     file: Annotated[Path | None, typer.Argument(help="the submission; default: the last blend")] = None,
     answers: Annotated[Path | None, typer.Option(help="a CSV with the true labels, to score as Kaggle would")] = None,

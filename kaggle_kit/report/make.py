@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Setup
 from kaggle_kit.report.blocks import Section, scripts_of
 from kaggle_kit.report.compare import compare_sections
 from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, write_page
@@ -51,9 +50,7 @@ class ReportResult(Result):
 
 
 def make_report(
-    workspace: Workspace,
-    config: Config,
-    competition: Competition,
+    setup: Setup,
     names: Sequence[str] = (),
     *,
     gradcam: str = "",
@@ -72,7 +69,7 @@ def make_report(
         StorageError: the page cannot be written.
     """
     started = time.monotonic()
-    subjects = find_subjects(workspace, config, competition, names)
+    workspace, subjects = setup.workspace, find_subjects(setup, names)
     path = page_path(workspace, [subject.name for subject in subjects])
     if len(subjects) == 1:
         return write_subject(workspace, subjects[0], path, gradcam=gradcam, started=started, progress=progress)

@@ -37,7 +37,7 @@ def model_blocks(workspace: Workspace, subject: Subject) -> list[Block] | str:
         table = table.drop(columns="run")
     found = {run.name: _latency(run) for run in members}
     known = [f"{name}: {value:.1f} ms" for name, value in found.items() if not math.isnan(value)]
-    lines = [f"One image on this machine's CPU by PyTorch, without decoding, {shown(known)}."] if known else []
+    lines = [f"One decoded image on one core of this machine, by PyTorch: {shown(known)}."] if known else []
     return [Table(table), Notes([*lines, "loss: log loss of the fold's out-of-fold rows; MB: of the model's file"])]
 
 

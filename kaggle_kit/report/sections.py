@@ -116,9 +116,9 @@ def schedule(page: Page) -> Blocks:
     histories = {
         fold: history for fold, history in page.subject.histories.items() if "lr" in history and history["lr"].notna().sum() > 1
     }
-    return (
-        [plot(figures.plot_schedule(histories), "Learning rate in the last update of each epoch.")] if histories else "no rates"
-    )
+    if not histories:
+        return "there are no epochs, and so no learning rates"
+    return [plot(figures.plot_schedule(histories), "Learning rate in the last update of each epoch.")]
 
 
 def folds_and_views(page: Page) -> Blocks:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import files, runs
-from kaggle_kit.competition import Competition
-from kaggle_kit.config import Config
+from kaggle_kit.competition import Setup
 from kaggle_kit.errors import KaggleKitError, MissingFileError
 from kaggle_kit.runs import Run
 from kaggle_kit.runs.comparison import resting_on
@@ -52,21 +51,22 @@ class Subject:
         return {fold: history for fold, history in found.items() if history is not None}
 
 
-def find_subjects(workspace: Workspace, config: Config, competition: Competition, names: Sequence[str]) -> list[Subject]:
+def find_subjects(setup: Setup, names: Sequence[str]) -> list[Subject]:
     """Return the runs and blends called ``names``; without names the newest blend, else the newest run.
 
     Raises:
         MissingFileError: there is no such run or blend; names those that exist.
         DataError, FoldError: its files cannot be used.
     """
+    workspace = setup.workspace
     known_runs, known_blends = runs.list_runs(workspace), list_blends(workspace)
     if not names:
         newest = known_blends[-1:] or known_runs[-1:]
         if not newest:
             raise MissingFileError(f"no run and no blend in {workspace.root}. Run `kk train` first.")
         names = newest
-    paths = {row.id: row.path for row in competition.train}
-    form = config.competition.submission
+    paths = {row.id: row.path for row in setup.competition.train}
+    form = setup.config.competition.submission
     threshold = form.threshold if form.form == "labels" else 0.5
     found = []
     for name in dict.fromkeys(Path(name).stem if name.endswith(".csv") else name for name in names):
