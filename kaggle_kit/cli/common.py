@@ -59,7 +59,9 @@ _COMMON = {
 }
 
 
-def command(where: typer.Typer, name: str | None = None, *, then: str | Then = "", see: Then | None = None) -> Callable[[Callable[..., object]], Any]:
+def command(
+    where: typer.Typer, name: str | None = None, *, then: str | Then = "", see: Then | None = None
+) -> Callable[[Callable[..., object]], Any]:
     """Return a decorator that makes a command of a function, which returns what is to be shown.
 
     The command also takes ``-q``, ``-v`` and ``--json``, and ends with the result's exit code.

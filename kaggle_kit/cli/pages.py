@@ -15,7 +15,8 @@ Open = Annotated[bool, typer.Option("--open", help="show it in the browser")]
 @command(app)
 def report(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN|BLEND]...", help="several are compared; default: the newest blend or run")
+        list[str] | None,
+        typer.Argument(metavar="[RUN|BLEND]...", help="several are compared; default: the newest blend or run"),
     ] = None,
     gradcam: Annotated[str, typer.Option(help="ids of images to explain, or a number of the surest mistakes")] = "",
     open_: Open = False,

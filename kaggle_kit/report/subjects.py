@@ -103,6 +103,6 @@ def oof_with_views(workspace: Workspace, run: Run, threshold: Any) -> tuple[str,
 
     try:
         views = str(read_prediction_meta(run.finished_folds()[0].path / runs.OOF_VIEWS).get("views"))
-        return views, scored_run(workspace, run, views=views, threshold=threshold)
+        return views, scored_run(workspace, run, tta=views, threshold=threshold)
     except KaggleKitError:
         return None
