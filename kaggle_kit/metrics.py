@@ -111,6 +111,20 @@ def _f1(truth: Array, labels: Array, *, average: str) -> float:
     return float(f1_score(truth, labels, average=average, zero_division=1))
 
 
+def _precision(truth: Array, labels: Array) -> float:
+    """Macro precision over the classes that occur or are predicted; 0 for one that is never predicted."""
+    from sklearn.metrics import precision_score
+
+    return float(precision_score(truth, labels, average="macro", zero_division=0))
+
+
+def _recall(truth: Array, labels: Array) -> float:
+    """Macro recall over the classes that occur or are predicted; 0 for one that never occurs."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(truth, labels, average="macro", zero_division=0))
+
+
 def _log_loss(truth: Array, probs: Array) -> float:
     """Mean negative log likelihood, clipped at 1e-15 as Kaggle does; multi-label is the mean over columns of the binary one."""
     clipped = np.clip(probs, 1e-15, 1 - 1e-15)
@@ -208,6 +222,11 @@ METRICS: Registry[Metric] = _registry(
         "F1 of each row's labels, the mean over rows",
         Metric("f1_samples", partial(_f1, average="samples"), True, "labels", single_label=False),
     ),
+    (
+        "share of each predicted class that is right, the mean over classes",
+        Metric("precision_macro", _precision, True, "labels"),
+    ),
+    ("share of each class that is found, the mean over classes", Metric("recall_macro", _recall, True, "labels")),
     ("mean negative log likelihood, clipped and rescaled as Kaggle does", Metric("log_loss", _log_loss, False, "probs")),
     (
         "area under the ROC curve of the second of two classes",

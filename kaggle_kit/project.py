@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kaggle_kit.competition import Competition, Inference, Setup
     from kaggle_kit.config import Config
     from kaggle_kit.config.describe import Keys
+    from kaggle_kit.evaluate import Evaluation
     from kaggle_kit.images.store import Verified
     from kaggle_kit.inference import RunPrediction
     from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
@@ -275,6 +276,35 @@ class Project:
 
         options: dict[str, Any] = {"tta": tta, "merge": merge, "engine": engine}
         return predict_to_csv(Path(images), Path(out), run=run, **options, progress=show.bar("predicting"))
+
+    def evaluate(
+        self,
+        data: PathLike,
+        *,
+        runs: str | None = None,
+        metrics: Sequence[str] = (),
+        out: PathLike = "evaluation.csv",
+        tta: str = "none",
+        merge: str = "mean",
+        open: bool = False,
+    ) -> Evaluation:
+        """Score each fold, each run and the ensemble on labelled images that no model has seen; writes a CSV and a page.
+
+        Args:
+            data: a folder with a folder for each class, or a CSV of image files and labels.
+            runs: names with commas between them, or the path of a run's folder or a model file; None: the newest run.
+            metrics: entries of ``kaggle_kit.metrics.METRICS``; none: the usual ones.
+            out: the CSV of predictions beside the truth; the page lies beside it.
+            open: show the page in the browser.
+        """
+        require_prediction(tta, merge, "auto")
+        from kaggle_kit.evaluate import Wanted, evaluate
+
+        wanted = Wanted(runs, tuple(names(metrics)), tta, merge)
+        found = evaluate(self.workspace, Path(data), Path(out), wanted, progress=show.bar("predicting"))
+        if open:
+            found.page.open()
+        return found
 
     def blend(
         self,

@@ -1,12 +1,14 @@
-"""Commands that make pages: ``kk report``."""
+"""Commands that look at results: ``kk report`` and ``kk evaluate``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kaggle_kit.cli.common import app, command
+from kaggle_kit.choices import MERGES
+from kaggle_kit.cli.common import Tta, app, command
 from kaggle_kit.project import Project
 
 Open = Annotated[bool, typer.Option("--open", help="show it in the browser")]
@@ -23,3 +25,18 @@ def report(
 ) -> object:
     """Write a page about a run or a blend: score, verdict, curves, confusion, mistakes, calibration, models."""
     return Project.open().report(*(names or ()), gradcam=gradcam, open=open_)
+
+
+@command(app)
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="a folder with a folder for each class, or a CSV of image files and labels")],
+    runs: Annotated[str | None, typer.Option(help="names, separated by commas, or a path; default: the newest run")] = None,
+    metrics: Annotated[str, typer.Option(help="separated by commas; default: accuracy, precision, recall, F1, log loss")] = "",
+    out: Annotated[Path, typer.Option(help="the CSV of predictions beside the truth")] = Path("evaluation.csv"),
+    tta: Tta = "none",
+    merge: Annotated[str, typer.Option(help=f"how views are merged: {MERGES.listed}")] = "mean",
+    open_: Open = False,
+) -> object:
+    """Score each fold, each run and the ensemble on labelled images that no model has seen."""
+    project = Project.here()
+    return project.evaluate(data, runs=runs, metrics=metrics, out=out, tta=tta, merge=merge, open=open_)

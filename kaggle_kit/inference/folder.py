@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +44,18 @@ def find_models(source: Path) -> list[Path]:
 
 
 def find_images(folder: Path) -> list[tuple[str, Path]]:
-    """All images below ``folder`` as (path relative to it, file), sorted; hidden files and folders are left out.
+    """Return all images below ``folder`` as (path relative to it, file), sorted; hidden files and folders are left out.
+
+    A single image file is returned under its name.
 
     Raises:
-        MissingFileError: there is no such folder, or no image in it.
+        MissingFileError: there is no such folder or image, or no image in the folder.
     """
     folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() in IMAGE_SUFFIXES:
+        return [(folder.name, folder)]
     if not folder.is_dir():
-        raise MissingFileError(f"{folder} is not a folder; expected one with images.")
+        raise MissingFileError(f"{folder} is not a folder; expected one with images, or an image file.")
     found = [
         (path.relative_to(folder).as_posix(), path)
         for path in folder.rglob("*")
@@ -74,7 +78,9 @@ def predict_to_csv(
     engine: str = "auto",
     progress: Progress | None = None,
 ) -> Predictions:
-    """Predict the folder ``images`` and write a CSV: id, predicted class (or classes, with ``|``), a probability a class.
+    """Predict a folder of ``images``, or one of them, and write a CSV: id, predicted class, a probability a class.
+
+    Several predicted classes have ``|`` between them.
 
     Classes of a multi-label task are named by the thresholds of the newest blend of these runs, see :func:`thresholds_of`.
     Returns what :func:`predict_folder` returns; images that cannot be read are listed in the log and have no row.
@@ -87,7 +93,7 @@ def predict_to_csv(
         MissingFileError: there is no such run; and what :func:`predict_folder` raises.
     """
     workspace = Workspace(Path())
-    paths = _run_paths(workspace, run)
+    paths = run_paths(workspace, run)
     compute = Compute(engine=engine, cache_dir=workspace.cache_dir)
     models = [find_models(path) for path in paths]
     found = predict_folder(models, images, tta=tta, merge=merge, compute=compute, progress=progress)
@@ -128,7 +134,7 @@ def _blends(workspace: Workspace, n_classes: int) -> list[tuple[str, set[str], t
     ]
 
 
-def _run_paths(workspace: Workspace, run: str | None) -> list[Path]:
+def run_paths(workspace: Workspace, run: str | None) -> list[Path]:
     """Return the folders of the runs that are named, or the one path that is given."""
     if run is not None and Path(run).exists():
         return [Path(run)]
@@ -164,29 +170,59 @@ def predict_folder(
     of_runs = [[one] if isinstance(one, Path) else list(one) for one in models]
     if all(isinstance(one, Path) for one in models):
         of_runs = [[path for some in of_runs for path in some]]
-    rows, loaded = find_images(folder), [[load_model(path) for path in paths] for paths in of_runs]
-    flat = [model for some in loaded for model in some]
-    for other in flat[1:]:
-        flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
-    compute = compute or Compute()
-    with tempfile.TemporaryDirectory() as notes:
-        found = _predict_by_spec(flat, rows, compute, Path(notes), {"tta": tta, "merge": merge}, progress)
-        reasons = read_notes(Path(notes))
-    unreadable = _listed({row_id: reasons[path] for row_id, path in rows if path in reasons}, len(rows))
-    parts = np.split(found, np.cumsum([len(some) for some in loaded])[:-1])
-    means = [part.mean(axis=0, dtype="float64") for part in parts]
-    keep = np.array([row_id not in unreadable for row_id, _ in rows], dtype=bool)
+    said = predict_each(of_runs, find_images(folder), tta=tta, merge=merge, compute=compute, progress=progress)
+    flat = [model for some in said.models for model in some]
     meta = {
         "kind": "new",
         "views": tta,
         "merge": merge,
         "task": flat[0].task,
         "models": [model.fingerprint for model in flat],
-        "unreadable": unreadable,
+        "unreadable": said.unreadable,
         "versions": files.versions(),
     }
-    ids = tuple(row_id for row_id, _ in rows if row_id not in unreadable)
-    return Predictions(ids, np.mean(means, axis=0)[keep].astype("float32"), flat[0].classes, meta)
+    means = [part.mean(axis=0, dtype="float64") for part in said.of_runs]
+    return Predictions(said.ids, np.mean(means, axis=0).astype("float32"), flat[0].classes, meta)
+
+
+@dataclass(frozen=True)
+class EachModel:
+    """What each of several models says of some images.
+
+    Attributes:
+        ids: N images that can be read.
+        models: those of each run.
+        of_runs: for each run (M, N, C) what its M models say.
+        unreadable: id -> why an image cannot be read.
+    """
+
+    ids: tuple[str, ...]
+    models: tuple[tuple[LoadedModel, ...], ...]
+    of_runs: tuple[Probs, ...]
+    unreadable: dict[str, str]
+
+
+def predict_each(
+    of_runs: Sequence[Sequence[Path]],
+    rows: Rows,
+    *,
+    tta: str = "none",
+    merge: str = "mean",
+    compute: Compute | None = None,
+    progress: Progress | None = None,
+) -> EachModel:
+    """Predict ``rows`` with every model of every run; arguments and errors as of :func:`predict_folder`."""
+    loaded = tuple(tuple(load_model(path) for path in paths) for paths in of_runs)
+    flat = [model for some in loaded for model in some]
+    for other in flat[1:]:
+        flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
+    with tempfile.TemporaryDirectory() as notes:
+        found = _predict_by_spec(flat, rows, compute or Compute(), Path(notes), {"tta": tta, "merge": merge}, progress)
+        reasons = read_notes(Path(notes))
+    unreadable = _listed({row_id: reasons[path] for row_id, path in rows if path in reasons}, len(rows))
+    keep = np.array([row_id not in unreadable for row_id, _ in rows], dtype=bool)
+    parts = np.split(found[:, keep], np.cumsum([len(some) for some in loaded])[:-1])
+    return EachModel(tuple(row_id for row_id, _ in rows if row_id not in unreadable), loaded, tuple(parts), unreadable)
 
 
 def _listed(unreadable: dict[str, str], images: int) -> dict[str, str]:

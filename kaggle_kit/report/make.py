@@ -85,13 +85,15 @@ def write_subject(
     *,
     gradcam: str = "",
     started: float | None = None,
+    first: Sequence[Section] = (),
     progress: Progress | None = None,
 ) -> ReportResult:
-    """Write the page of one subject; arguments and errors as of :func:`make_report`."""
+    """Write the page of one subject, after ``first`` sections of the caller; arguments and errors as of :func:`make_report`."""
     started = time.monotonic() if started is None else started
     page = Page(workspace, subject, take_pictures(subject, path, progress), gradcam)
     sections, left_out = make_sections(page)
-    return _write(path, f"{subject.kind.capitalize()} {subject.name}", sections, left_out, started, [subject.name])
+    title = f"{subject.kind.capitalize()} {subject.name}"
+    return _write(path, title, [*first, *sections], left_out, started, [subject.name])
 
 
 def page_path(workspace: Workspace, names: Sequence[str]) -> Path:

@@ -69,6 +69,8 @@ def headline(page: Page) -> Blocks:
 
 def verdict(page: Page) -> Blocks:
     """What ``kk check`` says of the submissions that rest on it."""
+    if page.subject.kind == "evaluation":
+        return "it is no submission"
     rows, blocks = [], []
     for name in page.subject.submissions:
         path = page.workspace.submission_path(name)
@@ -243,6 +245,8 @@ def blend_weights(page: Page) -> Blocks:
 
 def public_scores(page: Page) -> Blocks:
     """What Kaggle gave, against cross-validation."""
+    if page.subject.kind == "evaluation":
+        return "they are of submissions"
     try:
         table = submissions_table(page.workspace)
     except KaggleKitError as error:
