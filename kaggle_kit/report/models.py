@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,9 @@ def model_blocks(workspace: Workspace, subject: Subject) -> list[Block] | str:
 def _members(workspace: Workspace, subject: Subject) -> list[Run]:
     """Return the runs of a blend that are still here."""
     found = []
-    for entry in subject.record.get("runs") or ():
-        try:
-            found.append(runs.read_run(workspace, str(entry["name"])))
-        except (KaggleKitError, KeyError, TypeError):
-            continue
+    for entry in subject.record.runs if subject.record is not None else ():
+        with contextlib.suppress(KaggleKitError):
+            found.append(runs.read_run(workspace, entry.name))
     return found
 
 

@@ -219,25 +219,18 @@ def gradcam(page: Page) -> Blocks:
 def blend_weights(page: Page) -> Blocks:
     """What a blend is made of."""
     record = page.subject.record
-    entries = [entry for entry in record.get("runs") or () if isinstance(entry, dict)]
-    if page.subject.kind != "blend" or not entries:
+    if record is None or record.scores is None:
         return "it is no blend"
-    scores = record.get("scores") or {}
-    table = pd.DataFrame(
-        [
-            [entry.get("name"), entry.get("score"), entry.get("weight"), entry.get("views"), entry.get("oof_views")]
-            for entry in entries
-        ],
-        columns=["run", "out-of-fold score", "weight", "views of the test rows", "views out of fold"],
-    )
+    rows = [[run.name, run.score, run.weight, run.views, run.oof_views] for run in record.runs]
+    columns = ["run", "out-of-fold score", "weight", "views of the test rows", "views out of fold"]
+    table = pd.DataFrame(rows, columns=columns)
+    scores = record.scores
     lines = [
-        f"method {record.get('method')}; {scores.get('metric')} {scores.get('in_sample', math.nan):.5f} where its weights were "
-        f"fitted, {scores.get('cross_fitted', math.nan):.5f} cross-fitted, each row blended by weights found without its fold: "
-        "the second is the one to trust"
+        f"method {record.method}; {scores.metric} {scores.in_sample:.5f} where its weights were fitted, "
+        f"{scores.cross_fitted:.5f} cross-fitted, each row blended by weights found without its fold: the second is the one to trust"
     ]
     blocks: list[Block] = [Text(lines)]
-    weights = [(str(entry.get("name")), entry.get("weight")) for entry in entries]
-    known = [(name, float(weight)) for name, weight in weights if isinstance(weight, int | float)]
+    known = [(run.name, run.weight) for run in record.runs if run.weight is not None]
     if len(known) > 1:
         blocks.append(plot(figures.plot_weights(*map(list, zip(*known, strict=True))), "Weights of the runs."))
     return [*blocks, Table(table)]

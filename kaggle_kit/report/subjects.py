@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit import files, runs
+from kaggle_kit import runs
 from kaggle_kit.competition import Setup
 from kaggle_kit.errors import KaggleKitError, MissingFileError
-from kaggle_kit.runs import Run
+from kaggle_kit.runs import BlendRecord, Run, read_blend_record
 from kaggle_kit.runs.comparison import resting_on
 from kaggle_kit.runs.history import read_history
 from kaggle_kit.runs.scored import Scored, scored_blend, scored_run
@@ -30,7 +30,7 @@ class Subject:
         kind: "run", "blend" or "evaluation".
         paths: id -> image file.
         run: of a run.
-        record: of a blend, what ``kk blend`` wrote; else empty.
+        record: of a blend, what ``kk blend`` wrote; else None.
         views: of the out-of-fold rows.
         submissions: stems of the submissions that rest on it.
     """
@@ -40,7 +40,7 @@ class Subject:
     scored: Scored
     paths: Mapping[str, Path]
     run: Run | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: BlendRecord | None = None
     views: str = "none"
     submissions: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ def find_subjects(setup: Setup, names: Sequence[str]) -> list[Subject]:
             scored = scored_run(workspace, run, threshold=threshold)
             found.append(Subject(name, "run", scored, paths, run=run, submissions=_resting(workspace, name)))
         elif name in known_blends:
-            record = files.read_json(workspace.submission_path(name).with_suffix(".json"), made_by="kk blend")
+            record = read_blend_record(workspace.submission_path(name))
             found.append(Subject(name, "blend", scored_blend(workspace, name), paths, record=record, submissions=(name,)))
         else:
             there = f"runs: {shown(known_runs) or 'none'}; blends: {shown(known_blends) or 'none'}"
