@@ -111,6 +111,13 @@ def _clopper_pearson(right: int, n: int) -> Interval:
     return Interval(low, high, "Clopper and Pearson")
 
 
+def predicted_labels(probs: Array, *, threshold: npt.ArrayLike = 0.5, multilabel: bool) -> Array:
+    """Return what is predicted: (N,) the most probable class, or for multi-label (N, C) 0/1, what reaches ``threshold``."""
+    if multilabel:
+        return np.asarray(probs >= np.asarray(threshold), dtype=np.uint8)
+    return np.asarray(probs.argmax(axis=1))
+
+
 def confusion_counts(truth: Array, predicted: Array, n_classes: int) -> npt.NDArray[np.int64]:
     """Return (C, C): how many rows of each true class (row) were taken for each class (column)."""
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
@@ -267,3 +274,13 @@ def paired_difference(
         else:
             gaps.append(metric(truth[rows], second[rows]) - metric(truth[rows], first[rows]))
     return (gap, *(_middle(gaps) or (math.nan, math.nan)))
+
+
+def votes(each: Array, mean: Array, threshold: npt.ArrayLike, *, multilabel: bool) -> Array:
+    """Return (N, C), 1 for the labels that most of the M models name: ``each`` (M, N, C), and ``mean`` (N, C) decides ties."""
+    if multilabel:
+        share = (each >= np.asarray(threshold)).mean(axis=0)
+        return np.where(share == 0.5, mean >= np.asarray(threshold), share > 0.5).astype(np.float64)
+    named = np.eye(each.shape[2])[each.argmax(axis=2)].sum(axis=0)  # (N, C)
+    chosen = np.where(named == named.max(axis=1, keepdims=True), mean, -1).argmax(axis=1)
+    return np.asarray(np.eye(each.shape[2])[chosen])

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kaggle_kit import files, runs
+from kaggle_kit import diagnosis, files, runs
 from kaggle_kit.competition.labels import YES, is_switch, read_csv
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, MissingFileError
 from kaggle_kit.metrics import METRICS, Metric, get_metric
@@ -257,18 +257,13 @@ def _score_all(
     if len(means) > 1:
         add("ensemble", "mean", mean)
     if sum(map(len, of_runs)) > 1:
-        add("ensemble", "vote", votes(np.concatenate(list(of_runs)), mean, threshold, multilabel=truth.ndim == 2), hard=True)
+        add(
+            "ensemble",
+            "vote",
+            diagnosis.votes(np.concatenate(list(of_runs)), mean, threshold, multilabel=truth.ndim == 2),
+            hard=True,
+        )
     return pd.DataFrame(rows, columns=["run", "what", *(one.name for one in metrics)]), mean
-
-
-def votes(each: Array, mean: Array, threshold: npt.ArrayLike, *, multilabel: bool) -> Array:
-    """Return (N, C), 1 for the labels that most of the M models name: ``each`` (M, N, C), and ``mean`` (N, C) decides ties."""
-    if multilabel:
-        share = (each >= np.asarray(threshold)).mean(axis=0)
-        return np.where(share == 0.5, mean >= np.asarray(threshold), share > 0.5).astype(np.float64)
-    named = np.eye(each.shape[2])[each.argmax(axis=2)].sum(axis=0)  # (N, C)
-    chosen = np.where(named == named.max(axis=1, keepdims=True), mean, -1).argmax(axis=1)
-    return np.asarray(np.eye(each.shape[2])[chosen])
 
 
 def _write_rows(out: Path, scored: Scored) -> None:

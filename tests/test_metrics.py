@@ -36,6 +36,8 @@ REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "balanced_accuracy": lambda t, p: (
         columns_mean(sk.balanced_accuracy_score)(t, hard(t, p)) if t.ndim == 2 else sk.balanced_accuracy_score(t, hard(t, p))
     ),
+    "precision_macro": lambda t, p: sk.precision_score(t, hard(t, p), average="macro", zero_division=0),
+    "recall_macro": lambda t, p: sk.recall_score(t, hard(t, p), average="macro", zero_division=0),
     "f1_macro": lambda t, p: sk.f1_score(t, hard(t, p), average="macro"),
     "f1_micro": lambda t, p: sk.f1_score(t, hard(t, p), average="micro"),
     "f1_weighted": lambda t, p: sk.f1_score(t, hard(t, p), average="weighted"),

@@ -157,8 +157,7 @@ def _explained(subject: Subject, run: Run, row: int) -> list[Picture]:
 
     scored = subject.scored
     path = run.path / f"fold{max(int(scored.folds[row]), 0)}" / runs.MODEL
-    labels = scored.labels[row]
-    position = int(np.argmax(scored.probs[row])) if scored.multilabel else int(labels)
+    position = int(diagnosis.predicted_labels(scored.probs[[row]], multilabel=False)[0])
     right, sure = scored.sureness
     mark: Any = "right" if right[row] else "wrong"
     pictures = []

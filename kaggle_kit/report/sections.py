@@ -227,7 +227,7 @@ def blend_weights(page: Page) -> Blocks:
     scores = record.scores
     lines = [
         f"method {record.method}; {scores.metric} {scores.in_sample:.5f} where its weights were fitted, "
-        f"{scores.cross_fitted:.5f} cross-fitted, each row blended by weights found without its fold: the second is the one to trust"
+        f"{scores.cross_fitted:.5f} cross-fitted, each row blended by weights found without its fold: trust the second"
     ]
     blocks: list[Block] = [Text(lines)]
     known = [(run.name, run.weight) for run in record.runs if run.weight is not None]

@@ -55,9 +55,7 @@ class Scored:
     @cached_property
     def labels(self) -> Array:
         """What was predicted, of the shape of ``truth``."""
-        if self.multilabel:
-            return (self.probs >= np.asarray(self.threshold)).astype(np.uint8)
-        return np.asarray(self.probs.argmax(axis=1))
+        return diagnosis.predicted_labels(self.probs, threshold=self.threshold, multilabel=self.multilabel)
 
     @cached_property
     def score(self) -> float:

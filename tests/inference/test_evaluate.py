@@ -10,8 +10,9 @@ import pytest
 from handmade_run import CLASSES, make_world, write_image
 from sklearn.metrics import log_loss, precision_score
 
+from kaggle_kit.diagnosis import votes
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, MissingFileError
-from kaggle_kit.evaluate import Wanted, evaluate, read_labelled, votes
+from kaggle_kit.evaluate import Wanted, evaluate, read_labelled
 from kaggle_kit.inference import Compute, find_models, predict_rows
 from kaggle_kit.models import load_model
 
