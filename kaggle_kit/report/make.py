@@ -30,19 +30,19 @@ class ReportResult(Result):
 
     Attributes:
         subjects: what it is about.
-        bytes: of the page; images in a folder beside it come on top.
+        n_bytes: of the page; images in a folder beside it come on top.
         left_out: sections that do not apply, and why.
     """
 
     path: Path
     subjects: tuple[str, ...]
-    bytes: int
+    n_bytes: int
     seconds: float
     left_out: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return where the page is, and its size."""
-        return f"wrote {self.path} ({self.bytes / 1e6:.1f} MB, in {format_duration(self.seconds)})"
+        return f"wrote {self.path} ({self.n_bytes / 1e6:.1f} MB, in {format_duration(self.seconds)})"
 
     def open(self) -> bool:
         """Show the page in the browser; return whether there is one."""

@@ -149,7 +149,7 @@ def test_153_classes_stay_readable_and_pictures_bounded(tmp_path):
     assert 'id="heat" src="data:image/png' in page
     (subject,) = find_subjects(setup_of(made), ["run0"])
     assert len(rows_to_show(subject)) <= 900
-    assert result.bytes < 5_000_000
+    assert result.n_bytes < 5_000_000
 
 
 def test_a_missing_image_costs_its_picture_only(tmp_path):
