@@ -65,7 +65,10 @@ class HeadConfig(Section):
 class ModelConfig(Section):
     """The network: a timm model."""
 
-    name: str = Field("tf_efficientnet_lite0", description="any timm model, with or without tag")
+    name: str = Field(
+        "tf_efficientnet_lite0",
+        description="any timm model, with or without tag; also alexnet and others of ours",
+    )
     pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
     drop_rate: Rate = Field(0.0, description="dropout before the head")
     drop_path_rate: Rate = Field(0.0, description="share of residual branches dropped (stochastic depth)")

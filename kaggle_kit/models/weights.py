@@ -26,6 +26,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, WeightsError
+from kaggle_kit.models.nets import UNTRAINED
 from kaggle_kit.tables import shown
 
 Kind = Literal["none", "file", "package", "cache", "hub"]
@@ -115,7 +116,10 @@ def find_weights(name: str, pretrained: bool | str) -> Weights:
         path = Path(pretrained).expanduser()
         _require_file(path)
         return _found("file", path, f"{path} (file given)")
-    return find_local_weights(name) or _from_hub(full, PACKAGES.get(split_model_name_tag(full)[0]))
+    architecture, _ = split_model_name_tag(full)
+    if architecture in UNTRAINED:
+        return Weights("none", None, f"pretrained weights: there are none of {architecture}, it starts from random values", "")
+    return find_local_weights(name) or _from_hub(full, PACKAGES.get(architecture))
 
 
 def find_local_weights(name: str) -> Weights | None:
