@@ -34,6 +34,7 @@ LOSSES = _registry(
     ("cross_entropy", "cross_entropy", "softmax cross entropy, for exactly one label a row"),
     ("bce", "BinaryCrossEntropy", "binary cross entropy, one sigmoid a class"),
     ("focal", "Focal", "cross entropy that counts rows less the surer the model is of them"),
+    ("asymmetric", "Asymmetric", "binary cross entropy in which easy negatives count little, for many rare labels"),
 )
 
 HEADS = _registry(

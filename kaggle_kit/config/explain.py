@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.registry import shortened, suggest
 
-_TYPE_TAG = re.compile(r"int|str|bool|float|(?:tuple|list|dict|literal|constrained-\w+)\[.*\]")
+_TYPE_TAG = re.compile(r"int|str|bool|float|(?:tuple|list|dict|literal|constrained-\w+)\[.*\]|constrained-(?:int|str|float)")
 
 
 def explain(model: type[BaseModel], problem: Any, aliases: Mapping[type[BaseModel], Mapping[str, str]]) -> str:

@@ -10,6 +10,7 @@ from kaggle_kit import files
 from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, HEADS, LOSSES, POOL_CHOICES, SAMPLERS, SCHEDULES, STRATEGIES
 from kaggle_kit.config.fields import (
     Count,
+    Factor,
     FewCount,
     ImageSize,
     InnerShare,
@@ -106,7 +107,9 @@ class DataConfig(Section):
         None, description="share of the side that the centre crop of evaluation keeps; null: the model's own"
     )
     sampler: Annotated[str, one_of(SAMPLERS)] = Field("shuffle", description="which images an epoch sees")
-    samples_per_epoch: Count | None = Field(None, description="images an epoch; null: as many as there are")
+    samples_per_epoch: Count | Factor | None = Field(
+        None, description="images an epoch, or a multiple of their number, e.g. 2x; null: as many as there are"
+    )
     bad_images: StopOrSkip = Field(
         "stop", description="at an unreadable training image stop, or skip it; test images always stop"
     )
@@ -167,10 +170,17 @@ class LossConfig(Section):
 
     name: Annotated[str, one_of(LOSSES)] = Field("auto", description="what is made small")
     label_smoothing: Rate = Field(0.0, description="share of a label that is spread over all classes")
-    class_weights: Literal["balanced"] | dict[str, Positive] | None = Field(
-        None, description="balanced: by inverse frequency; or class -> weight, 1 for those not named; null: none"
+    class_weights: Literal["balanced", "effective"] | dict[str, Positive] | None = Field(
+        None,
+        description="balanced: by inverse frequency; effective: milder; or class -> weight, 1 for those not named; null: none",
+    )
+    effective_beta: Rate = Field(0.999, description="of effective class weights: 0 is none, near 1 is balanced")
+    logit_adjustment: NotNegative = Field(
+        0.0, description="how much training logits lean towards frequent classes, so that rare ones gain; 1: in full, 0: off"
     )
     focal_gamma: NotNegative = Field(2.0, description="how much the loss focal turns to hard rows")
+    asymmetric_gamma: NotNegative = Field(4.0, description="how much the loss asymmetric leaves out easy negatives")
+    asymmetric_shift: Rate = Field(0.05, description="probability up to which a negative of asymmetric does not count at all")
 
 
 class EarlyStoppingConfig(Section):

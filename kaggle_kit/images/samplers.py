@@ -61,24 +61,39 @@ class EpochSampler:
         return self.draw(self.targets, self.size, generator(self.seed, "rows", epoch))
 
 
-def make_sampler(name: str, targets: npt.NDArray[Any], *, seed: int, samples_per_epoch: int | None = None) -> EpochSampler:
+def make_sampler(
+    name: str, targets: npt.NDArray[Any], *, seed: int, samples_per_epoch: int | str | None = None
+) -> EpochSampler:
     """Build a sampler.
 
     Args:
         name: an entry of ``SAMPLERS``.
         targets: (N,) int64 class indices or (N, C) float32, one per training row.
-        samples_per_epoch: none: N.
+        samples_per_epoch: see :func:`epoch_size`.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or an epoch of no images.
         DataError: there are no rows.
     """
     draw = SAMPLERS.lookup(name)
     if len(targets) == 0:
         raise DataError("there are no training rows to sample from; check the fold table and `bad_images`.")
-    if samples_per_epoch is not None and samples_per_epoch < 1:
-        raise ConfigError(f"samples_per_epoch must be at least 1, got {samples_per_epoch}.")
-    return EpochSampler(draw, np.asarray(targets), samples_per_epoch or len(targets), seed)
+    return EpochSampler(draw, np.asarray(targets), epoch_size(samples_per_epoch, len(targets)), seed)
+
+
+def epoch_size(samples_per_epoch: int | str | None, rows: int) -> int:
+    """Return how many images an epoch has: as many as said, a multiple of ``rows`` such as "2x", or ``rows``.
+
+    Raises:
+        ConfigError: it would have none.
+    """
+    if isinstance(samples_per_epoch, str):
+        size = round(float(samples_per_epoch.removesuffix("x")) * rows)
+    else:
+        size = rows if samples_per_epoch is None else samples_per_epoch
+    if size < 1:
+        raise ConfigError(f"samples_per_epoch must give at least 1 image, got {samples_per_epoch} of {rows:,}.")
+    return size
 
 
 def rank_share(size: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:

@@ -21,6 +21,7 @@ from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
+from kaggle_kit.images.samplers import epoch_size
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.inference.tta import make_views
@@ -218,7 +219,7 @@ def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, processes
     work = Work(
         folds=len(jobs),
         epochs=job.config.schedule.epochs,
-        n_train=sum(drawn or len(one.train) for one in jobs),
+        n_train=sum(epoch_size(drawn, len(one.train)) for one in jobs),
         n_valid=sum(len(one.valid) for one in jobs),
         n_test=len(job.test_images),
     )

@@ -27,24 +27,36 @@ from kaggle_kit.tables import Classes, shown
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What a loss may depend on: ``weights`` (C,) float32 with mean 1 over the training labels, or None."""
+    """What a loss may depend on.
+
+    Attributes:
+        weights: (C,) float32 with mean 1 over the training labels, or None.
+        lean: (C,) float32, what is added to logits before the loss, or None.
+    """
 
     multilabel: bool
     n_classes: int
     weights: Tensor | None
-    smoothing: float
-    gamma: float
+    lean: Tensor | None
+    config: LossConfig
 
 
 class Loss(nn.Module):
-    """Base of the losses: turns targets into (N, C) float32 and holds the class weights as a buffer."""
+    """Base of the losses: turns targets into (N, C) float32 and holds what is known of the classes as buffers."""
 
     weights: Tensor | None
+    lean: Tensor | None
 
     def __init__(self, settings: LossSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.smoothing = settings.config.label_smoothing
         self.register_buffer("weights", settings.weights, persistent=False)
+        self.register_buffer("lean", settings.lean, persistent=False)
+
+    def leaning(self, logits: Tensor) -> Tensor:
+        """Logits (N, C) in float32, with what :func:`lean_of` says of frequent classes."""
+        return logits.float() if self.lean is None else logits.float() + self.lean
 
     def soft(self, targets: Tensor) -> Tensor:
         """Targets as float32 (N, C): one-hot where they are class positions."""
@@ -57,8 +69,8 @@ class CrossEntropy(Loss):
     """Cross entropy with label smoothing (Szegedy et al. 2016); a weighted mean when classes have weights."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        target = _smoothed(self.soft(targets), self.settings.smoothing)
-        return _weighted_mean(-target * F.log_softmax(logits.float(), dim=1), target, self.weights)
+        target = _smoothed(self.soft(targets), self.smoothing)
+        return _weighted_mean(-target * F.log_softmax(self.leaning(logits), dim=1), target, self.weights)
 
 
 class BinaryCrossEntropy(Loss):
@@ -69,17 +81,17 @@ class BinaryCrossEntropy(Loss):
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        target = _smoothed(self.soft(targets), self.settings.smoothing, multilabel=self.settings.multilabel)
-        return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=self.weights)
+        target = _smoothed(self.soft(targets), self.smoothing, multilabel=self.settings.multilabel)
+        return F.binary_cross_entropy_with_logits(self.leaning(logits), target, pos_weight=self.weights)
 
 
 class Focal(Loss):
     """Focal loss (Lin et al. 2017): the loss of a class times ``(1 - p)^gamma``; gamma 0 is the loss itself."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        gamma, smoothing, multilabel = self.settings.gamma, self.settings.smoothing, self.settings.multilabel
-        target = _smoothed(self.soft(targets), smoothing, multilabel=multilabel)
-        logits = logits.float()
+        gamma, multilabel = self.settings.config.focal_gamma, self.settings.multilabel
+        target = _smoothed(self.soft(targets), self.smoothing, multilabel=multilabel)
+        logits = self.leaning(logits)
         if multilabel:
             plain = F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.weights, reduction="none")
             probs = torch.sigmoid(logits)
@@ -87,6 +99,27 @@ class Focal(Loss):
             return (plain * (1 - hit) ** gamma).mean()
         log_probs = F.log_softmax(logits, dim=1)
         return _weighted_mean(-target * log_probs * (1 - log_probs.exp()) ** gamma, target, self.weights)
+
+
+class Asymmetric(Loss):
+    """Asymmetric loss (Ridnik et al. 2021): one sigmoid a class; a negative counts by its probability to the power of gamma,
+    after that was lowered by a shift, so that easy ones, and those that may be wrongly labelled, count nothing.
+
+    Class weights multiply the positive term only. With gamma and shift 0 it is binary cross entropy.
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        gamma, shift = self.settings.config.asymmetric_gamma, self.settings.config.asymmetric_shift
+        target = _smoothed(self.soft(targets), self.smoothing, multilabel=self.settings.multilabel)
+        logits = self.leaning(logits)
+        positive = -target * F.logsigmoid(logits)
+        if self.weights is not None:
+            positive = positive * self.weights
+        # Without a shift 1 - p is taken from the logits, since p rounds to 1 in float32.
+        lowered = (torch.sigmoid(logits) - shift).clamp(min=0)
+        log_rest = torch.log1p(-lowered) if shift else F.logsigmoid(-logits)
+        negative = -(1 - target) * log_rest * (lowered**gamma if gamma else 1)
+        return (positive + negative).mean()
 
 
 class HeadLoss(nn.Module):
@@ -162,8 +195,8 @@ def build_loss(config: LossConfig, task: str, classes: Classes, truth: npt.NDArr
         multilabel=task == "multilabel",
         n_classes=len(classes),
         weights=None if weights is None else torch.from_numpy(weights),
-        smoothing=config.label_smoothing,
-        gamma=config.focal_gamma,
+        lean=lean_of(config, len(classes), truth),
+        config=config,
     )
     loss: Loss = factory(settings)
     return loss
@@ -178,10 +211,14 @@ def class_weights(config: LossConfig, classes: Classes, truth: npt.NDArray[Any])
     given = config.class_weights
     if given is None:
         return None
-    if given == "balanced":
-        counts = truth.sum(axis=0) if truth.ndim == 2 else np.bincount(truth, minlength=len(classes))
+    if not isinstance(given, dict):
+        counts = _counts(truth, len(classes))
         # A class without training rows has no frequency; the weight of one row keeps its term finite.
-        return np.asarray(counts.sum() / (len(classes) * np.maximum(counts, 1)), dtype=np.float32)
+        rows = np.maximum(counts, 1)
+        # The effective number of n rows (Cui et al. 2019) is (1 - beta^n) / (1 - beta): new rows tell less and less.
+        weights = 1 / rows if given == "balanced" else 1 / (1 - config.effective_beta**rows)
+        labels = float((counts * weights).sum())
+        return np.asarray(weights * (counts.sum() / labels if labels else 1.0), dtype=np.float32)
     unknown = [name for name in given if name not in classes]
     if unknown:
         raise ConfigError(
@@ -189,6 +226,26 @@ def class_weights(config: LossConfig, classes: Classes, truth: npt.NDArray[Any])
             f"There are: {shown(classes)}."
         )
     return np.array([given.get(name, 1.0) for name in classes], dtype=np.float32)
+
+
+def lean_of(config: LossConfig, n_classes: int, truth: npt.NDArray[Any]) -> Tensor | None:
+    """Return what is added to training logits (C,), or None: ``logit_adjustment`` times the logarithm of each class's share.
+
+    A model trained so gives logits without that share, as if all classes were equally frequent (Menon et al. 2021). For
+    multi-label it is the logarithm of the odds.
+    """
+    if not config.logit_adjustment:
+        return None
+    counts = _counts(truth, n_classes)
+    share = np.clip(counts, 0.5, max(len(truth) - 0.5, 0.5)) / len(truth)  # a class without rows, or in all of them
+    prior = np.log(share) - np.log1p(-share) if truth.ndim == 2 else np.log(share)
+    return torch.from_numpy(config.logit_adjustment * prior).float()
+
+
+def _counts(truth: npt.NDArray[Any], n_classes: int) -> npt.NDArray[np.float64]:
+    """(C,) labels of each class."""
+    counts = truth.sum(axis=0) if truth.ndim == 2 else np.bincount(truth, minlength=n_classes)
+    return np.asarray(counts, dtype=np.float64)
 
 
 MOST_SKIPPED = 50

@@ -102,6 +102,7 @@ def test_bad_competition(tmp_path: Path, change: dict, message: str) -> None:
         ({"data": {"image_size": 4}}, "image_size must be at least 8 pixels, got 4"),
         ({"data": {"image_size": "big"}}, r"data\.image_size: Input should be a valid integer"),
         ({"model": {"pretrained": 3.5}}, r"model\.pretrained: Input should be a valid boolean, got 3.5"),
+        ({"data": {"samples_per_epoch": "twice"}}, r"data\.samples_per_epoch: .*got 'twice'"),
         ({"loss": {"class_weights": {"ant": -1}}}, r"loss\.class_weights\.ant: Input should be greater than 0, got -1"),
         ({"model": "resnet18"}, "model: Input should be a valid dictionary"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0, got -1"),

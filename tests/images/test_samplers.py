@@ -76,3 +76,13 @@ def test_errors() -> None:
         make_sampler("shuffle", np.zeros(0, np.int64), seed=0)
     with pytest.raises(ConfigError, match="samples_per_epoch"):
         make_sampler("shuffle", np.zeros(3, np.int64), seed=0, samples_per_epoch=0)
+
+
+@pytest.mark.parametrize(("said", "size"), [(None, 10), (7, 7), ("2x", 20), ("0.5x", 5), ("1.25x", 12)])
+def test_an_epoch_is_as_long_as_said(said, size):
+    assert len(make_sampler("shuffle", np.zeros(10, np.int64), seed=0, samples_per_epoch=said).rows(1)) == size
+
+
+def test_a_multiple_that_leaves_no_image_is_refused():
+    with pytest.raises(ConfigError, match=r"at least 1 image, got 0\.01x of 10"):
+        make_sampler("shuffle", np.zeros(10, np.int64), seed=0, samples_per_epoch="0.01x")

@@ -148,3 +148,55 @@ def test_losses_of_several_dropout_masks_are_averaged(targets):
     plain = loss("auto")
     expected = torch.stack([plain(part, targets) for part in masks.split(6)]).mean()
     torch.testing.assert_close(HeadLoss(plain, HeadConfig())(masks, targets), expected)
+
+
+def test_effective_weights_lie_between_none_and_balanced():
+    balanced = class_weights(LossConfig(class_weights="balanced"), CLASSES, TRUTH)
+    none, middle, nearly = (
+        class_weights(LossConfig(class_weights="effective", effective_beta=beta), CLASSES, TRUTH) for beta in (0, 0.5, 0.999999)
+    )
+    np.testing.assert_allclose(none, 1)
+    np.testing.assert_allclose(nearly, balanced, rtol=1e-4)
+    raw = np.array([1 / (1 - 0.5**3), 1 / (1 - 0.5), 1 / (1 - 0.5**2)])  # 3, 1 and 2 rows
+    np.testing.assert_allclose(middle, raw * 6 / (raw @ [3, 1, 2]), rtol=1e-6)
+    assert np.isfinite(class_weights(LossConfig(class_weights="effective"), CLASSES, np.zeros(4, dtype=int))).all()
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("bce", "asymmetric")])
+def test_adjusted_logits_need_not_know_how_frequent_classes_are(name):
+    """Logits that are the shares of the classes are what plain losses want without any features; adjusted ones want zeros."""
+    function = loss(name, logit_adjustment=1.0, focal_gamma=0.0)
+    targets = torch.from_numpy(TRUTH)
+    zeros = torch.zeros(6, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(function(zeros, targets), zeros)
+    assert gradient.sum(dim=0).abs().max() < 1e-6
+    shares = torch.tensor([3.0, 1.0, 2.0]).div(6).log().repeat(6, 1)
+    torch.testing.assert_close(function(torch.zeros(6, 3), targets), loss("cross_entropy")(shares, targets))
+
+
+@pytest.mark.parametrize("name", ["bce", "auto"])
+def test_adjusted_logits_of_several_labels_are_odds(name):
+    function = loss(name, "multilabel", HOT, logit_adjustment=1.0)
+    zeros = torch.zeros(4, 3, requires_grad=True)
+    (gradient,) = torch.autograd.grad(function(zeros, torch.from_numpy(HOT)), zeros)
+    assert gradient.sum(dim=0).abs().max() < 1e-6
+    always = loss(name, "multilabel", np.ones((4, 3)), logit_adjustment=1.0)
+    assert torch.isfinite(always(zeros, torch.ones(4, 3)))
+
+
+def test_asymmetric_is_binary_cross_entropy_without_its_asymmetry():
+    targets = torch.from_numpy(HOT)
+    plain = loss("bce", "multilabel", HOT)(LOGITS[:4], targets)
+    asymmetric = loss("asymmetric", "multilabel", HOT, asymmetric_gamma=0, asymmetric_shift=0)
+    torch.testing.assert_close(asymmetric(LOGITS[:4], targets), plain)
+    assert torch.isfinite(asymmetric(torch.tensor([[90.0, -90, 90]]), torch.tensor([[0, 1, 1]])))
+
+
+def test_asymmetric_leaves_out_easy_negatives_only():
+    one = torch.zeros(1, 3)
+    function = loss("asymmetric", "multilabel", HOT, asymmetric_gamma=4, asymmetric_shift=0.05)
+    easy, hard = torch.full((1, 3), -3.0), torch.full((1, 3), 3.0)  # probabilities 0.047 and 0.953
+    assert function(easy, one) == 0
+    lowered = torch.sigmoid(hard[0, 0]) - 0.05
+    torch.testing.assert_close(function(hard, one), -(lowered**4) * torch.log(1 - lowered))
+    torch.testing.assert_close(function(easy, torch.ones(1, 3)), -F.logsigmoid(torch.tensor(-3.0)))
