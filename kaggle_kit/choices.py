@@ -167,6 +167,15 @@ EVENTS: Registry[Any] = Registry(
 )
 """Makers of a reporter for ``kk train``."""
 
+TRACKERS = _registry(
+    "tracker",
+    "training.trackers",
+    ("tensorboard", "TensorBoard", "event files in the fold's folder, for TensorBoard"),
+    ("wandb", "WeightsAndBiases", "Weights & Biases as well; WANDB_MODE=offline works without a network"),
+    ("mlflow", "MlFlow", "MLflow as well, into mlruns or where MLFLOW_TRACKING_URI says"),
+)
+"""Classes of (job of a fold, epochs of its history)."""
+
 PRUNERS = _registry(
     "pruner",
     "tune.study",

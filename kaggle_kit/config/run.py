@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kaggle_kit import files
-from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, HEADS, LOSSES, POOL_CHOICES, SAMPLERS, SCHEDULES, STRATEGIES
+from kaggle_kit.choices import (
+    AUGMENTATIONS,
+    ENGINE_CHOICES,
+    HEADS,
+    LOSSES,
+    POOL_CHOICES,
+    SAMPLERS,
+    SCHEDULES,
+    STRATEGIES,
+    TRACKERS,
+)
 from kaggle_kit.config.fields import (
     Count,
     Factor,
@@ -227,6 +237,7 @@ class RunConfig(Section):
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
     nan: StopOrSkip = Field("stop", description="at a loss that is not finite: stop the fold, or skip the batch")
     checkpoint_minutes: Positive = Field(10.0, description="time between checkpoints within an epoch")
+    track: Annotated[str, one_of(TRACKERS)] = Field("tensorboard", description="what keeps curves and outcomes for other tools")
     model: ModelConfig = Field(ModelConfig(), description="the network")
     data: DataConfig = Field(DataConfig(), description="how images become batches")
     augment: AugmentConfig = Field(AugmentConfig(), description="augmentation of images and mixing of batches")
@@ -243,10 +254,11 @@ class RunConfig(Section):
         return files.fingerprint(self.shaping())
 
     def shaping(self) -> dict[str, Any]:
-        """Return plain values of what may change the result; hardware, loader processes and eval batch size are left out."""
+        """Return plain values of what may change the result; hardware, trackers, loader processes and eval batch size are left out."""
         left_out: Any = {
             "hardware": True,
             "checkpoint_minutes": True,
+            "track": True,
             "data": {"workers", "eval_batch_size"},
         }
         return self.model_dump(mode="json", exclude=left_out)

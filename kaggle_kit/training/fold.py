@@ -29,7 +29,7 @@ from kaggle_kit.training.data import make_data
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.learner import Learner, make_learner, make_model
 from kaggle_kit.training.loop import fit
-from kaggle_kit.training.tensorboard import tensorboard
+from kaggle_kit.training.trackers import trackers
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +59,19 @@ def train_fold(
     reporter, stop = reporter or log_lines(), stop or Stop()
     checkpoints = Checkpoints(job.folder, job.inputs)
     recorder = FoldRecorder(job.folder, job.fold, job.inputs, contents=job.keep_contents(), writes=fabric.is_global_zero)
-    with random_state_kept(fabric), recorder.follow(), kept_heap(fabric.device.type):
+    with (
+        random_state_kept(fabric),
+        recorder.follow(),
+        kept_heap(fabric.device.type),
+        contextlib.ExitStack() as tracked,
+    ):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, stop, reporter=reporter) as data:
             learner = make_learner(job, model, data, fabric, reporter)
             state = begin(job, learner, checkpoints, reporter)
-            with tensorboard(job.folder, epochs=len(state.history), writes=recorder.writes) as tracker:
-                everybody = tee(noted_in(recorder), tracker, reporter)
-                fit(learner, data, job.config, state, checkpoints=checkpoints, reporter=everybody, stop=stop)
+            track = tracked.enter_context(trackers(job, epochs=len(state.history), writes=recorder.writes))
+            everybody = tee(noted_in(recorder), track, reporter)
+            fit(learner, data, job.config, state, checkpoints=checkpoints, reporter=everybody, stop=stop)
         if fabric.is_global_zero:
             epoch = kept_epoch(job, learner, state, checkpoints)
             # Several processes cannot stop here: the others wait below.
@@ -74,7 +79,7 @@ def train_fold(
             outcome = save_outputs(job, fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=reporter)
             recorder.update(**outcome, **facts_of(job, fabric, learner.plain, spec, state.history[1:]))
             checkpoints.remove()
-            reporter(FoldEnded(job.fold, "finished", f"{recorder.text} with the weights of epoch {epoch}"))
+            tee(track, reporter)(FoldEnded(job.fold, "finished", f"{recorder.text} with the weights of epoch {epoch}"))
         fabric.barrier()
     return recorder.record
 

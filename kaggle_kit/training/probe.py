@@ -40,7 +40,7 @@ from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, loss_and
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.job import Rows as FoldRows
 from kaggle_kit.training.losses import build_loss
-from kaggle_kit.training.tensorboard import tensorboard
+from kaggle_kit.training.trackers import trackers
 
 logger = logging.getLogger(__name__)
 
@@ -126,12 +126,12 @@ def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, rec
     metric = job.scorer
     probe = fit_probe(job, fabric, reporter, stop)
     write_history(job.folder / HISTORY, [probe.row], metric.name)
-    with tensorboard(job.folder, epochs=0) as tracker:
-        tee(noted_in(recorder), tracker, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
-    outcome = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
-    facts = facts_of(job, fabric, probe.model, probe.spec, [probe.row])
-    recorder.update(**outcome, **facts, strength=probe.strength, strengths_tried=[vars(one) for one in probe.tried])
-    reporter(FoldEnded(job.fold, "finished", f"{recorder.text} with strength {probe.strength:g}"))
+    with trackers(job, epochs=0) as track:
+        tee(noted_in(recorder), track, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
+        outcome = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
+        facts = facts_of(job, fabric, probe.model, probe.spec, [probe.row])
+        recorder.update(**outcome, **facts, strength=probe.strength, strengths_tried=[vars(one) for one in probe.tried])
+        tee(track, reporter)(FoldEnded(job.fold, "finished", f"{recorder.text} with strength {probe.strength:g}"))
 
 
 def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> Probe:
