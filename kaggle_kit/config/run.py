@@ -254,7 +254,7 @@ class RunConfig(Section):
         return files.fingerprint(self.shaping())
 
     def shaping(self) -> dict[str, Any]:
-        """Return plain values of what may change the result; hardware, trackers, loader processes and eval batch size are left out."""
+        """Return plain values of what may change the result: neither hardware, trackers, loader processes nor eval batch size."""
         left_out: Any = {
             "hardware": True,
             "checkpoint_minutes": True,
