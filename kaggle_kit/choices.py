@@ -142,6 +142,8 @@ BLENDERS = _registry(
     ("mean", "MEAN", "mean of probabilities"),
     ("gmean", "GMEAN", "geometric mean; for multi-label the mean of logits"),
     ("power", "POWER", "power mean, the exponent found out of fold"),
+    ("vote", "VOTE", "the class that most runs name, with the mean of the runs that name it"),
+    ("temperature", "TEMPERATURE", "mean of probabilities, made as sure as it is right out of fold"),
     ("rank", "RANK", "rank average within each class column"),
     ("weights", "WEIGHTS", "weighted mean of least log loss"),
     ("coordinate", "COORDINATE", "weighted mean, searched by the metric"),

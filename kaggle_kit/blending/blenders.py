@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kaggle_kit.blending import means, stacking, weights
+from kaggle_kit.blending import calibration, means, stacking, weights
 from kaggle_kit.blending.base import Blender, Fitted, fitted_from
 from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import ConfigError
@@ -13,6 +13,8 @@ from kaggle_kit.errors import ConfigError
 MEAN = Blender("mean", means.mean)
 GMEAN = Blender("gmean", means.gmean)
 POWER = Blender("power", means.power, means.learn_exponent)
+VOTE = Blender("vote", means.vote)
+TEMPERATURE = Blender("temperature", calibration.tempered, calibration.learn_temperature, learns_scale=True)
 RANK = Blender("rank", means.rank)
 WEIGHTS = Blender("weights", means.mean, weights.learn_weights)
 COORDINATE = Blender("coordinate", means.mean, weights.learn_coordinates)

@@ -75,6 +75,40 @@ def _power_blend(problem: Problem, exponent: float) -> Array:
     return as_probabilities(blended, multilabel=problem.multilabel)
 
 
+def vote(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
+    """Hard vote: the class that most runs think most probable; of equals the one of greater mean probability.
+
+    The probabilities are the mean of those runs that voted for the winner, which so is the most probable class. For multi-label
+    each cell is a vote of yes or no.
+    """
+    votes, total = np.zeros(stack[0].shape), np.zeros(stack[0].shape)
+    for probs in stack:
+        votes += _ballots(probs, multilabel)
+        total += probs
+    # Mean probabilities are below 1 vote, so that they only part equals.
+    if multilabel:
+        yes = votes + total / (len(stack) + 1)
+        won = yes >= (len(stack) + len(stack) / (len(stack) + 1)) / 2
+    else:
+        won = _ballots(votes + total / (len(stack) + 1), multilabel)
+    chosen, count = np.zeros(stack[0].shape), np.zeros(stack[0].shape)
+    for probs in stack:
+        same = _ballots(probs, multilabel) == won
+        agree = same if multilabel else same.all(axis=1, keepdims=True)
+        chosen += np.where(agree, probs, 0.0)
+        count += agree
+    return chosen / count
+
+
+def _ballots(probs: Array, multilabel: bool) -> Array:
+    """(N, C) bool: what a run names."""
+    if multilabel:
+        return np.asarray(probs >= 0.5)
+    named = np.zeros(probs.shape, dtype=bool)
+    named[np.arange(len(probs)), probs.argmax(axis=1)] = True
+    return named
+
+
 def rank(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
     """Rank average of each class column, put back on the scale of probabilities.
 
