@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kaggle_kit.registry import Lazy, Registry
+from kaggle_kit.registry import Entry, Lazy, Registry
 
 
 def _registry(kind: str, module: str, *entries: tuple[str, str, str]) -> Registry[Any]:
@@ -151,6 +151,17 @@ BLENDERS = _registry(
     ("pool", "POOL", "weighted log probabilities with class biases"),
     ("stack", "STACK", "logistic regression on log probabilities"),
 )
+
+PRECISIONS: Registry[str] = Registry(
+    "precision",
+    [
+        Entry("bf16", "bfloat16 where it suffices, with the range of float32", "bf16-mixed"),
+        Entry("fp16", "float16 where it suffices, with a scaled loss; on GPUs only", "16-mixed"),
+        Entry("fp32", "float32 in every operation", "32-true"),
+    ],
+)
+"""Our name -> Lightning Fabric's."""
+PRECISION_CHOICES = PRECISIONS.with_auto("what the device is good at")
 
 LAUNCHERS = _registry(
     "launcher",

@@ -207,7 +207,7 @@ class Project:
 
         given = [*overrides, *as_overrides({**entries, **_given(strategy=strategy, precision=precision)})]
         setup, limit = self._open(given, config), as_seconds(time_limit)
-        require_folds(setup, fold)
+        require_trainable(setup, fold)
         if launcher:
             LAUNCHERS.require(launcher)
         from kaggle_kit.live import make_reporter
@@ -455,7 +455,7 @@ class Project:
         setup = self._open([*overrides, *as_overrides({**entries, **_given(strategy=strategy)})])
         PRUNERS.require(pruner)
         limit = as_seconds(time_limit)
-        require_folds(setup, folds)
+        require_trainable(setup, folds)
         from kaggle_kit.tune import TuneOptions, make_tune_reporter, tune
 
         options = TuneOptions(
@@ -503,7 +503,7 @@ class Project:
 
         setup, limit = self._open([*overrides, *as_overrides(entries)]), as_seconds(time_limit)
         VIEWS.require(tta)
-        require_folds(setup, fold)
+        require_trainable(setup, fold)
         from kaggle_kit.launch import plan_run
 
         return plan_run(setup, fold=fold, limit=limit or 0.0, seconds=seconds, devices=devices, tta=tta)
@@ -671,10 +671,12 @@ def names(given: str | Sequence[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def require_folds(setup: Setup, fold: str | Sequence[int]) -> None:
-    """Raise what is wrong with the fold table or the choice of folds, before PyTorch is imported."""
+def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
+    """Raise what is wrong with names, the fold table or the choice of folds, before PyTorch is imported."""
+    from kaggle_kit.config.known import require_known
     from kaggle_kit.folds import chosen_folds, folds_for
 
+    require_known(setup.config.run, setup.competition.task)
     chosen_folds(fold, folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, BLENDERS, ENGINE_CHOICES, EVENTS, MERGES, SCHEME_CHOICES
+from kaggle_kit.choices import AUGMENTATIONS, BLENDERS, ENGINE_CHOICES, EVENTS, MERGES, PRECISION_CHOICES, SCHEME_CHOICES
 from kaggle_kit.cli.common import (
     Address,
     Config,
@@ -89,7 +89,7 @@ def train(
     run: Run = None,
     config: Config = None,
     strategy: Strategy = None,
-    precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32")] = None,
+    precision: Annotated[str | None, typer.Option(help=PRECISION_CHOICES.listed)] = None,
     time_limit: Limit = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what this run has trained so far")] = False,
     launcher: Launcher = None,

@@ -13,6 +13,7 @@ from kaggle_kit.choices import (
     HEADS,
     LOSSES,
     POOL_CHOICES,
+    PRECISION_CHOICES,
     SAMPLERS,
     SCHEDULES,
     STRATEGIES,
@@ -221,9 +222,7 @@ class HardwareConfig(Section):
     accelerator: str = Field("auto", description="cpu, cuda, mps … as Lightning Fabric names them; auto: the best there is")
     devices: FewCount = Field(1, description="devices that train one fold together")
     strategy: str = Field("auto", description="how several devices work together, as Lightning Fabric names it, e.g. ddp")
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="of the arithmetic; auto: what the device is good at"
-    )
+    precision: Annotated[str, one_of(PRECISION_CHOICES)] = Field("auto", description="of the arithmetic")
     engine: Annotated[str, one_of(ENGINE_CHOICES)] = Field("auto", description="what computes predictions")
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from kaggle_kit.errors import DataError
 from kaggle_kit.images.decode import Pixels, decode_image
 from kaggle_kit.images.transforms import ImageSpec, prepare
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Transform = Callable[[Pixels, int], Pixels]
 """(image, seed) → uint8 (h, w, 3): an ``EvalTransform`` or a ``TrainTransform``."""
@@ -71,6 +72,8 @@ def as_targets(targets: Targets) -> Tensor:
     Raises:
         DataError: the shape or kind of numbers is another.
     """
+    import torch  # here, so that listing stores needs none
+
     values: npt.NDArray[Any] = np.asarray(targets)
     if values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
         return torch.from_numpy(values.astype(np.int64))

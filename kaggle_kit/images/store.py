@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from kaggle_kit import files
 from kaggle_kit.config import CacheConfig
-from kaggle_kit.errors import ImageError, MissingFileError, StorageError
+from kaggle_kit.errors import ConfigError, ImageError, MissingFileError, StorageError
 from kaggle_kit.images.dataset import FileSource, PixelSource
 from kaggle_kit.images.decode import Pixels, Progress, check_images, image_size
 from kaggle_kit.images.shards import (
@@ -42,7 +42,7 @@ from kaggle_kit.images.shards import (
     remove_leftovers,
 )
 from kaggle_kit.machine.host import free_budget
-from kaggle_kit.registry import lookup
+from kaggle_kit.registry import lookup, shortened
 from kaggle_kit.results import Result
 from kaggle_kit.units import parse_bytes
 
@@ -304,6 +304,8 @@ def chosen_stores(cache_dir: Path, name: str = "all") -> list[Path]:
         ConfigError: there is no such store; names those there are.
     """
     stores = {store.directory.name: store.directory for store in list_stores(cache_dir)}
+    if not stores and name != "all":
+        raise ConfigError(f"there is no store {shortened(name)}: `kk train` and `kk predict` have made none here yet.")
     return list(stores.values()) if name == "all" else [lookup(stores, name, "store")]
 
 

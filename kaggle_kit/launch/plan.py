@@ -42,6 +42,7 @@ MARGIN = 0.05
 """Share of the limit that is kept free: for starting, for checkpoints, and for what a short measurement does not see."""
 _TRAIN_SHARE = 0.7  # of the time to measure in
 _WARM_UP = 2  # updates before the clock starts: processes start, buffers are taken, compilers run
+_LONGER = 10  # times the epochs asked for: more is no longer a proposal but another undertaking
 _STEP, _LEAST = 32, 64  # image sizes to propose
 
 
@@ -329,8 +330,9 @@ def _more(plan: Plan) -> Iterator[Option]:
     once = valid / (work.epochs + 2)
     epochs = (room - predict - 2 * once) / (train / work.epochs + once)
     if math.isfinite(epochs) and epochs >= work.epochs + 1:
-        longer = replace(work, epochs=int(epochs + 1e-9))
-        yield _option(plan, f"up to epochs={longer.epochs}", longer)
+        longer = replace(work, epochs=min(int(epochs + 1e-9), _LONGER * work.epochs))
+        bounded = f", {_LONGER} times as many; the time would do for more" if epochs >= longer.epochs + 1 else ""
+        yield _option(plan, f"up to epochs={longer.epochs}{bounded}", longer)
 
 
 def _smaller_images(plan: Plan) -> Iterator[Option]:

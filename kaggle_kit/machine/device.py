@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from kaggle_kit.choices import PRECISIONS
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, DeviceMemoryError
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
-"""Our names and Fabric's; fp16 comes with loss scaling."""
 
 
 def make_fabric(hardware: HardwareConfig) -> Fabric:

@@ -29,7 +29,7 @@ COLUMNS = (
     *("run", "model", "strategy", "image_size", "lr", "epochs", "folds", "metric", "score", "spread", "seconds"),
     *("state", "created"),
 )
-_OPTIONAL = ("seconds", "metric", "model", "spread", "state")
+_OPTIONAL = ("seconds", "metric", "spread", "state", "folds")
 
 
 def runs_table(workspace: Workspace) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def runs_table(workspace: Workspace) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame["epochs"] = pd.Series([row["epochs"] for row in rows], dtype=object)  # whole numbers, beside none
     frame["created"] = pd.to_datetime(frame["created"], utc=True, errors="coerce")
-    frame.attrs["optional"] = _OPTIONAL
+    frame.attrs["optional"], frame.attrs["shortened"] = _OPTIONAL, ("run", "model")
     return frame
 
 

@@ -16,8 +16,10 @@ _GAP = 2  # between two columns
 _PROSE = 24  # longer cells may stand on several lines
 _STYLES = {"passed": "green", "failed": "bold red", "warning": "yellow", "inconclusive": "cyan"}
 _PIECE = re.compile(r"[^\s\-_/,]*[\s\-_/,]?")
-OPTIONAL, NOTE = "optional", "note"
-"""Entries of a frame's ``attrs``: the columns that may be left out, the least important first; and a line to print below."""
+_SHORTEST = 9  # characters of a shortened name
+OPTIONAL, SHORTENED, NOTE = "optional", "shortened", "note"
+"""Entries of a frame's ``attrs``: the columns that may be left out, the least important first; those with names, which are
+shortened in the middle where there is no room; and a line to print below."""
 
 
 def table(frame: pd.DataFrame, *, title: str = "") -> None:
@@ -34,7 +36,9 @@ def table(frame: pd.DataFrame, *, title: str = "") -> None:
 
     cells = {str(name): [cell(value) for value in values.head(_MAX_ROWS)] for name, values in frame.items()}
     numeric = {str(name) for name in frame.columns if frame[name].dtype.kind in "iuf"}
-    widths = fit(cells, console().width, optional=frame.attrs.get(OPTIONAL, ()))
+    names = frame.attrs.get(SHORTENED, ())
+    widths = fit(cells, console().width, optional=frame.attrs.get(OPTIONAL, ()), names=names)
+    cells |= {name: [middle(text, widths[name]) for text in cells[name]] for name in names if name in widths}
     shown = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     for name, width in widths.items():
         justify: Any = "right" if name in numeric else "left"
@@ -52,10 +56,13 @@ def table(frame: pd.DataFrame, *, title: str = "") -> None:
         line(f"not shown: {', '.join(left_out)}; --json has them")
 
 
-def fit(cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[str] = ()) -> dict[str, int]:
+def fit(
+    cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[str] = (), names: Sequence[str] = ()
+) -> dict[str, int]:
     """Return the columns that fit ``width`` with their widths.
 
-    Columns in ``optional`` go first, in that order, then the widest columns are narrowed, down to their longest word.
+    Columns in ``optional`` go first, in that order, then ``names`` are shortened, then the widest columns are narrowed, down to
+    their longest word.
     """
     natural = {name: max(map(len, [name, *texts])) for name, texts in cells.items()}
     waiting = [name for name in optional if name in natural]
@@ -64,14 +71,15 @@ def fit(cells: Mapping[str, Sequence[str]], width: int, *, optional: Sequence[st
     least = {
         name: max(len(piece.rstrip()) for text in [name, *cells[name]] for piece in _PIECE.findall(text)) for name in natural
     }
+    least |= {name: min(natural[name], _SHORTEST) for name in names if name in natural}
     widths = dict(natural)
     if _total(widths.values()) > width:  # a heading of two lines costs less than rows of two
         widths = {name: max(longest_word(name), *map(len, cells[name])) for name in natural}
     while _total(widths.values()) > width:
-        wide = max((name for name in widths if widths[name] > least[name]), key=lambda name: widths[name], default=None)
-        if wide is None:
+        wide = [name for name in widths if widths[name] > least[name]]
+        if not wide:
             break
-        widths[wide] -= 1
+        widths[max([name for name in wide if name in names] or wide, key=lambda name: widths[name])] -= 1
     return widths
 
 
@@ -93,6 +101,14 @@ def wrap(text: str, width: int) -> str:
             lines.append("")
         lines[-1] += piece
     return "\n".join(part.rstrip() for part in lines if part.strip() or len(lines) == 1)
+
+
+def middle(text: str, width: int) -> str:
+    """Return ``text`` in at most ``width`` characters, with a dot for what is left out between its beginning and its end."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
 def cell(value: Any) -> str:

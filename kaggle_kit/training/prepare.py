@@ -8,19 +8,25 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import torch
+
 from kaggle_kit import files, runs
-from kaggle_kit.competition import Setup
+from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.contents import Contents, describe_change, training_contents
 from kaggle_kit.config import RunConfig
+from kaggle_kit.config.known import require_known
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import held_still
+from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
-from kaggle_kit.models import find_weights
+from kaggle_kit.models import build_model, find_weights, freeze, image_spec
 from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
+from kaggle_kit.training.losses import build_loss
+from kaggle_kit.training.schedules import build_schedule
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -55,6 +61,8 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             f"batch_size is that of all devices together and must be a multiple of devices ({config.hardware.devices}), "
             f"got {config.data.batch_size}."
         )
+    require_known(config, competition.task)
+    _require_usable(config, competition, folds)
     weights = find_weights(config.model.name, config.model.pretrained)
     logger.info("%s", weights.text)
     seen = seen_by(weights.path) if weights.path is not None else ()
@@ -75,6 +83,22 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             _throw_away(workspace, run)
         runs.write_run_record(workspace.run_dir(run), record)
     return jobs
+
+
+def _require_usable(config: RunConfig, competition: Competition, folds: FoldTable) -> None:
+    """Try the options that would otherwise fail when a fold is begun: of loss, schedule, transforms and freezing.
+
+    Raises:
+        ConfigError: one of them cannot be used; says which.
+    """
+    build_loss(config.loss, competition.task, folds.classes, folds.truth())
+    if config.strategy != "probe":
+        build_schedule(torch.optim.SGD([torch.zeros(1)], lr=config.optimizer.lr), config.schedule, updates_per_epoch=10)
+    if config.model.freeze > 0 or config.augment.transforms:
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(config.model, len(folds.classes), image_size=config.data.image_size)
+        freeze(model, config.model)
+        train_transform(image_spec(model, config.data), config.augment)
 
 
 def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:

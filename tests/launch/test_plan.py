@@ -51,6 +51,11 @@ def test_what_more_would_fit():
     assert not replace(PLAN, work=replace(WORK, epochs=epochs + 1)).fits
 
 
+def test_more_epochs_are_proposed_within_bounds():
+    ((option),) = list(_more(replace(PLAN, limit=10_000 * HOUR)))
+    assert option.text == "up to epochs=100, 10 times as many; the time would do for more"
+
+
 def test_the_text_says_the_figures():
     text = replace(PLAN, limit=HOUR, options=(Option("epochs=1 instead of 10", 1800.0),)).describe()
     for part in ("20.0 img/s", "5 folds x 10 epochs x 8,000 images", "5:33:20", "does not fit into 1:00:00", "epochs=1"):

@@ -7,7 +7,7 @@ from factories import make_workspace
 
 from kaggle_kit import show
 from kaggle_kit.runs.comparison import runs_table
-from kaggle_kit.show.table import cell, fit, wrap
+from kaggle_kit.show.table import cell, fit, middle, wrap
 from kaggle_kit.show.terminal import console
 
 
@@ -39,15 +39,22 @@ def test_text_is_broken_between_words_only():
     assert fit({"text": ["one two three"], "n": ["1"]}, 13) == {"text": 7, "n": 1}
 
 
-def test_the_runs_of_a_workspace_fit_80_columns_with_whole_names(narrow, tmp_path):
+def test_long_names_are_shortened_in_the_middle_before_a_text_is_broken():
+    assert middle("tf_efficientnet_lite0-9b83d1", 11) == "tf_ef…b83d1"
+    assert middle("short", 9) == "short"
+    widths = fit({"run": ["x" * 30], "text": ["one two three"]}, 28, names=["run"])
+    assert widths == {"run": 10, "text": 13}
+
+
+def test_the_runs_of_a_workspace_fit_80_columns_with_all_that_is_wanted(narrow, tmp_path):
     frame = runs_table(make_workspace(tmp_path, n_runs=2).workspace)
     frame["run"] = ["tf_efficientnet_lite0-9b83d1", "convnext_tiny.fb_in22k-77aa00"]
     lines = narrow(frame)
     assert max(map(len, lines)) <= 80
-    for heading in ("strategy", "image_size", "lr", "epochs", "score", "created"):
+    for heading in ("run", "model", "strategy", "image_size", "lr", "epochs", "score", "created"):
         assert any(heading.split("_")[0] in line for line in lines[:4]), heading
-    assert any("9b83d1" in line for line in lines)
-    assert any("not shown: model, metric" in line for line in lines)
+    assert any(line.strip().startswith("tf_e…83d1") for line in lines)
+    assert any("not shown: folds, metric" in line for line in lines)
 
 
 def test_a_long_frame_says_what_is_missing(narrow):

@@ -77,7 +77,7 @@ def job_labels(job):
 
 
 def test_the_best_epoch_is_kept_or_the_last(shared, monkeypatch):
-    scores = iter([0.1, 0.5, 0.9, 0.7] * 2)
+    scores = iter([0.1, 0.5, 0.9, 0.7, 0.9] * 2)  # of epochs 0 to 3, and of the weights that are kept
 
     class Fake:
         name, greater_is_better = "accuracy", True
@@ -86,7 +86,7 @@ def test_the_best_epoch_is_kept_or_the_last(shared, monkeypatch):
         def __call__(self, *_):
             return next(scores, 0.0)
 
-    monkeypatch.setattr("kaggle_kit.training.data.get_metric", lambda _: Fake())
+    monkeypatch.setattr("kaggle_kit.training.job.get_metric", lambda *_: Fake())
     for keep, epoch in (("best", 2), ("last", 3)):
         job = job_of(shared, "epochs=3", f"keep={keep}")
         assert train_fold(job).epoch == epoch

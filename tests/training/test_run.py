@@ -348,6 +348,23 @@ def test_a_failed_start_leaves_no_run(tiny):
         assert runs.list_runs(tiny.workspace) == []
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.freeze=99", "stages, got 99"),
+        ("loss.class_weights={pink: 2}", "classes that do not exist"),
+        ("schedule.options={cycels: 2}", "schedule.options"),
+        ("schedule.warmup_epochs=9", "warmup_epochs must be below"),
+        ("augment.transforms=[{name: CLAHE, q: 1}]", "no argument 'q'"),
+        ("hardware.accelerator=cdua", "Did you mean 'cuda'"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_before_a_record_is_written(tiny, override, message):
+    with pytest.raises(ConfigError, match=message):
+        train(tiny, override, run="wrong", fold="0")
+    assert runs.list_runs(tiny.workspace) == []
+
+
 def test_a_run_that_goes_on_from_trained_weights_never_ends_below_its_start(tiny):
     """A learning rate that ruins the model: what it began with is kept, as epoch 0; a random classifier never is."""
     first = train(tiny, "epochs=4", fold="0").mean
