@@ -253,7 +253,7 @@ class RunConfig(Section):
         return files.fingerprint(self.shaping())
 
     def shaping(self) -> dict[str, Any]:
-        """Return plain values of what may change the result: neither hardware, trackers, loader processes nor eval batch size."""
+        """Return plain values of what may change the result: no hardware, trackers, loader processes or eval batch size."""
         left_out: Any = {
             "hardware": True,
             "checkpoint_minutes": True,
