@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from kaggle_kit.config import as_overrides
 from kaggle_kit.report import svg_of, write_page
 
 if TYPE_CHECKING:
@@ -65,15 +67,26 @@ class Drawn:
         return self.heading.lower().replace(" ", "-")
 
 
-def write_study_page(path: Path, study: optuna.Study, *, title: str, lines: Sequence[str], table: pd.DataFrame) -> None:
-    """Write the page: ``lines`` of text, the plots, and the table of trials."""
-    plots = [draw(plot, study) for plot in PLOTS]
+@dataclass(frozen=True)
+class Words:
+    """What the page says beside the plots: ``lines`` of text, the name of the metric, and the best settings ``to_copy``."""
+
+    title: str
+    lines: Sequence[str]
+    metric: str
+    to_copy: str
+
+
+def write_study_page(path: Path, study: optuna.Study, words: Words, *, table: pd.DataFrame) -> None:
+    """Write the page: text, the best settings, the plots, and the table of trials."""
+    plots = [draw(plot, study, words.metric) for plot in PLOTS]
     sections = [*((plot.anchor, plot.heading) for plot in plots), ("trials", "Trials")]
-    write_page(path, "tune.html", title=title, lines=lines, plots=plots, sections=sections, trials=table)
+    about: dict[str, Any] = {"title": words.title, "lines": words.lines, "to_copy": words.to_copy}
+    write_page(path, "tune.html", **about, plots=plots, sections=sections, trials=table)
 
 
-def draw(plot: Plot, study: optuna.Study) -> Drawn:
-    """Return a plot of the study, or what keeps it from being drawn."""
+def draw(plot: Plot, study: optuna.Study, metric: str) -> Drawn:
+    """Return a plot of the study with the metric's name on its axes, or what keeps it from being drawn."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < plot.least or not any(trial.params for trial in complete):
         return Drawn(plot.heading, note=f"Needs {plot.least} complete trials, there are {len(complete)}.")
@@ -86,7 +99,7 @@ def draw(plot: Plot, study: optuna.Study) -> Drawn:
         before = set(pyplot.get_fignums())
         try:
             function: Callable[[optuna.Study], Any] = getattr(plots, plot.function)
-            return Drawn(plot.heading, _finish(np.ravel(function(study))[0].figure))
+            return Drawn(plot.heading, _finish(np.ravel(function(study))[0].figure, metric))
         except (ValueError, RuntimeError) as error:  # trials that have no entry in common, or all the same score
             logger.debug("%s", plot.heading, exc_info=True)
             return Drawn(plot.heading, note=f"Cannot be drawn of these trials: {error}")
@@ -95,14 +108,32 @@ def draw(plot: Plot, study: optuna.Study) -> Drawn:
                 pyplot.close(number)
 
 
-def _finish(figure: Figure) -> Markup:
+def _finish(figure: Figure, metric: str) -> Markup:
     """Return the figure in the size of the page, without the titles that the page has itself."""
     figure.suptitle("")
     for axes in figure.axes:
         for place in ("left", "center", "right"):
             axes.set_title("", loc=place)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_label_text(_named(axis.get_label_text(), metric))
+            ticks = [tick.get_text() for tick in axis.get_ticklabels()]
+            if any(_named(text, metric) != text for text in ticks):  # the axis of parallel coordinates that scores lie on
+                axis.set_ticklabels([_named(text, metric) for text in ticks])
         legend = axes.get_legend()
+        for text in legend.get_texts() if legend is not None else ():
+            text.set_text(_named(text.get_text(), metric))
         if legend is not None and len(legend.get_texts()) > _MOST_NAMES:
             legend.remove()
     figure.set_size_inches(max(_INCHES[0], figure.get_size_inches()[0]), _INCHES[1])
     return svg_of(figure)
+
+
+def copied(changes: Mapping[str, Any], best_path: Path) -> str:
+    """Return the best settings as commands to copy: by the file, and entry by entry."""
+    entries = " ".join(map(shlex.quote, as_overrides(changes)))
+    return f"kk train --fold all --config {best_path}\nkk train --fold all {entries}".rstrip()
+
+
+def _named(text: str, metric: str) -> str:
+    """Return a label with the metric's name for what Optuna calls an objective."""
+    return text.replace("Objective Value", metric).replace("objective value", metric)

@@ -20,7 +20,7 @@ from kaggle_kit.training import Stop
 from kaggle_kit.training.run import epochs_of
 from kaggle_kit.tune.defaults import default_space
 from kaggle_kit.tune.objective import Objective
-from kaggle_kit.tune.page import write_study_page
+from kaggle_kit.tune.page import Words, copied, write_study_page
 from kaggle_kit.tune.reporter import SearchStarted, TuneReporter, make_tune_reporter, one_at_a_time, shown
 from kaggle_kit.tune.result import TuneResult, best_row, seconds_saved, study_rows, write_best
 from kaggle_kit.tune.space import Space, read_space
@@ -170,7 +170,9 @@ def conclude(study: optuna.Study, workspace: Workspace, run: RunConfig, stopped:
         stopped=stopped,
     )
     lines = result.describe().split("\n")
-    write_study_page(result.page, study, title=f"study {study.study_name}", lines=lines, table=result.table())
+    to_copy = "" if best is None else copied(best.changes, best_path)
+    words = Words(f"study {study.study_name}", lines, metric.name, to_copy)
+    write_study_page(result.page, study, words, table=result.table())
     return result
 
 

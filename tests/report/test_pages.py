@@ -14,7 +14,8 @@ TRIALS = pd.DataFrame({"trial": [0, 1], "score": [0.5, math.nan], "why": ["<scri
 
 
 def page(tmp_path, **changes):
-    values = {"title": "a <b>", "lines": ["one & two"], "plots": [], "sections": [], "trials": TRIALS, **changes}
+    values = {"title": "a <b>", "lines": ["one & two"], "to_copy": "lr=1 <b>", "plots": [], "sections": [], "trials": TRIALS}
+    values |= changes
     path = tmp_path / "folder" / "page.html"
     path.parent.mkdir()
     write_page(path, "tune.html", **values)
@@ -46,7 +47,7 @@ def test_there_is_one_style_for_light_and_dark(tmp_path):
 
 def test_what_a_template_names_must_be_given(tmp_path):
     with pytest.raises(jinja2.UndefinedError, match="plots"):
-        write_page(tmp_path / "page.html", "tune.html", title="", lines=[], sections=[], trials=TRIALS)
+        write_page(tmp_path / "page.html", "tune.html", title="", lines=[], to_copy="", sections=[], trials=TRIALS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,7 +68,7 @@ def test_the_policy_of_a_page_allows_its_own_style_sheet_and_nothing_else(tmp_pa
 
 
 def test_images_beside_a_page_are_allowed_only_where_it_has_some():
-    values = {"title": "", "lines": [], "plots": [], "sections": [], "trials": TRIALS}
+    values = {"title": "", "lines": [], "to_copy": "", "plots": [], "sections": [], "trials": TRIALS}
     assert "'self'" in policy_of(render_page("tune.html", allowed=BESIDE_PAGE, **values))["img-src"]
     assert "'self'" not in policy_of(render_page("tune.html", **values))["img-src"]
 

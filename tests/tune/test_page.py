@@ -13,6 +13,9 @@ def test_the_page_holds_every_plot_and_needs_no_network(search, training):
     for heading in ("History", "Importances", "Parallel coordinates", "Slices", "Scores while training", "Trials"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count("<figure><svg") == 5
+    assert "bjective" not in page  # the metric has a name
+    assert page.count(">accuracy</text>") >= 3
+    assert re.search(r'<pre class="copy">kk train --fold all --config \S+best\.yaml\nkk train --fold all .*lr=', page)
     assert "<script" not in page
     assert "<link" not in page
     assert "://" not in re.sub(r'xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>|<!DOCTYPE svg[^>]*>', "", page, flags=re.S)
