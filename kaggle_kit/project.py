@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kaggle_kit.inference import RunPrediction
     from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
     from kaggle_kit.kernel import KernelBuild, KernelTest
+    from kaggle_kit.labels import LabelIssues, ReviewEffect, Served
     from kaggle_kit.launch import Plan
     from kaggle_kit.report.look import DataLook
     from kaggle_kit.report.make import ReportResult
@@ -141,6 +142,35 @@ class Project:
         from kaggle_kit.report.look import look_at_data
 
         return look_at_data(setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
+
+    def labels(
+        self, *, runs: str | Sequence[str] = (), name: str = "review", show_page: bool = False, port: int = 0
+    ) -> LabelIssues | Served:
+        """Order labels by how little they agree with what was predicted out of fold, and let them be reviewed on a page.
+
+        Args:
+            runs: whose out-of-fold rows are used; none: all that have a finished fold.
+            name: decisions are kept in ``labels/<name>.csv``; ``train(labels=name)`` takes them.
+            show_page: serve the page, to this machine's browser only, until Ctrl-C, and return what was decided.
+            port: of the page; 0: a free one.
+        """
+        from kaggle_kit.labels import find_issues, serve
+        from kaggle_kit.reviews import Review, read_review
+
+        setup = self._open()
+        path, classes = setup.workspace.labels_path(name), setup.competition.classes
+        found = find_issues(setup, names(runs), read_review(path, classes) if path.exists() else Review())
+        if not show_page:
+            return found
+        return serve(found, path, classes, multilabel=setup.competition.multilabel, say=show.line, port=port)
+
+    def review_effect(self, name: str = "review") -> ReviewEffect:
+        """Return out-of-fold scores of all runs by the labels as given, as reviewed, and on the rows that nobody reviewed."""
+        from kaggle_kit.labels import review_effect
+        from kaggle_kit.reviews import read_review
+
+        setup = self._open()
+        return review_effect(setup, read_review(setup.workspace.labels_path(name), setup.competition.classes))
 
     def folds(
         self,

@@ -43,6 +43,9 @@ class Workspace:
     def folds_path(self, name: str) -> Path:
         return _plain_path(self.root / "folds", name, "folds", ".csv")
 
+    def labels_path(self, name: str) -> Path:
+        return _plain_path(self.root / "labels", name, "review of labels", ".csv")
+
     def run_dir(self, run: str) -> Path:
         return _plain_path(self.runs_dir, run, "run")
 

@@ -64,7 +64,8 @@ def command(
 ) -> Callable[[Callable[..., object]], Any]:
     """Return a decorator that makes a command of a function, which returns what is to be shown.
 
-    The command also takes ``-q``, ``-v`` and ``--json``, and ends with the result's exit code.
+    The command also takes ``-q``, ``-v`` and ``--json``, and ends with the result's exit code. A function with a parameter
+    ``as_json`` is told whether JSON is wanted.
 
     Args:
         then: the command that usually follows, or a function that makes it of the result.
@@ -72,10 +73,12 @@ def command(
     """
 
     def register(body: Callable[..., object]) -> Callable[..., object]:
+        wants_json = "as_json" in inspect.signature(body).parameters
+
         @functools.wraps(body)
         def run(*, quiet: bool = False, verbose: bool = False, as_json: bool = False, **options: Any) -> None:
             show.set_up_logging(QUIET if quiet else VERBOSE if verbose else NORMAL)
-            found = body(**options)
+            found = body(**options, **({"as_json": as_json} if wants_json else {}))
             show.result(found, as_json=as_json)
             code = getattr(found, "exit_code", 0)
             silent = quiet or as_json
@@ -87,7 +90,7 @@ def command(
                 show.line(f"Next: {following}")
             raise typer.Exit(code)
 
-        own = list(inspect.signature(body, eval_str=True).parameters.values())
+        own = [one for one in inspect.signature(body, eval_str=True).parameters.values() if one.name not in _COMMON]
         added = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
             for key, annotation in _COMMON.items()

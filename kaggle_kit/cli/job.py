@@ -57,6 +57,23 @@ def look(
     return Project.open().look(*(overrides or ()), augment=augment, batch=batch, imagenet=imagenet)
 
 
+@command(app)
+def labels(
+    runs: Annotated[str, typer.Option(help="runs whose out-of-fold rows are used, separated by commas; default: all")] = "",
+    name: Annotated[str, typer.Option(help="keeps decisions in labels/NAME.csv")] = "review",
+    table: Annotated[bool, typer.Option("--table", help="list the labels instead of serving the page, as --json does")] = False,
+    effect: Annotated[bool, typer.Option("--effect", help="compare runs trained with and without the review")] = False,
+    port: Annotated[int, typer.Option(help="of the page; 0: a free one")] = 0,
+    *,
+    as_json: bool = False,
+) -> object:
+    """Review suspect labels on a page for this machine's browser; `kk train labels=review` takes what was decided."""
+    project = Project.open()
+    if effect:
+        return project.review_effect(name)
+    return project.labels(runs=runs, name=name, show_page=not (table or as_json), port=port)
+
+
 @command(app, then="kk train --fold all")
 def folds(
     name: Annotated[str, typer.Option(help="writes folds/NAME.csv")] = "folds",

@@ -38,6 +38,7 @@ ALIASES: dict[str, str] = {
     "layer_decay": "optimizer.layer_decay",
     "batch_size": "data.batch_size",
     "image_size": "data.image_size",
+    "labels": "data.labels",
     "workers": "data.workers",
     "sampler": "data.sampler",
     "augment": "augment.preset",

@@ -121,6 +121,9 @@ class DataConfig(Section):
     samples_per_epoch: Count | Factor | None = Field(
         None, description="images an epoch, or a multiple of their number, e.g. 2x; null: as many as there are"
     )
+    labels: Name | None = Field(
+        None, description="train with the labels as reviewed in labels/<name>.csv (see `kk labels`); null: as given"
+    )
     bad_images: StopOrSkip = Field(
         "stop", description="at an unreadable training image stop, or skip it; test images always stop"
     )
@@ -260,4 +263,7 @@ class RunConfig(Section):
             "track": True,
             "data": {"workers", "eval_batch_size"},
         }
-        return self.model_dump(mode="json", exclude=left_out)
+        values = self.model_dump(mode="json", exclude=left_out)
+        if values["data"]["labels"] is None:  # as before there were reviews, so that the fingerprints of older runs hold
+            del values["data"]["labels"]
+        return values

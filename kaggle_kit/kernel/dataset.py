@@ -27,6 +27,7 @@ from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+LABELS = "labels.csv"
 FOLDS, PRETRAINED, METRIC = "folds.csv", "pretrained", "metric.py"
 
 
@@ -111,6 +112,8 @@ def write_training(folder: Path, setup: Setup) -> None:
     path = workspace.folds_path(config.run.folds)
     for source in (path, path.with_suffix(".json")):
         files.write_bytes(folder / (FOLDS if source == path else "folds.json"), source.read_bytes())
+    if config.run.data.labels is not None:
+        files.write_bytes(folder / LABELS, files.read_bytes(workspace.labels_path(config.run.data.labels)))
     content = config.model_dump(mode="json")
     content["competition"]["data_dir"], content["run"] = ".", without_paths(content["run"])
     weights = find_weights(config.run.model.name, config.run.model.pretrained)

@@ -19,7 +19,7 @@ from kaggle_kit.competition import Setup, load_competition
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
-from kaggle_kit.kernel.dataset import FOLDS, METRIC
+from kaggle_kit.kernel.dataset import FOLDS, LABELS, METRIC
 from kaggle_kit.kernel.runtime import BUDGET, Say
 from kaggle_kit.kernel.testset import locate
 from kaggle_kit.units import format_duration
@@ -141,6 +141,8 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
     path = workspace.folds_path(config.run.folds)
     for target, name in ((path, FOLDS), (path.with_suffix(".json"), "folds.json")):
         files.write_bytes(target, (bundle.folder / name).read_bytes())
+    if config.run.data.labels is not None:
+        files.write_bytes(workspace.labels_path(config.run.data.labels), (bundle.folder / LABELS).read_bytes())
     return config, str(plan["run"])
 
 

@@ -29,6 +29,7 @@ from kaggle_kit.folds import folds_for
 from kaggle_kit.images.loaders import default_workers
 from kaggle_kit.images.store import ImageStore
 from kaggle_kit.models import find_weights
+from kaggle_kit.reviews import review_for
 from kaggle_kit.training import FoldJob, Stop, train_jobs
 from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.workspace import Workspace
@@ -147,6 +148,7 @@ def job_of(record: LaunchRecord, fold: int) -> FoldJob:
         left_out=tuple(record.left_out),
         source=None if record.store is None else ImageStore(Path(record.store)),
         contents=training_contents(competition, folds, workspace.cache_dir),
+        review=review_for(workspace, config.run.data.labels, folds),
     )
     (job,) = make_jobs(Setup(workspace, config, competition), folds, run=record.run, fold_list=[fold], found=found)
     if job.inputs != record.inputs.get(str(fold)):

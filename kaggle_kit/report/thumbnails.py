@@ -93,17 +93,18 @@ def make_album(
     thumbnails: Mapping[K, Thumbnail],
     unreadable: Mapping[K, str] | None = None,
     *,
-    budget: int = BUDGET,
+    budget: int | None = None,
 ) -> Album[K]:
     """Return where the page finds its thumbnails: as data URIs, or above ``budget`` bytes in a folder beside it.
 
     The folder is called as the page, with ``_images`` after its stem; thumbnails that an earlier page left there are deleted.
+    ``budget`` is :data:`BUDGET` unless it is given.
 
     Raises:
         StorageError: the folder cannot be written.
     """
     size = sum(len(one.data) for one in thumbnails.values())
-    folder, beside = page.with_name(f"{page.stem}{FOLDER}"), size > budget
+    folder, beside = page.with_name(f"{page.stem}{FOLDER}"), size > (BUDGET if budget is None else budget)
     address = partial(_write_beside, folder) if beside else data_uri
     sources = {key: (address(one), one.width, one.height) for key, one in thumbnails.items()}
     _remove_others(folder, {Path(source).name for source, _, _ in sources.values()} if beside else set())

@@ -53,6 +53,7 @@ class RunRecord:
         n_splits: its folds, over all repeats.
         config: all that the run was trained with.
         created: UTC, ISO 8601.
+        review: fingerprint of the review of labels that it is trained with; None: with the labels as given.
     """
 
     task: str
@@ -69,6 +70,7 @@ class RunRecord:
     config_fingerprint: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     created: str | None = None
+    review: str | None = None
     version: int = 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
+from kaggle_kit.reviews import Review, taught_by
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import Classes, FoldTable, shown
@@ -129,6 +130,7 @@ class Found:
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
     contents: Contents | None = None
+    review: Review | None = None
 
 
 def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[int], found: Found) -> Iterator[FoldJob]:
@@ -144,12 +146,13 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     everything = _images(folds, paths, np.flatnonzero(readable))
     test = _test_images(competition, folds, out)
     seen = () if found.weights.path is None else seen_by(found.weights.path)
+    taught, wanted = taught_by(found.review, folds)
     for fold in fold_list:
         inputs = _inputs(config, competition, folds, fold=fold, found=found)
-        train, valid = (
-            _rows(folds, paths, rows[readable[rows]], fold=fold, purpose=purpose)
-            for rows, purpose in zip(folds.split(fold), ("train", "validate"), strict=True)
-        )
+        train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
+        train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train")
+        # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
+        valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
             config=config,
             fold=fold,
@@ -193,6 +196,7 @@ def _inputs(config: RunConfig, competition: Competition, folds: FoldTable, *, fo
             "metric": competition.metric,
             "weights": found.weights.fingerprint,
             "left_out": sorted(found.left_out),
+            **({} if found.review is None else {"review": found.review.fingerprint}),
         }
     )
 

@@ -20,6 +20,7 @@ from kaggle_kit.folds import held_still
 from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import build_model, find_weights, freeze, image_spec
+from kaggle_kit.reviews import USED_REVIEW, Review, review_for, write_review
 from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
@@ -68,7 +69,8 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
     seen = seen_by(weights.path) if weights.path is not None else ()
     for fold in fold_list:
         require_unseen(seen, workspace, competition.name, folds, fold=fold)
-    record = make_record(setup, folds, run, restart=restart)
+    review = review_for(workspace, config.data.labels, folds)
+    record = make_record(setup, folds, run, restart=restart, review=review)
     contents = training_contents(competition, folds, workspace.cache_dir)
     if not restart:
         _require_same_contents(workspace, run, contents)
@@ -76,11 +78,13 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
     source, left_out = training_pixels(
         workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=setup.config.cache
     )
-    found = Found(weights, left_out, source, contents)
+    found = Found(weights, left_out, source, contents, review)
     jobs = list(make_jobs(setup, folds, run=run, fold_list=fold_list, found=found))
     with held_still(workspace, config.folds, folds):
         if restart:
             _throw_away(workspace, run)
+        if review is not None:  # what the run was trained with, whatever is reviewed later
+            write_review(workspace.run_dir(run) / USED_REVIEW, review)
         runs.write_run_record(workspace.run_dir(run), record)
     return jobs
 
@@ -118,7 +122,7 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
             )
 
 
-def make_record(setup: Setup, folds: FoldTable, run: str, *, restart: bool) -> RunRecord:
+def make_record(setup: Setup, folds: FoldTable, run: str, *, restart: bool, review: Review | None = None) -> RunRecord:
     """Return the record of the run; unless it is to ``restart``, one that is there must be of the same run.
 
     Raises:
@@ -140,6 +144,7 @@ def make_record(setup: Setup, folds: FoldTable, run: str, *, restart: bool) -> R
         config=config,
         config_fingerprint=config.fingerprint,
         versions=files.versions(),
+        review=None if review is None else review.fingerprint,
         created=(before and before.created) or datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if before is not None:
@@ -163,6 +168,11 @@ def require_same(before: RunRecord, now: RunRecord) -> None:
         changed = [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(f"run {run!r} was begun with another configuration. {'; '.join(changed[:_SHOWN])}{more}. {remedy}")
+    if before.review != now.review:
+        raise ConfigError(
+            f"run {run!r} was begun with another review of labels than labels/{now.config.data.labels}.csv is now; the one it "
+            f"began with is kept as runs/{run}/{USED_REVIEW}. {remedy}"
+        )
     for key in ("task", "metric", "folds_fingerprint"):
         then, today = getattr(before, key), getattr(now, key)
         if then != today:
