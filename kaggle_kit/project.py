@@ -144,14 +144,15 @@ class Project:
         return look_at_data(setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
 
     def labels(
-        self, *, runs: str | Sequence[str] = (), name: str = "review", show_page: bool = False, port: int = 0
+        self, *, runs: str | Sequence[str] = (), name: str = "review", table: bool = False, port: int = 0
     ) -> LabelIssues | Served:
         """Order labels by how little they agree with what was predicted out of fold, and let them be reviewed on a page.
 
         Args:
             runs: whose out-of-fold rows are used; none: all that have a finished fold.
             name: decisions are kept in ``labels/<name>.csv``; ``train(labels=name)`` takes them.
-            show_page: serve the page, to this machine's browser only, until Ctrl-C, and return what was decided.
+            table: return the labels; else serve the page, to this machine's browser only, until Ctrl-C, and return what was
+                decided.
             port: of the page; 0: a free one.
         """
         from kaggle_kit.labels import find_issues, serve
@@ -160,7 +161,7 @@ class Project:
         setup = self._open()
         path, classes = setup.workspace.labels_path(name), setup.competition.classes
         found = find_issues(setup, names(runs), read_review(path, classes) if path.exists() else Review())
-        if not show_page:
+        if table:
             return found
         return serve(found, path, classes, multilabel=setup.competition.multilabel, say=show.line, port=port)
 

@@ -59,7 +59,9 @@ class Review:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of what changes training: corrected labels, in any order, and dropped ids."""
-        changed = sorted([one.id, *sorted(one.labels)] for one in self.entries.values() if one.decision == "wrong")
+        changed = sorted(
+            [one.id, *sorted(name for name in one.labels)] for one in self.entries.values() if one.decision == "wrong"
+        )
         return files.fingerprint([changed, sorted(self.dropped)])
 
     @property

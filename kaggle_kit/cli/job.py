@@ -71,7 +71,7 @@ def labels(
     project = Project.open()
     if effect:
         return project.review_effect(name)
-    return project.labels(runs=runs, name=name, show_page=not (table or as_json), port=port)
+    return project.labels(runs=runs, name=name, table=table or as_json, port=port)
 
 
 @command(app, then="kk train --fold all")

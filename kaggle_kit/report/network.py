@@ -194,8 +194,8 @@ def _probabilities(model: torch.nn.Module, images: Sequence[Pixels], spec: Image
 
 
 def _top(probs: torch.Tensor, names: Sequence[str]) -> list[list[tuple[str, float]]]:
-    values, places = probs.topk(_TOP)
-    pairs = zip(values.tolist(), places.tolist(), strict=True)
+    values, places = probs.sort(dim=1, descending=True, stable=True)
+    pairs = zip(values[:, :_TOP].tolist(), places[:, :_TOP].tolist(), strict=True)
     return [[(names[place], value) for value, place in zip(row, where, strict=True)] for row, where in pairs]
 
 

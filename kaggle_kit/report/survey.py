@@ -22,7 +22,7 @@ from kaggle_kit.images.decode import ImageFacts, Progress, image_facts
 from kaggle_kit.images.duplicates import find_duplicates
 from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.seeds import generator
-from kaggle_kit.tables import FoldTable
+from kaggle_kit.tables import Classes, FoldTable, Labels
 from kaggle_kit.workspace import Workspace
 
 MOST_HEADERS = 10_000
@@ -161,9 +161,13 @@ class Combinations:
     together: np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
+def _in_order(classes: Classes, labels: Labels) -> list[str]:
+    return classes.decode(np.sort(classes.encode(labels)))
+
+
 def label_combinations(competition: Competition, *, most_classes: int = 40) -> Combinations:
     """Count the combinations of labels; ``together`` is of the ``most_classes`` most frequent classes."""
-    sets = Counter(" + ".join(sorted(row.labels)) or "no label" for row in competition.train)
+    sets = Counter(" + ".join(_in_order(competition.classes, row.labels)) or "no label" for row in competition.train)
     names = class_table(competition)["class"].head(most_classes).tolist()
     place = {name: position for position, name in enumerate(names)}
     together = np.zeros((len(names), len(names)), dtype=np.int64)

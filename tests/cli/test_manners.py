@@ -19,6 +19,7 @@ SHARED = {"quiet", "verbose", "json", "help"}
 METHODS = {
     "init": [Project.init],
     "look": [Project.look],
+    "labels": [Project.labels, Project.review_effect],
     "folds": [Project.folds],
     "train": [Project.train],
     "predict": [Project.predict, Project.predict_images],
@@ -40,7 +41,7 @@ METHODS = {
     "cache drop": [Cache.drop],
 }
 """Command -> the methods that it calls."""
-SWITCHES = {"runs": {"submissions", "rm"}, "tune": {"dashboard"}}
+SWITCHES = {"labels": {"effect"}, "runs": {"submissions", "rm"}, "tune": {"dashboard"}}
 """Options that choose among a command's methods."""
 RENAMED = {"runs": {"names": "runs"}}
 """Arguments that stand for several methods' ones."""
