@@ -6,16 +6,17 @@ multi-label. ``probs`` is (N, C). A metric that wants labels gets the most proba
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_kit import own_code
+from kaggle_kit import own_code, scores
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.registry import Entry, Registry
 
@@ -32,6 +33,9 @@ class Metric:
         greater_is_better: the direction.
         needs: whether ``values`` are labels or probabilities.
         multilabel, single_label: the tasks that it is defined for.
+        two_classes: whether it scores the second of two classes only.
+        guesses: how many guesses a row may have, of a metric of ranked guesses; else 0.
+        ordered: whether the order of the classes counts.
     """
 
     name: str
@@ -40,6 +44,9 @@ class Metric:
     needs: Needs
     multilabel: bool = True
     single_label: bool = True
+    two_classes: bool = False
+    guesses: int = 0
+    ordered: bool = False
 
     def __call__(self, truth: npt.ArrayLike, probs: npt.ArrayLike, *, threshold: npt.ArrayLike = 0.5) -> float:
         """Score ``probs`` (N, C) against ``truth``; ``threshold`` (a number or (C,)) makes labels of multi-label rows.
@@ -90,177 +97,161 @@ class Metric:
         return -np.inf if self.greater_is_better else np.inf
 
 
-def _accuracy(truth: Array, labels: Array) -> float:
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(truth, labels))
-
-
-def _balanced_accuracy(truth: Array, labels: Array) -> float:
-    """Mean recall of the classes that occur; for multi-label the mean over classes of the binary balanced accuracy."""
-    if truth.ndim == 2:
-        return float(np.mean([_balanced_accuracy(*columns) for columns in zip(truth.T, labels.T, strict=True)]))
-    recalls = [np.mean(labels[truth == label] == label) for label in np.unique(truth)]
-    return float(np.mean(recalls))
-
-
-def _f1(truth: Array, labels: Array, *, average: str) -> float:
-    """F1; what neither occurs nor is predicted, be it a class or the labels of a row, counts as predicted rightly."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(truth, labels, average=average, zero_division=1))
-
-
-def _precision(truth: Array, labels: Array) -> float:
-    """Macro precision over the classes that occur or are predicted; 0 for one that is never predicted."""
-    from sklearn.metrics import precision_score
-
-    return float(precision_score(truth, labels, average="macro", zero_division=0))
-
-
-def _recall(truth: Array, labels: Array) -> float:
-    """Macro recall over the classes that occur or are predicted; 0 for one that never occurs."""
-    from sklearn.metrics import recall_score
-
-    return float(recall_score(truth, labels, average="macro", zero_division=0))
-
-
-def _log_loss(truth: Array, probs: Array) -> float:
-    """Mean negative log likelihood, clipped at 1e-15 as Kaggle does; multi-label is the mean over columns of the binary one."""
-    clipped = np.clip(probs, 1e-15, 1 - 1e-15)
-    if truth.ndim == 2:
-        return float(-np.mean(truth * np.log(clipped) + (1 - truth) * np.log(1 - clipped)))
-    # Kaggle rescales each row before it takes the logarithm.
-    clipped = clipped / clipped.sum(axis=1, keepdims=True)
-    return float(-np.mean(np.log(clipped[np.arange(len(truth)), truth])))
-
-
-def _one_hot(truth: Array, n_classes: int) -> Array:
-    return truth if truth.ndim == 2 else np.eye(n_classes, dtype=np.uint8)[truth]
-
-
-def _mean_over_columns(score: Callable[[Array, Array], float], truth: Array, probs: Array) -> float:
-    """Mean of ``score`` over the columns that hold both outcomes; NaN when none does."""
-    hot = _one_hot(truth, probs.shape[1])
-    usable = [column for column in range(hot.shape[1]) if 0 < hot[:, column].sum() < len(hot)]
-    if not usable:
-        return float("nan")
-    return float(np.mean([score(hot[:, column], probs[:, column]) for column in usable]))
-
-
-def _roc_auc_columns(truth: Array, probs: Array) -> float:
-    """Mean column-wise ROC AUC, one class against the rest, as in Plant Pathology 2020."""
-    from sklearn.metrics import roc_auc_score
-
-    return _mean_over_columns(roc_auc_score, truth, probs)
-
-
-def _roc_auc_binary(truth: Array, probs: Array) -> float:
-    """ROC AUC of the second, positive class."""
-    from sklearn.metrics import roc_auc_score
-
-    if probs.shape[1] != 2:
-        raise DataError(f"metric roc_auc is for two classes, got {probs.shape[1]}; use roc_auc_macro or roc_auc_columns.")
-    return float("nan") if len(np.unique(truth)) < 2 else float(roc_auc_score(truth == 1, probs[:, 1]))
-
-
-def _roc_auc_macro(truth: Array, probs: Array) -> float:
-    """Unweighted mean over pairs of classes (one against one, Hand & Till 2001); for multi-label the column-wise mean.
-
-    Rows are rescaled to sum to 1 for it; classes that do not occur are left out.
-    """
-    from sklearn.metrics import roc_auc_score
-
-    if truth.ndim == 2 or probs.shape[1] == 2:
-        return _roc_auc_columns(truth, probs)
-    present = np.unique(truth)
-    if len(present) < 2:
-        return float("nan")
-    kept = probs[:, present] + 1e-12
-    kept = kept / kept.sum(axis=1, keepdims=True)
-    codes = np.searchsorted(present, truth)
-    scores = kept[:, 1] if len(present) == 2 else kept
-    return float(roc_auc_score(codes, scores, multi_class="ovo", average="macro"))
-
-
-def _average_precision(truth: Array, probs: Array) -> float:
-    from sklearn.metrics import average_precision_score
-
-    return _mean_over_columns(average_precision_score, truth, probs)
-
-
-def _quadratic_kappa(truth: Array, labels: Array) -> float:
-    """Cohen's kappa with quadratic weights; meaningful when the order of the classes is that of the grades."""
-    from sklearn.metrics import cohen_kappa_score
-
-    if len(np.unique(np.concatenate([truth, labels]))) == 1:
-        return 1.0
-    # All grades are named, since the weights are differences of positions: a grade that does not occur still lies between.
-    grades = np.arange(max(truth.max(), labels.max()) + 1)
-    return float(cohen_kappa_score(truth, labels, labels=grades, weights="quadratic"))
-
-
-def _top_k(truth: Array, probs: Array, *, k: int) -> float:
-    """Share of rows whose class is among the ``k`` most probable."""
-    own = probs[np.arange(len(truth)), truth]
-    # Ties count against the row: a constant prediction must not score.
-    rank = (probs >= own[:, None]).sum(axis=1)
-    return float(np.mean(rank <= k))
-
-
 def _registry(*metrics: tuple[str, Metric]) -> Registry[Metric]:
     return Registry("metric", [Entry(metric.name, help, metric) for help, metric in metrics])
 
 
+def _f(name: str, *, average: str, beta: float = 1.0, **options: Any) -> Metric:
+    return Metric(name, partial(scores.f_beta, average=average, beta=beta), True, "labels", **options)
+
+
+def _guesses(name: str, function: Any, k: int, *, greater_is_better: bool = True) -> Metric:
+    return Metric(name, partial(function, k=k), greater_is_better, "probs", multilabel=False, guesses=k)
+
+
+def _of_two(name: str, function: Any) -> Metric:
+    return Metric(name, function, True, "probs", multilabel=False, two_classes=True)
+
+
 METRICS: Registry[Metric] = _registry(
-    ("share of rows whose class is right", Metric("accuracy", _accuracy, True, "labels")),
-    ("mean share of right rows over the classes", Metric("balanced_accuracy", _balanced_accuracy, True, "labels")),
-    ("F1, the mean over classes", Metric("f1_macro", partial(_f1, average="macro"), True, "labels")),
-    ("F1 of all labels together", Metric("f1_micro", partial(_f1, average="micro"), True, "labels")),
-    ("F1, the mean over classes by their size", Metric("f1_weighted", partial(_f1, average="weighted"), True, "labels")),
-    (
-        "F1 of each row's labels, the mean over rows",
-        Metric("f1_samples", partial(_f1, average="samples"), True, "labels", single_label=False),
-    ),
+    ("share of rows whose class is right", Metric("accuracy", scores.accuracy, True, "labels")),
+    ("mean share of right rows over the classes", Metric("balanced_accuracy", scores.balanced_accuracy, True, "labels")),
+    ("F1, the mean over classes", _f("f1_macro", average="macro")),
+    ("F1 of all labels together", _f("f1_micro", average="micro")),
+    ("F1, the mean over classes by their size", _f("f1_weighted", average="weighted")),
+    ("F1 of each row's labels, the mean over rows", _f("f1_samples", average="samples", single_label=False)),
     (
         "share of each predicted class that is right, the mean over classes",
-        Metric("precision_macro", _precision, True, "labels"),
+        Metric("precision_macro", scores.precision, True, "labels"),
     ),
-    ("share of each class that is found, the mean over classes", Metric("recall_macro", _recall, True, "labels")),
-    ("mean negative log likelihood, clipped and rescaled as Kaggle does", Metric("log_loss", _log_loss, False, "probs")),
+    ("share of each class that is found, the mean over classes", Metric("recall_macro", scores.recall, True, "labels")),
+    ("F2 of each row's labels, the mean over rows", _f("f2_samples", average="samples", beta=2.0, single_label=False)),
+    ("F2, the mean over classes", _f("f2_macro", average="macro", beta=2.0)),
     (
-        "area under the ROC curve of the second of two classes",
-        Metric("roc_auc", _roc_auc_binary, True, "probs", multilabel=False),
+        "intersection over union of each row's labels, the mean over rows",
+        Metric("jaccard_samples", partial(scores.jaccard, average="samples"), True, "labels", single_label=False),
     ),
-    ("area under the ROC curve, the mean over pairs of classes", Metric("roc_auc_macro", _roc_auc_macro, True, "probs")),
-    ("area under the ROC curve, the mean over columns", Metric("roc_auc_columns", _roc_auc_columns, True, "probs")),
-    ("average precision, the mean over columns", Metric("average_precision", _average_precision, True, "probs")),
+    (
+        "intersection over union, the mean over classes",
+        Metric("jaccard_macro", partial(scores.jaccard, average="macro"), True, "labels"),
+    ),
+    ("share of labels that are wrong", Metric("hamming", scores.hamming, False, "labels")),
+    ("Matthews' correlation coefficient", Metric("mcc", scores.matthews, True, "labels", multilabel=False)),
     (
         "Cohen's kappa with quadratic weights, for classes in the order of grades",
-        Metric("quadratic_kappa", _quadratic_kappa, True, "labels", multilabel=False),
+        Metric("quadratic_kappa", scores.quadratic_kappa, True, "labels", multilabel=False, ordered=True),
+    ),
+    ("mean negative log likelihood, clipped and rescaled as Kaggle does", Metric("log_loss", scores.log_loss, False, "probs")),
+    ("area under the ROC curve of the second of two classes", _of_two("roc_auc", scores.roc_auc_binary)),
+    ("area under the ROC curve, the mean over pairs of classes", Metric("roc_auc_macro", scores.roc_auc_macro, True, "probs")),
+    ("area under the ROC curve, the mean over columns", Metric("roc_auc_columns", scores.roc_auc_columns, True, "probs")),
+    (
+        "area under the ROC curve where true positive rates below 0.4 count twice",
+        _of_two("weighted_auc", scores.weighted_auc),
     ),
     (
-        "share of rows whose class is among the 3 most probable",
-        Metric("top_3", partial(_top_k, k=3), True, "probs", multilabel=False),
+        "area under the ROC curve above a true positive rate of 0.8",
+        _of_two("pauc_80", partial(scores.partial_auc, above=0.8)),
     ),
+    ("F1 where a probability counts as that share of a row", _of_two("pf1", scores.probabilistic_f1)),
+    ("average precision, the mean over columns", Metric("average_precision", scores.average_precision, True, "probs")),
+    ("mean of 1/rank of the right one of 3 guesses", _guesses("map_3", scores.map_at_k, 3)),
+    ("mean of 1/rank of the right one of 5 guesses", _guesses("map_5", scores.map_at_k, 5)),
+    ("share of rows whose class is among the 3 most probable", _guesses("top_3", scores.top_k, 3)),
+    ("share of rows whose class is among the 5 most probable", _guesses("top_5", scores.top_k, 5)),
+    ("share of rows whose class is wrong", Metric("top_1_error", scores.hamming, False, "labels", multilabel=False)),
     (
-        "share of rows whose class is among the 5 most probable",
-        Metric("top_5", partial(_top_k, k=5), True, "probs", multilabel=False),
+        "share of rows whose class is not among the 5 most probable",
+        _guesses("top_5_error", scores.top_k_error, 5, greater_is_better=False),
     ),
 )
 
+FAMILIES: tuple[tuple[str, Callable[[re.Match[str]], Metric]], ...] = (
+    (r"map_?@?([1-9]\d*)", lambda found: _guesses(f"map_{found[1]}", scores.map_at_k, int(found[1]))),
+    (r"top_?([1-9]\d*)", lambda found: _guesses(f"top_{found[1]}", scores.top_k, int(found[1]))),
+    (
+        r"top_?([1-9]\d*)_?error",
+        lambda found: _guesses(f"top_{found[1]}_error", scores.top_k_error, int(found[1]), greater_is_better=False),
+    ),
+    (
+        r"pauc_?([1-9]\d?)",
+        lambda found: _of_two(f"pauc_{found[1]}", partial(scores.partial_auc, above=int(found[1]) / 100)),
+    ),
+    (
+        r"f(\d+(?:\.\d+)?)_?(macro|micro|samples)",
+        lambda found: _f(f"f{found[1]}_{found[2]}", average=found[2], beta=float(found[1]), single_label=found[2] != "samples"),
+    ),
+)
+"""Metrics with a number in their name that METRICS does not list: pattern -> the metric of a match."""
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "accuracy": ("categorization accuracy", "multiclass accuracy", "acc", "mean accuracy"),
+    "balanced_accuracy": ("mean recall", "average class accuracy"),
+    "f1_macro": ("macro F1", "macro F1 score", "macro F-score", "macro-averaged F1"),
+    "f1_micro": ("micro F1", "micro F1 score", "micro F-score", "mean F-score (micro)", "micro-averaged F1"),
+    "f1_weighted": ("weighted F1", "weighted F1 score"),
+    "f1_samples": ("mean F1", "mean F1 score", "mean F-score", "samples F1", "F1 per row"),
+    "f2_samples": ("mean F2", "mean F2 score", "F2", "F2 score", "FBeta 2"),
+    "quadratic_kappa": ("qwk", "quadratic weighted kappa", "quadratic kappa", "weighted kappa"),
+    "log_loss": ("logloss", "multiclass loss", "multi class log loss", "mean columnwise log loss", "cross entropy"),
+    "roc_auc": ("auc", "area under the ROC curve", "ROC AUC", "area under receiver operating characteristic curve"),
+    "roc_auc_columns": ("mean column-wise ROC AUC", "mean columnwise AUC", "mean AUC", "average AUC"),
+    "weighted_auc": ("alaska weighted AUC", "wAUC"),
+    "pauc_80": ("partial AUC", "pAUC", "pAUC above 80% TPR"),
+    "pf1": ("probabilistic F1", "pF1 score"),
+    "mcc": ("Matthews", "Matthews correlation coefficient"),
+    "jaccard_samples": ("Jaccard", "mean Jaccard", "mean IoU of labels"),
+    "hamming": ("hamming loss",),
+    "top_1_error": ("top-1 error", "error rate", "classification error", "top-1 classification error"),
+    "average_precision": ("mAP", "mean average precision", "average precision score"),
+}
+"""Metric -> what pages of competitions call it; blanks, case and signs do not count."""
+_REGRESSION = ("rmse", "mse", "mae", "rmsle", "r2", "root mean squared error", "mean absolute error", "mean squared error")
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "", name.casefold())
+
+
+_BY_ALIAS = {_bare(name): metric for metric, names in ALIASES.items() for name in (metric, *names)}
+_OF_NUMBERS = frozenset(map(_bare, _REGRESSION))
+
 
 def require_metric(name: str) -> str:
-    """Return ``name`` if it is a metric's, or has the form of an own one; no code of it is run.
+    """Return the name of the metric that ``name`` means: its own, an alias, or that of an own function; no code of it is run.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is none of them.
     """
-    return own_code.require_form(name, "metric") if ":" in name else METRICS.require(name)
+    if ":" in name:
+        return own_code.require_form(name, "metric")
+    if name in METRICS:
+        return name
+    if _bare(name) in _BY_ALIAS:
+        return _BY_ALIAS[_bare(name)]
+    found = _of_family(name)
+    if found is not None:
+        return found.name if found.name not in METRICS else METRICS[found.name].name
+    if _bare(name) in _OF_NUMBERS:
+        raise ConfigError(
+            f"metric {name!r} scores numbers: that is regression, and kaggle_kit classifies images. Choose one of: "
+            f"{', '.join(METRICS)}."
+        )
+    return METRICS.require(name)
+
+
+def _of_family(name: str) -> Metric | None:
+    """The metric of a name with a number in it, such as map_7 or mAP@7; None when it is none."""
+    text = re.sub(r"[\s@-]+", "_", name.casefold())
+    for pattern, make in FAMILIES:
+        found = re.fullmatch(pattern, text)
+        if found:
+            return make(found)
+    return None
 
 
 def get_metric(name: str, root: Path = Path()) -> Metric:
-    """Return the metric called ``name``, or an own one given as ``file.py:function``.
+    """Return the metric called ``name`` (or an alias of it), or an own one given as ``file.py:function``.
 
     An own function takes ``(truth, probs)`` and may set the attributes ``greater_is_better`` (default True) and ``needs``
     ("probs" by default, or "labels").
@@ -272,7 +263,8 @@ def get_metric(name: str, root: Path = Path()) -> Metric:
         ConfigError: no such metric, file or function.
     """
     if ":" not in name:
-        return METRICS.lookup(name)
+        known = require_metric(name)
+        return METRICS[known] if known in METRICS else cast(Metric, _of_family(known))
     function = own_code.load_function(name, "metric", root)
     needs: Any = getattr(function, "needs", "probs")
     if not callable(function) or needs not in ("labels", "probs"):

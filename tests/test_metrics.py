@@ -15,8 +15,10 @@ from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import METRICS, Metric, get_metric
 
 UNBOUNDED = {"log_loss"}
-LOWEST = {"quadratic_kappa": -1.0}
+LOWEST = {"quadratic_kappa": -1.0, "mcc": -1.0}
 """Metrics that may be negative; all others lie in 0..1."""
+BEST = {"log_loss": 0.0, "hamming": 0.0, "top_1_error": 0.0, "top_5_error": 0.0, "pauc_80": 0.2}
+"""What perfect predictions score, where it is not 1."""
 
 
 def columns_mean(score: Callable[..., float]) -> Callable[..., float]:
@@ -29,6 +31,24 @@ def one_hot(truth: np.ndarray, n_classes: int) -> np.ndarray:
 
 def hard(truth: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return probs >= 0.5 if truth.ndim == 2 else probs.argmax(axis=1)
+
+
+def below(truth: np.ndarray, probs: np.ndarray, low: float, high: float) -> float:
+    """Area between two true positive rates, as the difference of areas of the ROC curve cut at each."""
+    fpr, tpr, _ = sk.roc_curve(truth, probs[:, 1], drop_intermediate=False)
+
+    def cut(at: float) -> float:
+        x, y = fpr, np.minimum(tpr, at)
+        crossing = np.interp(at, tpr, fpr)
+        order = np.lexsort((np.r_[y, at], np.r_[x, crossing]))
+        return sk.auc(np.r_[x, crossing][order], np.r_[y, at][order])
+
+    return cut(high) - cut(low)
+
+
+def reciprocal(truth: np.ndarray, probs: np.ndarray, k: int) -> float:
+    places = np.argsort(np.argsort(-probs, axis=1), axis=1)[np.arange(len(truth)), truth] + 1
+    return float(np.mean(np.where(places <= k, 1 / places, 0)))
 
 
 REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -54,6 +74,19 @@ REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "roc_auc_columns": lambda t, p: columns_mean(sk.roc_auc_score)(one_hot(t, p.shape[1]), p),
     "average_precision": lambda t, p: columns_mean(sk.average_precision_score)(one_hot(t, p.shape[1]), p),
     "quadratic_kappa": lambda t, p: sk.cohen_kappa_score(t, hard(t, p), weights="quadratic"),
+    "f2_samples": lambda t, p: sk.fbeta_score(t, hard(t, p), beta=2, average="samples", zero_division=1),
+    "f2_macro": lambda t, p: sk.fbeta_score(t, hard(t, p), beta=2, average="macro"),
+    "jaccard_samples": lambda t, p: sk.jaccard_score(t, hard(t, p), average="samples", zero_division=1),
+    "jaccard_macro": lambda t, p: sk.jaccard_score(t, hard(t, p), average="macro"),
+    "hamming": lambda t, p: sk.hamming_loss(t, hard(t, p)),
+    "mcc": lambda t, p: sk.matthews_corrcoef(t, hard(t, p)),
+    "weighted_auc": lambda t, p: (2 * below(t, p, 0.0, 0.4) + below(t, p, 0.4, 1.0)) / 1.4,
+    "pauc_80": lambda t, p: below(t, p, 0.8, 1.0),
+    "pf1": lambda t, p: 2 * p[t == 1, 1].sum() / (p[:, 1].sum() + t.sum()),
+    "map_3": lambda t, p: reciprocal(t, p, 3),
+    "map_5": lambda t, p: reciprocal(t, p, 5),
+    "top_1_error": lambda t, p: sk.zero_one_loss(t, hard(t, p)),
+    "top_5_error": lambda t, p: 1 - sk.top_k_accuracy_score(t, p, k=5) if p.shape[1] > 5 else 0.0,
     "top_3": lambda t, p: sk.top_k_accuracy_score(t, p, k=3) if p.shape[1] > 3 else 1.0,
     "top_5": lambda t, p: sk.top_k_accuracy_score(t, p, k=5) if p.shape[1] > 5 else 1.0,
 }
@@ -74,7 +107,7 @@ def rows(n_classes: int, *, multilabel: bool, seed: int = 0, count: int = 90) ->
 def cases() -> list:
     found = []
     for metric in METRICS.values():
-        sizes = [2] if metric.name == "roc_auc" else [2, 4, 7]
+        sizes = [2] if metric.two_classes else [2, 4, 7]
         for multilabel in (False, True):
             if metric.multilabel if multilabel else metric.single_label:
                 found += [pytest.param(metric, n, multilabel, id=f"{metric.name}-{n}-{'multi' * multilabel}") for n in sizes]
@@ -97,13 +130,13 @@ class TestConformance:
         truth, probs = rows(n_classes, multilabel=multilabel)
         perfect = one_hot(truth, n_classes).astype(float)
         best = metric(truth, perfect)
-        assert best == pytest.approx(0.0 if metric.name in UNBOUNDED else 1.0, abs=1e-9)
+        assert best == pytest.approx(BEST.get(metric.name, 1.0), abs=1e-9)
         for worse in (probs, 1 - perfect if multilabel or n_classes == 2 else np.roll(perfect, 1, axis=1)):
             assert metric.better(best, metric(truth, worse)) or metric(truth, worse) == best
             assert not metric.better(metric(truth, worse), best)
 
     def test_better_predictions_score_better(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
-        if metric.name.startswith("top_") and n_classes <= int(metric.name[-1]):
+        if metric.name.startswith("top_") and n_classes <= metric.guesses:
             pytest.skip("all classes are among the top k")
         truth, probs = rows(n_classes, multilabel=multilabel)
         other, _ = rows(n_classes, multilabel=multilabel, seed=9)
@@ -171,8 +204,9 @@ class TestDirection:
                     metric(*rows(2, multilabel=multilabel))
 
 
-def test_only_log_loss_is_to_be_small() -> None:
-    assert {name for name, metric in METRICS.items() if not metric.greater_is_better} == {"log_loss"}
+def test_only_losses_and_errors_are_to_be_small() -> None:
+    small = {name for name, metric in METRICS.items() if not metric.greater_is_better}
+    assert small == {"log_loss", "hamming", "top_1_error", "top_5_error"}
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "roc_auc_macro", "roc_auc_columns", "average_precision"])
@@ -230,8 +264,8 @@ class TestGetMetric:
         assert get_metric("log_loss") is METRICS["log_loss"]
 
     def test_unknown(self) -> None:
-        with pytest.raises(ConfigError, match=r"unknown metric 'logloss'\. Did you mean 'log_loss'"):
-            get_metric("logloss")
+        with pytest.raises(ConfigError, match=r"unknown metric 'log_los'\. Did you mean 'log_loss'"):
+            get_metric("log_los")
 
     @pytest.fixture
     def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
