@@ -163,6 +163,48 @@ PRECISIONS: Registry[str] = Registry(
 """Our name -> Lightning Fabric's."""
 PRECISION_CHOICES = PRECISIONS.with_auto("what the device is good at")
 
+FORMS = _registry(
+    "submission form",
+    "submission",
+    ("label", "label_cells", "a cell holds a label"),
+    ("index", "index_cells", "a cell holds the integer of a class"),
+    ("labels", "labels_cells", "a cell holds several labels"),
+    ("ranked", "ranked_cells", "a cell holds several guesses, the likeliest first"),
+    ("probability", "probability_cells", "a column a class with its probability"),
+    ("positive", "positive_cells", "the probability of the positive class"),
+    ("long", "probability_cells", "a row for each id and class with its probability"),
+)
+"""What a submission's cells hold: functions of probabilities, form, classes, target columns and thresholds."""
+EXACT_FORMS = ("probability", "positive", "long")
+"""Forms that hold probabilities."""
+COLUMN_FORMS = ("probability", "long")
+"""Forms with a probability for each class."""
+
+LAYOUTS = _registry(
+    "layout",
+    "competition.layouts",
+    ("csv", "csv:CSV", "a table with a row an image"),
+    ("coco", "coco:COCO", "JSON with images and annotations, as of COCO"),
+    ("folders", "folders:FOLDERS", "a folder per class"),
+    ("names", "names:NAMES", "the names of the files, by a pattern"),
+)
+"""Where labels come from: values are :class:`~kaggle_kit.competition.layouts.Layout`."""
+
+CONTAINERS = _registry(
+    "container",
+    "competition.containers",
+    ("archive", "archives:ARCHIVE", "an archive: zip, 7z, tar"),
+    ("pixel-table", "pixel_table:PIXEL_TABLE", "a CSV with pixels in its columns"),
+    ("json", "json_arrays:JSON_ARRAYS", "JSON with pixels in lists"),
+    ("array", "arrays:ARRAYS", "an array of pictures, npy or npz"),
+    ("parquet", "parquet:PARQUET", "parquet with a picture a row"),
+    ("bson", "bson:BSON", "BSON with pictures as image files"),
+    ("hdf5", "hdf5:HDF5", "HDF5 with an array or a file a picture"),
+    ("dicom", "dicom:DICOM", "a folder of DICOM files"),
+    ("channels", "channels:CHANNELS", "a folder with a file for each channel"),
+)
+"""Files that hold images: values are :class:`~kaggle_kit.competition.containers.base.Container`."""
+
 LAUNCHERS = _registry(
     "launcher",
     "launch",

@@ -7,6 +7,9 @@ wrong data, 1 for work that failed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class KaggleKitError(Exception):
     """Base of all errors raised on purpose."""
@@ -50,7 +53,15 @@ class ImageError(DataError):
 
 
 class AmbiguousDataError(DataError):
-    """Data that can be read in two ways; the message lists them and how to choose."""
+    """Data that can be read in two ways; the message lists them and how to choose.
+
+    Args:
+        questions: what is to be settled, each with key, text and options.
+    """
+
+    def __init__(self, message: str, questions: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.questions = tuple(questions)
 
 
 class WeightsError(KaggleKitError, RuntimeError):

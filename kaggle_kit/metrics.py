@@ -232,12 +232,17 @@ def require_metric(name: str) -> str:
     found = _of_family(name)
     if found is not None:
         return found.name if found.name not in METRICS else METRICS[found.name].name
-    if _bare(name) in _OF_NUMBERS:
+    if is_of_numbers(name):
         raise ConfigError(
             f"metric {name!r} scores numbers: that is regression, and kaggle_kit classifies images. Choose one of: "
             f"{', '.join(METRICS)}."
         )
     return METRICS.require(name)
+
+
+def is_of_numbers(name: str) -> bool:
+    """Return whether a metric scores numbers, as of a regression."""
+    return _bare(name) in _OF_NUMBERS
 
 
 def _of_family(name: str) -> Metric | None:

@@ -1,7 +1,7 @@
 """Predictions as the CSV that the competition asks for.
 
-Five forms, after the sample submission: a label, an integer, several labels in a cell, one probability column a class, or the
-probability of the positive class. Columns are matched to classes by the explicit map in ``kk.yaml``, never by position.
+Seven forms (:data:`kaggle_kit.choices.FORMS`), after the sample submission. Columns are matched to classes by the explicit
+map in ``kk.yaml``, never by position.
 
 Precision: a probability is written as the shortest decimal that reads back as the same float32, at most nine significant
 digits. Each decimal lies nearer to its own float32 than to any other, so equal stays equal, the order of any two values stays,
@@ -10,7 +10,7 @@ and a ranking metric cannot move; a row that summed to 1 in float32 still does w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit import files
+from kaggle_kit.choices import COLUMN_FORMS, FORMS
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import SubmissionError
-from kaggle_kit.registry import lookup
 from kaggle_kit.tables import Classes, Predictions, require_unique, shown
 
 Array = npt.NDArray[np.float32]
@@ -53,16 +53,27 @@ def submission_frame(
         ClassMappingError: the predictions hold other classes.
     """
     probs = _rows_of(predictions, classes, ids)
+    if form.form == "long":
+        return _long_frame(probs, form, classes, ids)
     header = list(columns) or [form.id_column, *(form.columns or _default_columns(form, classes))]
     if form.id_column not in header:
         raise SubmissionError(f"the sample's header has no id column {form.id_column!r}; it holds {shown(header)}.")
     at = header.index(form.id_column)
     targets = header[:at] + header[at + 1 :]
-    cells = lookup(FORMS, form.form, "submission form")(probs, form, classes, targets, thresholds)
+    cells = FORMS.lookup(form.form)(probs, form, classes, targets, thresholds)
     series = [pd.Series(list(ids), dtype=object), *(pd.Series(column) for column in cells)]
     frame = pd.concat(series[1 : at + 1] + series[:1] + series[at + 1 :], axis=1)
     frame.columns = pd.Index(header, dtype=object)  # set last: a class may be called as the id column is
     return frame
+
+
+def _long_frame(probs: Array, form: SubmissionConfig, classes: Classes, ids: Sequence[str]) -> pd.DataFrame:
+    """A row for each id and class, the classes in the sample's order; the class stands behind the id."""
+    ends = list(form.columns) or list(classes)
+    columns = probability_cells(probs, form, classes, ends, None)
+    keys = [f"{row_id}{form.separator}{end}" for row_id in ids for end in ends]
+    values = np.stack([column.to_numpy() for column in columns], axis=1).ravel()
+    return pd.DataFrame({form.id_column: pd.Series(keys, dtype=object), form.value_column or "label": values})
 
 
 def write_submission(
@@ -96,7 +107,8 @@ def sample_header(path: Path) -> list[str]:
     import io
 
     with files.open_regular(path) as handle:
-        return next(csv.reader(io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")), [])
+        header = next(csv.reader(io.TextIOWrapper(handle, encoding="utf-8-sig", newline="")), [])
+    return header[1:] if header and not header[0].strip() else header  # pandas' index, which nobody asks for
 
 
 def _rows_of(predictions: Predictions, classes: Classes, ids: Sequence[str]) -> Array:
@@ -113,7 +125,7 @@ def _rows_of(predictions: Predictions, classes: Classes, ids: Sequence[str]) -> 
 
 
 def _default_columns(form: SubmissionConfig, classes: Classes) -> list[str]:
-    return list(classes) if form.form == "probability" else ["label"]
+    return list(classes) if form.form in COLUMN_FORMS else ["label"]
 
 
 def _single(targets: Sequence[str], form: SubmissionConfig) -> None:
@@ -124,14 +136,23 @@ def _single(targets: Sequence[str], form: SubmissionConfig) -> None:
         )
 
 
-def _label(
+def label_cells(
     probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
 ) -> list[pd.Series]:
     _single(targets, form)
     return [pd.Series(classes.top(probs), dtype=object)]
 
 
-def _index(
+def _require_apart(form: SubmissionConfig, classes: Classes) -> None:
+    torn = [name for name in classes if form.separator in name or not form.separator]
+    if torn:
+        raise SubmissionError(
+            f"the separator {form.separator!r} stands inside class names ({shown(torn)}), so that a cell could not be read "
+            "back; set competition.submission.separator to what the sample submission uses."
+        )
+
+
+def index_cells(
     probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
 ) -> list[pd.Series]:
     _single(targets, form)
@@ -143,22 +164,27 @@ def _index(
     return [pd.Series([str(form.indices[name]) for name in classes.top(probs)], dtype=object)]
 
 
-def _labels(
+def labels_cells(
     probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], thresholds: Thresholds | None
 ) -> list[pd.Series]:
     _single(targets, form)
-    torn = [name for name in classes if form.separator in name or not form.separator]
-    if torn:
-        raise SubmissionError(
-            f"the separator {form.separator!r} stands inside class names ({shown(torn)}), so that a cell could not be read "
-            "back; set competition.submission.separator to what the sample submission uses."
-        )
+    _require_apart(form, classes)
     threshold = form.threshold if thresholds is None else thresholds
     rows = classes.above(probs, threshold, at_least_one=form.empty_label is None)
     return [pd.Series([form.separator.join(row) or form.empty_label for row in rows], dtype=object)]
 
 
-def _probability(
+def ranked_cells(
+    probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
+) -> list[pd.Series]:
+    """The ``form.guesses`` most probable classes of each row, the likeliest first; of equals the first in class order."""
+    _single(targets, form)
+    _require_apart(form, classes)
+    best = np.argsort(-probs, axis=1, kind="stable")[:, : form.guesses]
+    return [pd.Series([form.separator.join(classes.decode(row)) for row in best], dtype=object)]
+
+
+def probability_cells(
     probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
 ) -> list[pd.Series]:
     mapping = form.columns or {name: name for name in classes}
@@ -175,24 +201,13 @@ def _probability(
     return [pd.Series(probs[:, position]) for position in classes.encode(wanted)]
 
 
-def _positive(
+def positive_cells(
     probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
 ) -> list[pd.Series]:
     _single(targets, form)
     if len(classes) != 2:
         raise SubmissionError(f"form 'positive' is for two classes, got {len(classes)}: {shown(classes)}.")
     return [pd.Series(probs[:, -1])]
-
-
-Form = Callable[[Array, SubmissionConfig, Classes, Sequence[str], "Thresholds | None"], list[pd.Series]]
-FORMS: dict[str, Form] = {
-    "label": _label,
-    "index": _index,
-    "labels": _labels,
-    "probability": _probability,
-    "positive": _positive,
-}
-"""What fills the target columns: name -> function of probabilities, form, classes, target columns and thresholds."""
 
 
 def _as_text(column: pd.Series) -> pd.Series:

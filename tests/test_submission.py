@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from kaggle_kit.choices import COLUMN_FORMS, FORMS
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import ClassMappingError, SubmissionError
-from kaggle_kit.submission import FORMS, sample_header, submission_frame, write_submission
+from kaggle_kit.submission import sample_header, submission_frame, write_submission
 from kaggle_kit.tables import Classes, Predictions
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_size=1, max_size=8)
@@ -225,5 +226,30 @@ def test_characters_that_readers_disagree_on_are_refused(tmp_path, mark):
         write_submission(tmp_path / "s.csv", predictions, SubmissionConfig(), classes=classes, ids=["x"])
 
 
-def test_every_form_of_the_configuration_has_a_writer():
-    assert set(FORMS) == set(SubmissionConfig.model_fields["form"].annotation.__args__)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_has_a_writer(form):
+    """Conformance: a row for each id, or for each id and class; no cell is empty."""
+    classes = Classes(("no", "yes") if form == "positive" else ("ant", "bee", "cat"))
+    probs = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 4).astype(np.float32)
+    columns = {name: name for name in classes} if form in COLUMN_FORMS else {"label": ""}
+    config = SubmissionConfig(form=form, columns=columns, indices={name: at for at, name in enumerate(classes)}, guesses=2)
+    ids = ("a", "b", "c", "d")
+    frame = submission_frame(Predictions(ids, probs, classes), config, classes=classes, ids=ids)
+    assert len(frame) == 4 * (len(classes) if form == "long" else 1)
+    assert not (frame.astype(str) == "").any().any()
+
+
+def test_ranked_guesses_are_the_most_probable_in_order():
+    classes = Classes(("ant", "bee", "cat"))
+    probs = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]], np.float32)
+    form = SubmissionConfig(form="ranked", guesses=2, columns={"Id": ""})
+    frame = submission_frame(Predictions(("x", "y"), probs, classes), form, classes=classes, ids=("y", "x"))
+    assert list(frame["Id"]) == ["ant bee", "bee cat"]
+
+
+def test_the_long_form_has_a_row_for_each_id_and_class():
+    classes = Classes(("ant", "bee"))
+    probs = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    form = SubmissionConfig(form="long", columns={"B": "bee", "A": "ant"}, separator="_", id_column="ID", value_column="Label")
+    frame = submission_frame(Predictions(("x", "y"), probs, classes), form, classes=classes, ids=("y", "x"))
+    assert frame.to_dict("list") == {"ID": ["y_B", "y_A", "x_B", "x_A"], "Label": [0.5, 0.5, 0.75, 0.25]}

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import runs
-from kaggle_kit.check.readback import Answers, Cells, read_answers, read_cells
+from kaggle_kit.check.readback import Answers, Cells, read_answers, read_cells, widened, without_index
 from kaggle_kit.competition import IMAGE_SUFFIXES, Competition, load_competition
+from kaggle_kit.competition.containers import data_folder
+from kaggle_kit.competition.tabular import read_frame
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.metrics import Metric, get_metric
@@ -64,12 +66,16 @@ class Case:
 
     @cached_property
     def data_dir(self) -> Path:
-        return self.workspace.root / self.config.competition.data_dir
+        return data_folder(self.workspace.root, self.config.competition)
 
     @cached_property
     def cells(self) -> Cells:
         """The submission's cells as text."""
-        return read_cells(self.note(self.path))
+        return self._wide(read_cells(self.note(self.path)))
+
+    def _wide(self, cells: Cells) -> Cells:
+        form = self.config.competition.submission
+        return widened(cells, form) if form.form == "long" else cells
 
     @cached_property
     def answers(self) -> Answers:
@@ -85,7 +91,7 @@ class Case:
         path = self.data_dir / name
         if not path.is_file():
             raise Unavailable(f"the sample submission {path} is not here")
-        return read_cells(self.note(path))
+        return self._wide(without_index(read_cells(self.note(path))))
 
     @cached_property
     def test_images(self) -> tuple[str, ...] | None:
@@ -94,7 +100,8 @@ class Case:
         if test is None:
             return None
         if test.csv and test.image_column:
-            return tuple(read_cells(self.data_dir / test.csv).column(test.image_column))
+            table = read_frame(self.data_dir / test.csv)
+            return tuple(dict.fromkeys(table[test.id_column or test.image_column]))
         folders = [self.data_dir / name for name in test.dirs]
         missing = [str(folder) for folder in folders if not folder.is_dir()]
         if missing:

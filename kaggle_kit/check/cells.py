@@ -154,12 +154,23 @@ def _wrong_labels(case: Case, found: Array, expected: Array) -> Array:
     return np.asarray(wrong.any(axis=1))
 
 
+def _wrong_ranked(case: Case, found: Array, expected: Array) -> Array:  # noqa: ARG001
+    """Rows whose guesses are not the most probable classes in their order, ties aside."""
+    order = np.argsort(-found, axis=1, kind="stable")
+    said = np.take_along_axis(expected, order, axis=1)
+    best = -np.sort(-expected, axis=1)
+    named = np.take_along_axis(found, order, axis=1) > 0
+    return np.asarray(((said < best - 1e-6) & named).any(axis=1))
+
+
 Wrong = Callable[[Case, Array, Array], Array]
 WRONG: dict[str, Wrong] = {
     "label": _wrong_label,
     "index": _wrong_label,
     "labels": _wrong_labels,
+    "ranked": _wrong_ranked,
     "probability": _wrong_numbers,
+    "long": _wrong_numbers,
     "positive": _wrong_numbers,
 }
 """Which rows contradict the blend, by the form of the submission: (found, expected) (N, C) -> (N,) bool."""

@@ -13,6 +13,7 @@ from typing import Any
 from kaggle_kit import files, runs
 from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
+from kaggle_kit.choices import COLUMN_FORMS
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.runs import BlendedRun, BlendRecord, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
@@ -58,7 +59,7 @@ def _config(case: Case, name: str) -> Check:
         if other and all(label.isdecimal() for label in classes):
             text = f"the classes are integers, yet they would be written as others: {shown(other)}"
             return Check(name, FAILED, text, "Set competition.submission.indices in kk.yaml to the integers themselves.")
-    if form.form == "probability" and form.columns and sorted(form.columns.values()) != sorted(classes):
+    if form.form in COLUMN_FORMS and form.columns and sorted(form.columns.values()) != sorted(classes):
         return Check(name, FAILED, "submission.columns does not map one column to each class", "Correct kk.yaml.")
     if not case.competition.train:  # as in a kernel, which predicts without them
         return Check(name, PASSED, f"{len(classes)} classes, each once in the form wanted; no labelled images are here")

@@ -21,6 +21,7 @@ from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.chance import LEVEL, more_lost_than_won
 from kaggle_kit.check.readback import read_answers, read_cells
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
+from kaggle_kit.choices import EXACT_FORMS
 from kaggle_kit.runs import FoldRun, Run
 
 Array = npt.NDArray[Any]
@@ -205,8 +206,10 @@ def _oof_as_written(case: Case) -> Written:
     """Out-of-fold rows of the blend, in the values that the submission's form can hold."""
     table = case.blended_oof
     probs, form = np.asarray(table.probs, dtype=np.float64), case.config.competition.submission
-    if form.form in ("probability", "positive"):
+    if form.form in EXACT_FORMS:
         return Written(table.ids, probs)
+    if form.form == "ranked":
+        return Written(table.ids, ranked(probs, form.guesses))
     if form.form == "labels":
         thresholds = case.record.thresholds
         limit = form.threshold if thresholds is None else np.asarray(thresholds, dtype=np.float64)
@@ -214,6 +217,14 @@ def _oof_as_written(case: Case) -> Written:
     else:
         named = [(label,) for label in case.classes.top(probs)]
     return Written(table.ids, case.classes.encode_rows(named).astype(np.float64))
+
+
+def ranked(probs: Array, guesses: int) -> Array:
+    """(N, C): 1 for the most probable class, 1/2 for the second …, 0 beyond the ``guesses`` that a cell holds."""
+    best = np.argsort(-probs, axis=1, kind="stable")[:, :guesses]
+    values = np.zeros_like(probs)
+    np.put_along_axis(values, best, 1 / np.arange(1.0, best.shape[1] + 1)[None, :], axis=1)
+    return values
 
 
 def _right(hot: Array, values: Array) -> Array:

@@ -25,6 +25,7 @@ from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.cells import row_orders
 from kaggle_kit.check.mistakes import column_orders, readings_of_integers
 from kaggle_kit.check.report import CLAIMS, FAILED, INCONCLUSIVE, PASSED, Check
+from kaggle_kit.choices import COLUMN_FORMS
 from kaggle_kit.errors import KaggleKitError, SubmissionError
 from kaggle_kit.tables import Classes, read_predictions, shown
 
@@ -183,7 +184,7 @@ def mistakes(case: Case, ids: Sequence[str], values: Array) -> list[Mistake]:
             readings = readings_of_integers(case.cells.column(target), classes, form.indices, frequent)
             found += [Mistake(text, values=read) for text, read in readings.items()]
     header = [form.columns.get(name, name) for name in case.cells.header if form.columns.get(name, name) in classes]
-    orders = column_orders(classes, frequent, header if form.form == "probability" else ())
+    orders = column_orders(classes, frequent, header if form.form in COLUMN_FORMS else ())
     return found + [Mistake(text, values=values[:, order]) for text, order in orders.items()]
 
 

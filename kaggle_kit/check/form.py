@@ -10,6 +10,7 @@ import numpy as np
 from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.readback import Cells, numbers, target_columns
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
+from kaggle_kit.choices import COLUMN_FORMS, EXACT_FORMS
 from kaggle_kit.competition import IMAGE_SUFFIXES
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.tables import shown
@@ -75,7 +76,7 @@ def _columns(case: Case, cells: Cells) -> Check:
     crossed = [
         f"column {column!r} is mapped to class {mapped!r}"
         for column, mapped in form.columns.items()
-        if form.form == "probability" and column in case.classes and column != mapped
+        if form.form in COLUMN_FORMS and column in case.classes and column != mapped
     ]
     if crossed:
         return Check(
@@ -142,7 +143,7 @@ def _values(case: Case, cells: Cells) -> Check:
     """No empty cells, numbers finite and in 0..1, row sums of 1, labels and integers that exist."""
     name, form = "form: values", case.config.competition.submission
     targets = target_columns(form, case.classes, cells.header)
-    if form.form not in ("probability", "positive"):
+    if form.form not in EXACT_FORMS:
         column = cells.column(targets[0])
         blank = [number for number, cell in enumerate(column, start=2) if not cell.strip() and form.empty_label != cell]
         if blank:

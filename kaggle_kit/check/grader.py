@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.check.case import Case
-from kaggle_kit.check.readback import Cells, read_answers, read_cells
+from kaggle_kit.check.readback import Cells, read_answers, read_cells, widened
 from kaggle_kit.check.report import FAILED, PASSED, Check
 from kaggle_kit.errors import DataError
 from kaggle_kit.tables import shown
@@ -55,8 +55,10 @@ def read_truth(case: Case, cells: Cells) -> tuple[tuple[str, ...], Array]:
         SubmissionError, DataError: it has neither form.
     """
     form, classes = case.config.competition.submission, case.classes
+    if form.form == "long" and not set(cells.column(form.id_column)) <= set(case.answers.ids):
+        cells = widened(cells, form)
     others = [column for column in cells.header if column != form.id_column and column.lower() != UNUSED]
-    named = form.form in ("label", "labels") or not set(others) >= set(form.columns or classes)
+    named = form.form in ("label", "labels", "ranked") or not set(others) >= set(form.columns or classes)
     if form.form == "index" and others:
         named = set(cells.column(others[0])) <= set(classes) and not all(cell.isdecimal() for cell in classes)
     if form.form == "positive" and others:

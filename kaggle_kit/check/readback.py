@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
+from kaggle_kit.choices import COLUMN_FORMS, EXACT_FORMS
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import MissingFileError, SubmissionError
 from kaggle_kit.registry import lookup
@@ -78,6 +79,39 @@ def read_cells(path: Path) -> Cells:
     return Cells(header, body, data.startswith(b"\xef\xbb\xbf"))
 
 
+def widened(cells: Cells, form: SubmissionConfig) -> Cells:
+    """The long form, a row for each id and class, as a row an id with a column a class.
+
+    Raises:
+        SubmissionError: an id ends in no class, or a class of it is missing or there twice.
+    """
+    value_of: dict[str, dict[str, str]] = {}
+    ends = sorted(form.columns, key=len, reverse=True)
+    targets = [name for name in cells.header if name != form.id_column]
+    if len(targets) != 1:
+        raise SubmissionError(f"the long form has an id and one column of probabilities, the file has {shown(cells.header)}.")
+    for cell, value in zip(cells.column(form.id_column), cells.column(targets[0]), strict=True):
+        end = next((end for end in ends if cell.endswith(f"{form.separator}{end}")), None)
+        if end is None:
+            raise SubmissionError(f"the id {cell!r} ends in none of the classes {shown(form.columns)}.")
+        row = value_of.setdefault(cell[: -len(end) - len(form.separator)], {})
+        if end in row:
+            raise SubmissionError(f"the id {cell!r} stands more than once.")
+        row[end] = value
+    lacking = [row_id for row_id, row in value_of.items() if len(row) != len(form.columns)]
+    if lacking:
+        raise SubmissionError(f"{len(lacking)} ids have no row for some class: {shown(lacking)}.")
+    header = (form.id_column, *form.columns)
+    return Cells(header, [[row_id, *(row[end] for end in form.columns)] for row_id, row in value_of.items()], cells.bom)
+
+
+def without_index(cells: Cells) -> Cells:
+    """Leave out a first column without a name, as pandas writes its index."""
+    if len(cells.header) < 2 or cells.header[0].strip():
+        return cells
+    return Cells(cells.header[1:], [row[1:] for row in cells.rows], cells.bom)
+
+
 @dataclass(frozen=True)
 class Answers:
     """What a grader takes from a submission, in the competition's class order.
@@ -102,7 +136,7 @@ def target_columns(form: SubmissionConfig, classes: Classes, header: Sequence[st
     """The columns that hold answers: those that kk.yaml maps, else all but the id column."""
     if form.columns:
         return list(form.columns)
-    if form.form == "probability":
+    if form.form in COLUMN_FORMS:
         return list(classes)
     return [name for name in header if name != form.id_column]
 
@@ -120,7 +154,7 @@ def read_answers(cells: Cells, form: SubmissionConfig, classes: Classes) -> Answ
     values = lookup(READERS, form.form, "submission form")(columns, targets, form, classes)
     if not np.isfinite(values).all():
         raise SubmissionError(f"{int((~np.isfinite(values)).sum())} values are NaN or infinite.")
-    return Answers(ids, values, form.form in ("probability", "positive"))
+    return Answers(ids, values, form.form in EXACT_FORMS)
 
 
 def numbers(column: Sequence[str], name: str) -> Array:
@@ -177,6 +211,20 @@ def _read_labels(columns: list[list[str]], targets: list[str], form: SubmissionC
     return _hot([[] if cell in empty and cell not in classes else cell.split(form.separator) for cell in columns[0]], classes)
 
 
+def _read_ranked(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:  # noqa: ARG001
+    """1 for the first guess, 1/2 for the second …, 0 for classes that are not named."""
+    guesses = [cell.split(form.separator) for cell in columns[0]]
+    wrong = [row for row, names in enumerate(guesses, start=2) if len(set(names)) != len(names) or len(names) > form.guesses]
+    if wrong:
+        raise SubmissionError(
+            f"{len(wrong)} rows hold a guess twice or more than {form.guesses} of them: rows {shown(map(str, wrong))}."
+        )
+    values = _hot(guesses, classes)
+    for row, names in enumerate(guesses):
+        values[row, classes.encode(names)] = 1 / np.arange(1, len(names) + 1)
+    return values
+
+
 def _read_probability(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:
     mapping = form.columns or {name: name for name in classes}
     by_class = {mapping[name]: numbers(column, name) for name, column in zip(targets, columns, strict=True)}
@@ -198,7 +246,9 @@ READERS: dict[str, Reader] = {
     "label": _read_label,
     "index": _read_index,
     "labels": _read_labels,
+    "ranked": _read_ranked,
     "probability": _read_probability,
     "positive": _read_positive,
+    "long": _read_probability,
 }
 """How a grader reads each form: name -> function of target cells to (N, C)."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kaggle_kit.competition import order
-from kaggle_kit.competition.labels import SEPARATORS, split_cell
+from kaggle_kit.competition.layouts.labels import SEPARATORS, split_cell
 from kaggle_kit.competition.questions import Asker
 from kaggle_kit.competition.records import TrainReading
 from kaggle_kit.competition.sample import Sample, describe
@@ -18,13 +18,24 @@ from kaggle_kit.errors import ClassMappingError, DataError
 from kaggle_kit.metrics import METRICS, Metric
 from kaggle_kit.tables import Classes, shown
 
-_METRICS = {"label": "accuracy", "index": "accuracy", "labels": "f1_macro", "probability": "log_loss", "positive": "roc_auc"}
+_METRICS = {
+    "label": "accuracy",
+    "index": "accuracy",
+    "labels": "f1_macro",
+    "ranked": "map_{guesses}",
+    "probability": "log_loss",
+    "long": "log_loss",
+    "positive": "roc_auc",
+}
 _MEANINGS = {
     "label": "one class name",
     "index": "one integer that stands for a class",
     "labels": "several class names in a cell",
+    "ranked": "several guesses, the likeliest first, of which one is right",
     "positive": "the probability of the positive class",
 }
+_MOST_PLAUSIBLE = 20
+"""Classes that are numbers and more than these are values of a scale."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,27 @@ class Goal:
     task: str
     classes: list[str]
     submission: SubmissionConfig
+
+
+def two_classes(asker: Asker, train: TrainReading, sample: Sample | None, metric: Metric | None) -> TrainReading:
+    """Make two classes of several where the probability of any but one of them is wanted.
+
+    That is so where the metric is of two classes and the sample submission has one column of numbers.
+    """
+    names = train.names
+    wanted = metric is not None and metric.two_classes and sample is not None and len(sample.targets) == 1
+    if not wanted or len(names) <= 2 or train.multilabel:
+        asker.given("negative_class")
+        return train
+    text = (
+        f"metric {metric and metric.name} is of two classes, and there are {len(names)}. Which one is the negative class, against all others?"
+    )
+    options = {name: f"the probability of any class but {name!r} is wanted" for name in names}
+    negative = asker.ask("negative_class", text, options)
+    other = f"not {negative}"
+    config = train.config.model_copy(update={"label_map": {name: other for name in names if name != negative}})
+    asker.find(f"{shown(map(repr, (name for name in names if name != negative)))} become one class {other!r} (label_map).")
+    return replace(train, config=config, names=(negative, other))
 
 
 def infer_goal(
@@ -66,35 +98,55 @@ def infer_goal(
     }
     if form == "index":
         fields["indices"] = _indices(asker, data_dir, tree, train, sample)
-    if form == "labels":
+    if form in ("labels", "ranked"):
         fields["separator"] = _separator(train, sample)
+    if form == "ranked":
+        stated = metric.guesses if metric is not None else 0
+        fields["guesses"] = min(max(sample.most_guesses, stated), len(classes))
     goal = Goal("multilabel" if form == "labels" else task, classes, SubmissionConfig.model_validate(fields))
     return _positive_last(asker, goal, metric)
 
 
-def infer_metric(asker: Asker, goal: Goal, metric: Metric | None) -> str:
-    """The metric given, else the usual one of the form: the data never says how it is scored.
+def infer_metric(asker: Asker, goal: Goal, metric: Metric | None, *, given: bool = True) -> str:
+    """The metric given or known, else the usual one of the form: the data never says how it is scored.
+
+    Args:
+        given: whether the user named it, rather than what is known of the competition.
 
     Raises:
         DataError: it is not defined for the task.
     """
     multilabel = goal.task == "multilabel"
-    fitting = [name for name, one in METRICS.items() if (one.multilabel if multilabel else one.single_label)]
+    fitting = [name for name, one in METRICS.items() if _fits(one, goal)]
     if metric is not None:
         if not (metric.multilabel if multilabel else metric.single_label):
             raise DataError(f"metric {metric.name} is not defined for a {goal.task} task; choose one of {', '.join(fitting)}.")
-        asker.find(f"the metric is {metric.name}, as given.")
+        if given:
+            asker.find(f"the metric is {metric.name}, as given.")
+        if metric.ordered:
+            asker.find(f"metric {metric.name} counts how far a class is off: their order is {', '.join(goal.classes[:12])}.")
         return metric.name
-    default = _METRICS[goal.submission.form]
-    others = [name for name in fitting if name != default]
-    hint = ""
-    if goal.submission.form == "probability":
+    default = _METRICS[goal.submission.form].format(guesses=goal.submission.guesses)
+    if goal.submission.form == "probability" and multilabel:
+        hint = " Probability columns of several labels are also scored by mean column-wise ROC AUC (roc_auc_columns)."
+    elif goal.submission.form == "probability":
         hint = " Probability columns are also scored by mean column-wise ROC AUC (roc_auc_columns)."
+    elif len(goal.classes) > 2 and all(map(order.is_integer, goal.classes)) and len(goal.classes) < _MOST_PLAUSIBLE:
+        hint = " If the classes are grades, it is often quadratic kappa (qwk)."
+    else:
+        hint = ""
     asker.find(
         f"the data does not say how it is scored; {default} is usual for this form. If the competition's page says another, "
-        f"set it with --metric ({', '.join(others)}, or file.py:function).{hint}"
+        f"set it with --metric ({', '.join(name for name in fitting if name != default)}, or file.py:function).{hint}"
     )
     return default
+
+
+def _fits(metric: Metric, goal: Goal) -> bool:
+    """Whether a metric is defined for the task."""
+    if goal.task == "multilabel":
+        return metric.multilabel
+    return metric.single_label and (not metric.two_classes or goal.task == "binary")
 
 
 def _columns(
@@ -133,7 +185,10 @@ def _columns(
     asker.find("the form wanted is one probability column per class; the classes keep the sample submission's order.")
     if len(classes) == 2 and order.says_no(classes):
         classes = order.usual(classes)
-    fields = {"sample": sample.file, "id_column": sample.id_column, "form": "probability", "columns": columns}
+    fields: dict[str, object] = {"sample": sample.file, "id_column": sample.id_column, "columns": columns}
+    fields["form"] = "probability" if sample.separator is None else "long"
+    if sample.separator is not None:
+        fields |= {"separator": sample.separator, "value_column": sample.value_column}
     return classes, SubmissionConfig.model_validate(fields)
 
 
@@ -174,11 +229,15 @@ def _loosely(name: str) -> str:
 
 
 def _form(asker: Asker, train: TrainReading, sample: Sample, task: str, metric: Metric | None) -> str:
-    """The form of a single target column, from its cells."""
+    """The form of a single target column, from its cells and the metric."""
     default, settled = _evident_form(train, sample, task, metric)
-    allowed = ["labels"] if task == "multilabel" else ["label", "index", *(["positive"] if task == "binary" else []), "labels"]
-    if default is None and not all(map(_is_number, sample.values)):
+    numeric = all(map(_is_number, sample.values))
+    allowed = ["labels"] if task == "multilabel" else ["label", "index", *(["positive"] if task == "binary" else [])]
+    allowed += [] if task == "multilabel" else ["labels", *(["ranked"] if len(train.names) > 2 else [])]
+    if default is None and not numeric:
         allowed.remove("index")
+    elif default is None and task == "binary":
+        allowed = ["positive", "label"] if set(sample.values) <= set(train.names) else ["positive", "index", "label"]
     elif default is None:
         allowed.remove("labels")
         allowed.sort(key=lambda form: form != "index")  # the likeliest first, so that its own questions are found, too
@@ -187,6 +246,8 @@ def _form(asker: Asker, train: TrainReading, sample: Sample, task: str, metric: 
         f"column {sample.targets[0]!r} of {sample.file} holds cells {example}; the classes are "
         f"{shown(map(repr, train.names))}. What goes there?"
     )
+    if default is None and task == "binary":
+        text += " A metric says it, too: --metric roc_auc or log_loss wants a probability, --metric accuracy a class."
     reason = f"the form wanted is {_MEANINGS[default]}: {settled}." if default and settled else None
     return asker.ask("form", text, {form: _MEANINGS[form] for form in allowed}, default=default, settled=reason)
 
@@ -197,29 +258,61 @@ def _evident_form(train: TrainReading, sample: Sample, task: str, metric: Metric
     numbers = [value for value in values if _is_number(value)]
     if task == "multilabel":
         return _evident_labels(train, sample, numbers)
+    if sample.most_guesses > 1 and _holds_guesses(sample, names):
+        return "ranked", f"a cell holds up to {sample.most_guesses} classes, and a row of the training data has one"
     if not values:
         return "label", None
-    if len(numbers) == len(values) and any(float(value) % 1 for value in numbers):
-        if task == "binary":
-            return "positive", f"column {sample.targets[0]!r} holds fractions, and there are two classes"
-        raise DataError(
-            f"{sample.file} has one column of fractions ({sample.targets[0]!r}), but there are {len(names)} classes. Expected "
-            "labels, integers or one column per class; correct the file, or use --choose sample=none."
-        )
-    if values <= names:
-        if task == "binary" and len(numbers) == len(values):
-            wants_probs = metric is not None and metric.needs == "probs"
-            return ("positive" if wants_probs else "label"), None
-        return "label", f"its cells are class names ({shown(map(repr, sample.values))})"
     if len(numbers) == len(values):
-        # The integer 0 where classes are 1..153 may be an index or a placeholder; other names leave only an index.
-        return (
-            (None, None)
-            if all(map(order.is_integer, names)) or task == "binary"
-            else ("index", "integers that are no class names")
-        )
+        return _evident_of_numbers(train, sample, task, metric)
+    if values <= names:
+        return "label", f"its cells are class names ({shown(map(repr, sample.values))})"
     split = {part for value in values for sign in SEPARATORS.values() for part in split_cell(value, sign)}
     return (None, None) if split & names else ("label", None)
+
+
+def _evident_of_numbers(train: TrainReading, sample: Sample, task: str, metric: Metric | None) -> tuple[str | None, str | None]:
+    """:func:`_evident_form` of cells that are all numbers."""
+    values, names = set(sample.values), set(train.names)
+    if any(float(value) % 1 for value in values):
+        if task == "binary":
+            return "positive", f"column {sample.targets[0]!r} holds fractions, and there are two classes"
+        raise _fractions(train, sample)
+    if task == "binary":
+        if metric is not None and metric.needs == "probs":
+            return "positive", f"metric {metric.name} scores probabilities"
+        constant = len(values) == 1  # it may stand for a class or for a probability, which score differently
+        if values <= names and (metric is not None or not constant):
+            return "label", f"its cells are class names ({shown(map(repr, sample.values))})"
+        return None, None
+    if values <= names:
+        return "label", f"its cells are class names ({shown(map(repr, sample.values))})"
+    if train.config.layout == "coco":
+        return "label", "a category is called by its id"
+    # The integer 0 where classes are 1..153 may be an index or a placeholder; other names leave only an index.
+    return (None, None) if all(map(order.is_integer, names)) else ("index", "integers that are no class names")
+
+
+def _holds_guesses(sample: Sample, names: Collection[str]) -> bool:
+    """Whether cells of several words hold classes, each once."""
+    rows = [value.split() for value in sample.values if len(value.split()) > 1 and value not in names]
+    known = sum(word in names for row in rows for word in row)
+    return bool(rows) and 2 * known >= sum(map(len, rows)) and all(len(row) == len(set(row)) for row in rows)
+
+
+def _fractions(train: TrainReading, sample: Sample) -> DataError:
+    """The error for one column of fractions and more than two classes."""
+    target, count = sample.targets[0], len(train.names)
+    if all(map(_is_number, train.names)) and count >= _MOST_PLAUSIBLE:
+        return DataError(
+            f"{sample.file} wants a number ({target!r}, such as {sample.values[0]!r}), and the training data has {count} "
+            "different ones: that is a regression, and kaggle_kit classifies images. To predict classes of your own, put them "
+            "into a column and use --choose sample=none."
+        )
+    return DataError(
+        f"{sample.file} has one column of fractions ({target!r}), but there are {count} classes. Expected labels, integers or "
+        "one column per class. If it is the probability of any class but one, name a metric of two classes (--metric "
+        "roc_auc); else correct the file, or use --choose sample=none."
+    )
 
 
 def _evident_labels(train: TrainReading, sample: Sample, numbers: Sequence[str]) -> tuple[str, str]:
@@ -260,7 +353,9 @@ def _positive_last(asker: Asker, goal: Goal, metric: Metric | None) -> Goal:
     target = next(iter(goal.submission.columns), "")
     named = [name for name in names if _loosely(name) == _loosely(target)]
     default = named[0] if len(named) == 1 else names[-1]
-    certain = len(named) == 1 or order.says_no(names)
+    against = [name for name in names if {f"not {other}" for other in names} & {name}]
+    default = against[0] if len(against) == 1 else default
+    certain = len(named) == 1 or len(against) == 1 or order.says_no(names)
     matters = goal.submission.form == "positive" or (metric is not None and metric.needs == "probs")
     settled = f"of the two classes {default!r} is the positive one." if certain or not matters else None
     options = {name: f"{name!r} is what is looked for" for name in names}

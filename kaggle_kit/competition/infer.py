@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from kaggle_kit.competition import columns
-from kaggle_kit.competition.columns import CsvTable
-from kaggle_kit.competition.folders import class_folders, infer_folders
-from kaggle_kit.competition.form import infer_goal, infer_metric
-from kaggle_kit.competition.labels import mapped, split_cell
-from kaggle_kit.competition.matching import ImageIndex, leaves_folder
-from kaggle_kit.competition.places import choose_dirs, infer_test, train_places
+from kaggle_kit.choices import CONTAINERS, LAYOUTS
+from kaggle_kit.competition.containers import find_containers
+from kaggle_kit.competition.form import infer_goal, infer_metric, two_classes
+from kaggle_kit.competition.known import recognise
+from kaggle_kit.competition.layouts import Layout, Material, columns
+from kaggle_kit.competition.layouts.columns import CsvTable
+from kaggle_kit.competition.layouts.csv import labelled
+from kaggle_kit.competition.layouts.folders import roots_of
+from kaggle_kit.competition.matching import ImageIndex
+from kaggle_kit.competition.places import candidate_dirs, infer_test
 from kaggle_kit.competition.questions import Asker, Inference
 from kaggle_kit.competition.records import TrainReading
-from kaggle_kit.competition.sample import Sample, find_sample
-from kaggle_kit.competition.scan import IMAGE_SUFFIXES, Tree, own_folders, parent, scan
-from kaggle_kit.config import CompetitionConfig, FoldsConfig, TrainDataConfig
+from kaggle_kit.competition.sample import find_sample
+from kaggle_kit.competition.scan import IMAGE_SUFFIXES, own_folders, parent, scan, what_lies_there
+from kaggle_kit.config import CompetitionConfig, FoldsConfig
 from kaggle_kit.errors import DataError
-from kaggle_kit.metrics import Metric, get_metric
+from kaggle_kit.metrics import Metric, get_metric, is_of_numbers
 from kaggle_kit.tables import shown
 
 _NULL_WORDS = frozenset({"na", "n/a", "none", "null", "nan"})
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a user says of a competition; None where nothing."""
+
+    metric: Metric | None
+    name: str | None
+    competition: str | None
 
 
 def infer_competition(
@@ -35,14 +46,18 @@ def infer_competition(
     choices: Mapping[str, str] | None = None,
     metric: str | None = None,
     name: str | None = None,
+    competition: str | None = None,
 ) -> Inference:
-    """Look at ``data_dir`` and conclude what the competition is; nothing is written and no image is opened.
+    """Look at ``data_dir`` and conclude what the competition is.
+
+    No image is opened. Containers of images are unpacked into the workspace; nothing else is written.
 
     Args:
         workspace_root: where kk.yaml will lie; ``data_dir`` is stored relative to it where that is sensible.
         choices: answers to questions, by their keys.
         metric: how Kaggle scores; without it the usual metric of the form of submission.
         name: of the competition; without it the folder's.
+        competition: its address at Kaggle, of which something may be known; without it the folder's name may tell.
 
     Raises:
         AmbiguousDataError: there are several readings and no safe default; lists them and how to choose.
@@ -51,8 +66,8 @@ def infer_competition(
     """
     asker = Asker(choices or {})
     try:
-        known = None if metric is None else get_metric(metric, Path(workspace_root))
-        config, folds = _infer(asker, Path(data_dir), Path(workspace_root), known, name)
+        told = Told(None if metric is None else get_metric(metric, Path(workspace_root)), name, competition)
+        config, folds = _infer(asker, Path(data_dir), Path(workspace_root), told)
     except DataError:
         # What follows from a provisional answer may be wrong; the question comes first.
         if asker.unanswered:
@@ -62,28 +77,40 @@ def infer_competition(
     return Inference(config, asker.findings, asker.questions, folds)
 
 
-def _infer(
-    asker: Asker, data_dir: Path, workspace_root: Path, metric: Metric | None, name: str | None
-) -> tuple[CompetitionConfig, FoldsConfig]:
-    tree = scan(data_dir, skip=own_folders(data_dir, workspace_root))
+def _infer(asker: Asker, data_dir: Path, root: Path, told: Told) -> tuple[CompetitionConfig, FoldsConfig]:
+    own = own_folders(data_dir, root)
+    containers, folder = find_containers(asker, data_dir, root, own)
+    tree = scan(folder, skip=own)
     if not tree.images:
-        raise DataError(f"no images in {data_dir}; expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    index = ImageIndex(tree.images)
-    sample = find_sample(asker, data_dir, tree, index)
-    tables = columns.read_tables(asker, data_dir, tree, sample, index)
-    train = _infer_train(asker, tree, tables, sample, index)
+        raise DataError(
+            f"no images in {data_dir}: {what_lies_there(tree)}. Expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}, "
+            f"or a container of images: {'; '.join(CONTAINERS.helps.values())}."
+        )
+    index = ImageIndex(tree.images, candidate_dirs(tree))
+    sample = find_sample(asker, folder, tree, index)
+    known = recognise(asker, told.competition, data_dir.resolve().name, sample)
+    metric = told.metric
+    if known is not None and metric is None:
+        if is_of_numbers(known.metric):
+            raise DataError(f"{known.slug} is a regression: it wants a number, and kaggle_kit classifies images.")
+        metric = get_metric(known.metric)
+    tables = columns.read_tables(asker, folder, tree, sample, index)
+    material = Material(asker, folder, tree, index, sample, tables)
+    train = _infer_train(material)
     if len(train.names) < 2:
         raise DataError(f"only one class ({train.names[0]!r}) was found in {data_dir}; a classification needs two or more.")
     _note_names(asker, train.names)
-    test = infer_test(asker, tree, sample, tables, train)
-    goal = infer_goal(asker, data_dir, tree, train, sample, metric)
+    train = two_classes(asker, train, sample, metric)
+    test = infer_test(material, sample, train)
+    goal = infer_goal(asker, folder, tree, train, sample, metric)
     asker.find(f"the task is {goal.task} with {len(goal.classes)} classes, in this order: {shown(map(repr, goal.classes))}.")
     config = CompetitionConfig.model_validate(
         {
-            "name": name or data_dir.resolve().name or "competition",
-            "data_dir": stored_path(data_dir, workspace_root),
+            "name": told.name or data_dir.resolve().name or "competition",
+            "data_dir": stored_path(data_dir, root),
+            "containers": [one.model_dump() for one in containers],
             "task": goal.task,
-            "metric": infer_metric(asker, goal, metric),
+            "metric": infer_metric(asker, goal, metric, given=told.metric is not None),
             "classes": goal.classes,
             "train": train.config,
             "test": test,
@@ -106,38 +133,40 @@ def stored_path(data_dir: Path, workspace_root: Path) -> str:
     return (relative if short else absolute).as_posix()
 
 
-def _infer_train(
-    asker: Asker, tree: Tree, tables: Sequence[CsvTable], sample: Sample | None, index: ImageIndex
-) -> TrainReading:
-    roots = class_folders(tree, asker.given_folders("train_dirs", tree.folders))
-    labelled = [table for table in tables if table.role not in ("test", "val") and table.rest(table.image_columns[0])]
-    if not labelled and not roots:
+def _infer_train(material: Material) -> TrainReading:
+    offers = {name: text for name in LAYOUTS if (text := LAYOUTS[name].offers(material))}
+    if len(offers) > 1:  # the names of files are read where nothing else tells the classes
+        offers.pop("names", None)
+    if not offers:
+        asker, tree = material.asker, material.tree
         aside = [finding for finding in asker.findings if "left aside" in finding]
         raise DataError(
             f"found {len(tree.images):,} images in {shown(sorted(set(map(parent, tree.images))))}, but no labels: neither a "
-            f"folder per class nor a CSV with an image column and a label column (CSV files: {shown(tree.tables) or 'none'}). "
-            "If a folder per class has an unusual name, give the one around it with --choose train_dirs=FOLDER. "
-            + " ".join(aside)
+            "folder per class nor a CSV with an image column and a label column, nor JSON with annotations, nor names such as "
+            f"cat.0.jpg (besides images {what_lies_there(tree)}). If a folder per class has an unusual name, give the one "
+            "around it with --choose train_dirs=FOLDER; if the names tell the class, say how with "
+            "--choose 'pattern={label}.{number}'. " + " ".join(aside)
         )
-    layout = _layout(asker, labelled, roots, index)
-    if layout == "csv":
-        return _infer_csv(asker, tree, labelled, tables, sample, index)
-    return infer_folders(asker, tree, roots, sample)
+    layout: Layout = LAYOUTS[_layout(material, offers)]
+    return layout.infer(material)
 
 
-def _layout(asker: Asker, labelled: Sequence[CsvTable], roots: Mapping[str, Sequence[str]], index: ImageIndex) -> str:
-    """Whether labels come from folders or from a table, where both look possible."""
-    if not labelled or not roots:
+def _layout(material: Material, offers: Mapping[str, str]) -> str:
+    """Where labels come from, if several sources look possible."""
+    asker = material.asker
+    if len(offers) == 1:
         asker.given("layout")
-        return "csv" if labelled else "folders"
-    files, place = shown(table.file for table in labelled), shown(roots["train"])
-    options = {"csv": f"labels from {files}", "folders": f"the folders in {place} are the classes"}
-    text = "both a table and the folders could hold the labels. Which do?"
-    agreement = max(_agreement(table, index) for table in labelled)
+        return next(iter(offers))
+    text = "several sources could hold the labels. Which do?"
+    if "coco" in offers:
+        why = f"labels come from {offers['coco']}."
+        return asker.ask("layout", text, offers, default="coco", settled=why)
+    place = shown(roots_of(material)["train"])
+    agreement = max(_agreement(table, material.index) for table in labelled(material.tables))
     if agreement in (0.0, 1.0):
         why = "folders and table agree" if agreement else f"the folders in {place} are not called like any label there"
-        return asker.ask("layout", text, options, default="csv", settled=f"labels come from {files}; {why}.")
-    return asker.ask("layout", text, options)
+        return asker.ask("layout", text, offers, default="csv", settled=f"{offers['csv']}; {why}.")
+    return asker.ask("layout", text, offers)
 
 
 def _agreement(table: CsvTable, index: ImageIndex) -> float:
@@ -155,83 +184,6 @@ def _agreement(table: CsvTable, index: ImageIndex) -> float:
         ),
         default=0.0,
     )
-
-
-def _infer_csv(
-    asker: Asker,
-    tree: Tree,
-    labelled: Sequence[CsvTable],
-    tables: Sequence[CsvTable],
-    sample: Sample | None,
-    index: ImageIndex,
-) -> TrainReading:
-    table = columns.choose_table(asker, labelled)
-    image_column = columns.choose_image_column(asker, table, index, sample)
-    label_columns = columns.choose_label_columns(asker, table, image_column, sample)
-    held_out = _held_out(asker, table, tables, [image_column, *label_columns])
-    frame = pd.concat([table.frame, held_out.frame], ignore_index=True) if held_out else table.frame
-    cells = list(frame[image_column])
-    if any(map(leaves_folder, cells)):
-        index.require(cells, source=table.file)
-    dirs, found = choose_dirs(asker, "train_dirs", cells, train_places(tree), source=table.file)
-    missing = [cell for cell, paths in zip(cells, found, strict=True) if not paths]
-    asker.find(f"{len(cells) - len(missing):,} of {len(cells):,} rows of {table.file} name images in {shown(dirs)}.")
-    if missing:
-        asker.find(f"{len(missing):,} rows have no image ({shown(map(repr, missing))}); until that is mended nothing loads.")
-    names, fields, multilabel = _infer_labels(asker, frame, label_columns, table.file, sample)
-    taken = [image_column, *label_columns]
-    fold_column = columns.fold_column(asker, table, taken)
-    config = TrainDataConfig.model_validate(
-        {
-            "layout": "csv",
-            "dirs": dirs or ["."],
-            "csv": table.file,
-            "val_csv": held_out.file if held_out else None,
-            "image_column": image_column,
-            "label_columns": label_columns,
-            "group_column": columns.choose_group(asker, table, [*taken, fold_column] if fold_column else taken),
-            "fold_column": fold_column,
-            **fields,
-        }
-    )
-    images = frozenset(path for paths in found for path in paths)
-    return TrainReading(config, tuple(names), images, multilabel, True, len(cells))
-
-
-def _held_out(asker: Asker, table: CsvTable, tables: Sequence[CsvTable], needed: Sequence[str]) -> CsvTable | None:
-    fitting = [other for other in tables if other.role == "val" and set(needed) <= set(other.frame.columns)]
-    if len(fitting) != 1 or fitting[0] is table:
-        return None
-    asker.find(
-        f"{fitting[0].file} holds validation rows: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
-        f"rows of {table.file} are only trained on. To cross-validate over all of them, set scheme: auto in kk.yaml."
-    )
-    return fitting[0]
-
-
-def _infer_labels(
-    asker: Asker, frame: pd.DataFrame, label_columns: Sequence[str], file: str, sample: Sample | None
-) -> tuple[list[str], dict[str, object], bool]:
-    """Classes by first appearance, entries for the ``train`` section, and whether rows have several labels or none."""
-    if len(label_columns) > 1:
-        exclusive = columns.is_exclusive(frame, label_columns)
-        options = {"multiclass": "one class each", "multilabel": "any number of classes, by chance never but one"}
-        if not exclusive:
-            asker.find(f"the 0/1 columns of {file} have rows with several labels or none: the task is multilabel.")
-            return list(label_columns), {}, True
-        why = f"every row of {file} has exactly one 1: one class each."
-        task = asker.ask(
-            "task", f"rows of {file} have one label each. Is that the rule?", options, default="multiclass", settled=why
-        )
-        return list(label_columns), {}, task == "multilabel"
-    cells = list(frame[label_columns[0]])
-    source = f"column {label_columns[0]!r} of {file}"
-    separator = columns.choose_separator(asker, cells, source, sample)
-    label_map = columns.choose_missing(asker, cells, source, several=separator is not None)
-    kept = [cell for cell in (mapped(cell, label_map) for cell in dict.fromkeys(cells)) if cell is not None]
-    names = list(dict.fromkeys(label for cell in kept for label in split_cell(cell, separator)))
-    fields: dict[str, object] = {"label_separator": separator, "label_map": label_map}
-    return names, fields, separator is not None
 
 
 def _note_names(asker: Asker, names: Iterable[str]) -> None:

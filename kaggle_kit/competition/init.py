@@ -23,12 +23,13 @@ def init_workspace(
     choices: Mapping[str, str] | None = None,
     metric: str | None = None,
     name: str | None = None,
+    competition: str | None = None,
     force: bool = False,
 ) -> Inference:
     """Infer the competition in ``data_dir`` and write a commented kk.yaml to ``workspace_root``.
 
     Args:
-        choices, metric, name: as for :func:`infer_competition`, whose errors are raised, too.
+        choices, metric, name, competition: as for :func:`infer_competition`, whose errors are raised, too.
         force: replace an existing kk.yaml.
 
     Raises:
@@ -39,7 +40,12 @@ def init_workspace(
     path = workspace.config_path
     _require_free(path, force=force)
     inference = infer_competition(
-        Path(data_dir), workspace_root=Path(workspace_root), choices=choices, metric=metric, name=name
+        Path(data_dir),
+        workspace_root=Path(workspace_root),
+        choices=choices,
+        metric=metric,
+        name=name,
+        competition=competition,
     )
     text = render(inference.config, inference.folds)
     written = build_config(yaml.safe_load(text), source="the new kk.yaml")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from kaggle_kit import files
-from kaggle_kit.competition.folders import read_folders
-from kaggle_kit.competition.labels import NO, YES, read_csv, read_labels, require_columns, require_labels
+from kaggle_kit.choices import LAYOUTS
+from kaggle_kit.competition.containers import unpack
+from kaggle_kit.competition.layouts import Layout
+from kaggle_kit.competition.layouts.csv import index_of
+from kaggle_kit.competition.layouts.folders import read_folders
+from kaggle_kit.competition.layouts.labels import require_columns, require_labels
 from kaggle_kit.competition.matching import ImageIndex, inside
-from kaggle_kit.competition.order import is_integer
 from kaggle_kit.competition.records import Competition, ImageRow
-from kaggle_kit.competition.scan import is_below, own_folders, scan
-from kaggle_kit.config import CompetitionConfig, TestDataConfig, TrainDataConfig
+from kaggle_kit.competition.sample import submission_ids
+from kaggle_kit.competition.scan import is_below, own_folders
+from kaggle_kit.competition.tabular import read_frame
+from kaggle_kit.config import CompetitionConfig, TestDataConfig
 from kaggle_kit.errors import ConfigError, DataError, MissingFileError
 from kaggle_kit.tables import Classes, require_unique, shown
 from kaggle_kit.workspace import Workspace
@@ -25,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competition:
-    """Read what ``config`` describes. No image is opened: 140,000 take seconds.
+    """Read what ``config`` describes. No image is opened: 140,000 take seconds. Containers that have changed are unpacked anew.
 
     Raises:
         MissingFileError: the data folder, a folder or a table is not there.
@@ -39,6 +42,7 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
             f"the data folder {data_dir} is not there (data_dir: {config.data_dir} in {workspace.config_path}). Correct it."
         )
     data_dir = data_dir.resolve()  # once, not per file; paths stay good when the process changes its folder
+    data_dir = unpack(workspace.root.resolve(), data_dir, config.containers)
     classes = Classes(tuple(config.classes))
     own = own_folders(data_dir, workspace.root)
     train = _read_train(data_dir, config, classes, own)
@@ -69,10 +73,8 @@ def _read_train(data_dir: Path, config: CompetitionConfig, classes: Classes, own
     outside = [folder for folder in train.val_dirs if folder not in train.dirs]
     if outside:
         raise ConfigError(f"competition.train.val_dirs must be among dirs ({shown(train.dirs)}), got {shown(outside)}.")
-    if train.layout == "csv":
-        rows, source = _read_csv_rows(data_dir, train, own), train.csv or ""
-    else:
-        rows, source = read_folders(data_dir, config, train.dirs, train_only=False, skip=own), shown(train.dirs)
+    layout: Layout = LAYOUTS[train.layout]
+    rows, source = layout.read(data_dir, config, own), train.csv or shown(train.dirs)
     if train.train_only_dirs:
         rows += read_folders(data_dir, config, train.train_only_dirs, train_only=True, skip=own)
     require_unique([row.id for row in rows], f"training images of {data_dir / source}")
@@ -84,65 +86,6 @@ def _read_train(data_dir: Path, config: CompetitionConfig, classes: Classes, own
     return sorted(rows, key=lambda row: row.id)
 
 
-def _read_csv_rows(data_dir: Path, train: TrainDataConfig, own: Sequence[str]) -> list[ImageRow]:
-    if train.csv is None or train.image_column is None or not train.label_columns:
-        raise ConfigError("competition.train with layout: csv needs csv, image_column and label_columns; add them to kk.yaml.")
-    index = _index(data_dir, train.dirs, own)
-    rows = _read_one_csv(data_dir, train.csv, train, index, fold=None)
-    if train.val_csv is not None:
-        rows += _read_one_csv(data_dir, train.val_csv, train, index, fold=0)
-    return rows
-
-
-def _read_one_csv(data_dir: Path, file: str, train: TrainDataConfig, index: ImageIndex, *, fold: int | None) -> list[ImageRow]:
-    path = data_dir / inside(data_dir, file, key="csv")
-    frame = read_csv(path)
-    optional = [column for column in (train.group_column, train.fold_column, train.train_only_column) if column]
-    require_columns(frame, [str(train.image_column), *train.label_columns, *optional], path)
-    ids = list(frame[train.image_column])
-    require_unique(ids, f"{path}, column {train.image_column!r}")
-    labels = read_labels(frame, train, source=str(path))
-    images = index.require(ids, source=str(path))
-    groups = list(frame[train.group_column]) if train.group_column else [None] * len(ids)
-    folds = _folds(frame, train.fold_column, path) if train.fold_column else [fold] * len(ids)
-    extra = _flags(frame, train.train_only_column, path) if train.train_only_column else [False] * len(ids)
-    rows = [
-        ImageRow(row_id, data_dir / image, row_labels, group, train_only, row_fold)
-        for row_id, image, row_labels, group, train_only, row_fold in zip(
-            ids, images, labels, groups, extra, folds, strict=True
-        )
-        if row_labels is not None
-    ]
-    if len(rows) < len(ids):
-        logger.info("label_map leaves out %d of %d rows of %s", len(ids) - len(rows), len(ids), path)
-    if not rows:
-        raise DataError(f"label_map in kk.yaml leaves out all {len(ids)} rows of {path}.")
-    return rows
-
-
-def _folds(frame: pd.DataFrame, column: str, path: Path) -> list[int | None]:
-    """Fold numbers; empty or negative is None: a row that no fold validates on."""
-    cells = [cell.strip().removesuffix(".0") for cell in frame[column]]
-    wrong = [cell for cell in cells if cell and not is_integer(cell)]
-    if wrong:
-        raise DataError(f"{path}: column {column!r} must hold fold numbers, found {shown(map(repr, wrong))}; correct the file.")
-    return [int(cell) if cell and int(cell) >= 0 else None for cell in cells]
-
-
-def _flags(frame: pd.DataFrame, column: str, path: Path) -> list[bool]:
-    wrong = [cell for cell in frame[column] if cell not in YES | NO]
-    if wrong:
-        raise DataError(f"{path}: column {column!r} must hold 0 or 1, found {shown(map(repr, wrong))}; correct the file.")
-    return [cell in YES for cell in frame[column]]
-
-
-def _index(data_dir: Path, dirs: Sequence[str], own: Sequence[str], *, without: Collection[Path] = ()) -> ImageIndex:
-    """The images of ``dirs``; for test images without those that are trained on, which may have the same names."""
-    clean = [inside(data_dir, folder, key="dirs") for folder in dirs]
-    images = dict.fromkeys(path for folder in clean for path in scan(data_dir, folder, skip=own).images)
-    return ImageIndex([path for path in images if data_dir / path not in without] if without else images, clean)
-
-
 def _read_test(
     data_dir: Path, config: CompetitionConfig, sample_path: Path | None, train_paths: set[Path], own: Sequence[str]
 ) -> list[ImageRow]:
@@ -150,13 +93,18 @@ def _read_test(
     test = config.test
     if test is None:
         return []
-    index = _index(data_dir, test.dirs, own, without=train_paths)
-    listed = _read_ids(data_dir / inside(data_dir, test.csv, key="test.csv"), test.image_column) if test.csv else None
-    wanted = _read_ids(sample_path, config.submission.id_column) if sample_path else None
+    whole = index_of(data_dir, test.dirs, own)
+    # Without those that are trained on, which may have the same names.
+    index = ImageIndex([path for path in whole.images if data_dir / path not in train_paths], whole.dirs)
+    table = _read_listing(data_dir / inside(data_dir, test.csv, key="test.csv"), test) if test.csv else None
+    wanted = submission_ids(sample_path, config.submission) if sample_path else None
+    source = str(sample_path if wanted is not None else data_dir / str(test.csv))
+    if table is not None and test.id_column:
+        return _listed(data_dir, index, table, wanted, source)
+    listed = None if table is None else list(table)
     ids = wanted if wanted is not None else listed
     if ids is None:
         return _test_files(data_dir, index)
-    source = str(sample_path if wanted is not None else data_dir / str(test.csv))
     images = _find_test(index, ids, source)
     if listed is not None and wanted is not None:
         _compare(index, images, listed, test, str(sample_path))
@@ -174,14 +122,43 @@ def _read_test(
     return [ImageRow(row_id, data_dir / image) for row_id, image in zip(ids, images, strict=True)]
 
 
-def _read_ids(path: Path, column: str | None) -> list[str]:
-    frame = read_csv(path)
-    if column is None:
+def _listed(
+    data_dir: Path, index: ImageIndex, table: Mapping[str, Sequence[str]], wanted: Sequence[str] | None, source: str
+) -> list[ImageRow]:
+    """Test rows where a table says which images an id has.
+
+    Raises:
+        DataError: the sample submission has ids that the table lacks, or the table others.
+    """
+    ids = list(table) if wanted is None else list(wanted)
+    require_unique(ids, source)
+    missing = [row_id for row_id in ids if row_id not in table]
+    extra = [] if wanted is None else [row_id for row_id in table if row_id not in set(wanted)]
+    if missing or extra:
+        parts = [
+            f"{len(some)} only in {where}: {shown(some)}" for where, some in ((source, missing), ("the table", extra)) if some
+        ]
+        raise DataError(
+            f"the sample submission and the table of test images have different ids; {'; '.join(parts)}. Replace one."
+        )
+    cells = [cell for row_id in ids for cell in table[row_id]]
+    found = dict(zip(cells, _find_test(index, cells, source), strict=True))
+    paths = [[data_dir / found[cell] for cell in table[row_id]] for row_id in ids]
+    return [ImageRow(row_id, some[0], more=tuple(some[1:])) for row_id, some in zip(ids, paths, strict=True)]
+
+
+def _read_listing(path: Path, test: TestDataConfig) -> dict[str, list[str]]:
+    """Id -> the names of its images, in the order of a test table; without a column of ids a name is its own id."""
+    frame = read_frame(path)
+    if test.image_column is None:
         raise ConfigError(f"competition.test names {path.name} but no image_column; add it to kk.yaml.")
-    require_columns(frame, [column], path)
-    ids = list(frame[column])
-    require_unique(ids, f"{path}, column {column!r}")
-    return ids
+    require_columns(frame, [test.image_column, *([test.id_column] if test.id_column else [])], path)
+    names = list(frame[test.image_column])
+    require_unique(names, f"{path}, column {test.image_column!r}")
+    found: dict[str, list[str]] = {}
+    for row_id, name in zip(frame[test.id_column or test.image_column], names, strict=True):
+        found.setdefault(row_id, []).append(name)
+    return found
 
 
 def _find_test(index: ImageIndex, ids: Sequence[str], source: str) -> list[str]:

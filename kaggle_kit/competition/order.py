@@ -99,7 +99,8 @@ def _first_index(asker: Asker, count: int, found: Sequence[str]) -> int:
         raise DataError(
             f"the sample submission holds the integers {shown(map(str, sorted(values)))}, but there are {count} classes."
         )
-    if 0 in values or count in values:
+    # A sample that holds one number only may hold a placeholder, which says nothing.
+    if len(values) > 1 and (0 in values or count in values):
         start = "0" if 0 in values else "1"
         return int(
             asker.ask(

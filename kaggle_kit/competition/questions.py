@@ -79,6 +79,8 @@ class Asker:
     def __init__(self, choices: Mapping[str, str]) -> None:
         self.findings: list[str] = []
         self.questions: list[Question] = []
+        self.hints: dict[str, str] = {}
+        self.hinted_by = ""
         self._choices = dict(choices)
         self._asked: list[str] = []
 
@@ -106,6 +108,10 @@ class Asker:
                 )
             self.find(f"{key} is {value}, as you chose: {options[value]}.")
             return value
+        hint = self.hints.get(key)
+        if hint is not None and hint in options and not (settled is not None and default == hint):
+            self.find(f"{key} is {hint}, as known of {self.hinted_by}: {options[hint]}.")
+            return hint
         if settled is not None and default is not None:
             self.find(settled)
             return default
@@ -156,7 +162,8 @@ class Asker:
         listed = "\n  ".join(str(question).replace("\n", "\n  ") for question in self.unanswered)
         return AmbiguousDataError(
             f"the data can be read in more than one way; {count} question{'s' if count > 1 else ''} to settle with "
-            f"`kk init DATA_DIR --choose key=value`:\n  {listed}"
+            f"`kk init DATA_DIR --choose key=value`:\n  {listed}",
+            self.unanswered,
         )
 
 

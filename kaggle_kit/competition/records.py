@@ -27,6 +27,7 @@ class ImageRow:
         group: rows of one group stay in one fold.
         train_only: whether it is external data, never validated on.
         fold: the fold that the data itself gives it; None where it gives none.
+        more: further images of the same id, whose predictions are averaged.
     """
 
     id: str
@@ -35,6 +36,12 @@ class ImageRow:
     group: str | None = None
     train_only: bool = False
     fold: int | None = None
+    more: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All images of the id."""
+        return (self.path, *self.more)
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.errors import DataError, MissingFileError, StorageError
+from kaggle_kit.tables import shown
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".jp2"}
@@ -30,13 +32,36 @@ _FILLERS = frozenset(
 )
 
 
+_HINTS = {
+    ".tfrec": "TFRecords are not read: take the image files of the same competition",
+    ".tfrecord": "TFRecords are not read: take the image files of the same competition",
+    ".rar": "unpack the .rar by hand",
+    ".pkl": "pickles are never loaded: convert them to .npy",
+    ".mat": "convert the .mat to .npy",
+    ".mp4": "videos are not read: extract their frames",
+    ".wav": "sounds are not images: make spectrograms of them",
+}
+"""What to do about files that are no images to us."""
+
+
 @dataclass(frozen=True)
 class Tree:
-    """Files below a data folder; paths are relative to it, with ``/``, and sorted."""
+    """Files below a data folder; paths are relative to it, with ``/``, and sorted.
+
+    Attributes:
+        tables: CSV files.
+        others: all other files.
+    """
 
     images: tuple[str, ...]
     folders: tuple[str, ...]
     tables: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """JSON files."""
+        return tuple(path for path in self.others if path.lower().endswith(".json"))
 
 
 def scan(root: Path, start: str = ".", *, skip: Collection[str] = ()) -> Tree:
@@ -52,21 +77,21 @@ def scan(root: Path, start: str = ".", *, skip: Collection[str] = ()) -> Tree:
     top = root if start == "." else root / start
     if not top.is_dir():
         raise MissingFileError(f"{top} is not a folder. Check the data folder, and `data_dir` and `dirs` in kk.yaml.")
-    found: dict[str, list[str]] = {"images": [], "folders": [], "tables": []}
+    found: dict[str, list[str]] = {"images": [], "folders": [], "tables": [], "others": []}
     pending = ["" if start == "." else start]
     while pending:
         pending.extend(_read_folder(root, pending.pop(), skip, found))
     for path in found["images"]:
         if not path.isascii():
             _require_text(path)
-    return Tree(*(tuple(sorted(found[kind])) for kind in ("images", "folders", "tables")))
+    return Tree(*(tuple(sorted(found[kind])) for kind in ("images", "folders", "tables", "others")))
 
 
 def own_folders(data_dir: Path, workspace_root: Path) -> tuple[str, ...]:
     """What a workspace that lies in its data folder keeps there, relative to it: no competition data."""
     data, root = data_dir.resolve(), workspace_root.resolve()
     if root == data:
-        return "runs", "folds", "submissions", "tune"
+        return "runs", "folds", "submissions", "tune", "unpacked"
     return (root.relative_to(data).as_posix(),) if root.is_relative_to(data) else ()
 
 
@@ -97,6 +122,8 @@ def _read_folder(root: Path, folder: str, skip: Collection[str], found: dict[str
                     found["images"].append(path)
                 elif suffix in _TABLE_SUFFIXES:
                     found["tables"].append(path)
+                else:
+                    found["others"].append(path)
     except OSError as error:
         reason = (
             "may not be read: permission denied" if isinstance(error, PermissionError) else f"cannot be read: {error.strerror}"
@@ -184,6 +211,16 @@ def around(folder: str) -> list[str]:
     """``folder`` and all folders that hold it, from ``.`` inwards."""
     parts = [] if folder == "." else folder.split("/")
     return [".", *("/".join(parts[:count]) for count in range(1, len(parts) + 1))]
+
+
+def what_lies_there(tree: Tree) -> str:
+    """Say in half a sentence which files a folder holds, the most frequent kinds first, and what could be done about them."""
+    counts = Counter(suffix_of(path) or path.rpartition("/")[2] for path in (*tree.tables, *tree.others))
+    if not counts:
+        return "the folder is empty"
+    listed = shown(f"{count:,} {suffix}" for suffix, count in counts.most_common(6))
+    hints = [hint for suffix, hint in _HINTS.items() if suffix in counts]
+    return f"there are {listed}" + (f"; {'; '.join(hints)}" if hints else "")
 
 
 def _unwrap(folder: str, tree: Tree, holding: Collection[str]) -> str:

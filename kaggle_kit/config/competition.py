@@ -6,18 +6,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kaggle_kit.config.fields import OneOf, Section, Share, When, described
+from kaggle_kit.choices import CONTAINERS, FORMS, LAYOUTS
+from kaggle_kit.config.fields import Count, OneOf, Section, Share, When, described, one_of
 from kaggle_kit.metrics import METRICS, require_metric
 
 _FOLDERS = When("layout", "folders")
-_CSV = When("layout", "csv")
-_LABELS = When("form", "labels")
+_CSV = When("layout", "csv", "coco")
+_NAMES = When("layout", "names")
+_LABELS = When("form", "labels", "ranked", "long")
+
+
+class ContainerConfig(Section):
+    """A file that holds images, and is unpacked into the workspace."""
+
+    path: str = described("the file, relative to data_dir; of DICOM files their folder")
+    kind: Annotated[str, one_of(CONTAINERS)] = described("what it is")
+    to: str = described("the folder that its images become, as if it lay in data_dir")
+    options: dict[str, Any] = Field({}, description="the shape of its images, and the range of their values")
 
 
 class TrainDataConfig(Section):
     """Where the training images and labels are. Paths are relative to ``data_dir``."""
 
-    layout: Literal["folders", "csv"] = described("folders: a folder per class; csv: a table with labels")
+    layout: Annotated[str, one_of(LAYOUTS)] = described("where labels come from")
     dirs: list[str] = described("the folders that hold a folder per class, or with a csv the images")
     class_level: Annotated[Literal["first", "last", "path"], _FOLDERS] = Field(
         "first", description="of nested folders the first below dirs, the last, or the whole path names the class"
@@ -25,12 +36,21 @@ class TrainDataConfig(Section):
     val_dirs: Annotated[list[str], _FOLDERS] = Field(
         [], description="those of dirs that are validated on, as fold 0 of `kk folds --scheme column`"
     )
+    pattern: Annotated[str | None, _NAMES] = Field(None, description="how file names tell labels: {label}.{number}")
     csv: Annotated[str | None, _CSV] = Field(None, description="the table with the labels")
     val_csv: Annotated[str | None, _CSV] = Field(
         None, description="a second table with the same columns, whose rows are validated on as fold 0 of scheme column"
     )
-    image_column: Annotated[str | None, _CSV] = Field(None, description="the ids; with or without folder and extension")
+    image_column: Annotated[str | None, _CSV] = Field(
+        None, description="names the images; with or without folder and extension"
+    )
+    id_columns: Annotated[list[str], _CSV] = Field(
+        [], description="the columns whose cells, joined by _, are the ids, where an id has several images"
+    )
     label_columns: Annotated[list[str], _CSV] = Field([], description="one column of labels, or one 0/1 column per class")
+    class_separator: Annotated[str | None, _CSV] = Field(
+        None, description="stands between id and class where the table has a row for each; null: it has a row an image"
+    )
     label_separator: Annotated[str | None, _CSV] = Field(None, description="stands between several labels in one cell")
     group_column: Annotated[str | None, _CSV] = Field(None, description="rows of one group stay in one fold")
     fold_column: Annotated[str | None, _CSV] = Field(None, description="the folds of `kk folds --scheme column`")
@@ -50,7 +70,8 @@ class TestDataConfig(Section):
 
     dirs: list[str] = described("the folders where the test images lie")
     csv: str | None = Field(None, description="lists the test images")
-    image_column: str | None = Field(None, description="the column of that csv that holds their ids")
+    image_column: str | None = Field(None, description="the column of that csv that names the images")
+    id_column: str | None = Field(None, description="its column of ids, where they are not the names of the images")
 
 
 class SubmissionConfig(Section):
@@ -58,19 +79,21 @@ class SubmissionConfig(Section):
 
     sample: str | None = Field(None, description="the sample submission; without one, ids and class names are written")
     id_column: str = Field("id", description="the column of ids")
-    form: Literal["label", "index", "labels", "probability", "positive"] = Field(
-        "label",
-        description="cells hold a label, its index, several labels, a probability per class, or that of the positive class",
-    )
+    form: Annotated[str, one_of(FORMS)] = Field("label", description="what its cells hold")
     columns: dict[str, str] = Field(
-        {}, description="target column -> class, in the sample's order; a single column maps to an empty text"
+        {},
+        description="target column, or of the long form the end of an id, -> class; a single column maps to an empty text",
     )
+    value_column: Annotated[str | None, When("form", "long")] = Field(None, description="the column of probabilities")
+    guesses: Annotated[Count, When("form", "ranked")] = Field(5, description="classes of a cell, the likeliest first")
     indices: Annotated[dict[str, int], When("form", "index")] = Field(
         {}, description="class -> the integer that the grader expects"
     )
-    separator: Annotated[str, _LABELS] = Field(" ", description="stands between the labels of a cell")
-    threshold: Annotated[Share, _LABELS] = Field(0.5, description="a class is written when its probability reaches this")
-    empty_label: Annotated[str | None, _LABELS] = Field(
+    separator: Annotated[str, _LABELS] = Field(" ", description="stands between the labels of a cell, or an id and its class")
+    threshold: Annotated[Share, When("form", "labels")] = Field(
+        0.5, description="a class is written when its probability reaches this"
+    )
+    empty_label: Annotated[str | None, When("form", "labels")] = Field(
         None, description="what is written for no label; null: the most probable one"
     )
 
@@ -80,6 +103,9 @@ class CompetitionConfig(Section):
 
     name: str = Field(description="the competition's name", min_length=1, max_length=10_000)
     data_dir: str = described("the competition's files, relative to kk.yaml or absolute")
+    containers: list[ContainerConfig] = Field(
+        [], description="files that hold images or other files; each is unpacked once into the workspace"
+    )
     task: Literal["binary", "multiclass", "multilabel"] = described("how many classes there are, and how many a row has")
     metric: Annotated[str, OneOf(lambda: METRICS, require_metric)] = Field(
         "accuracy", description="how Kaggle scores, or an own function in the workspace as file.py:function"

@@ -71,7 +71,7 @@ class Key:
             return self.description
         if len(self.choices) > MOST_IN_LINE:
             return f"{self.description} (`kk config {self.short or self.name}` lists them)"
-        return f"{self.description} ({_listed(list(self.choices))})"
+        return f"{self.description} ({listed(list(self.choices))})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,7 +115,7 @@ class Keys(Result):
         lines.append("must be given" if key.required else f"default: {_text(key.default)}")
         lines.append(f"takes: {key.kind}")
         if key.when:
-            lines.append(f"counts where {key.when.key} is {key.when.value}")
+            lines.append(f"counts where {key.when.key} is {listed(key.when.values)}")
         if key.name.startswith("run."):
             lines.append(f"for one run: kk train {key.short or key.name.removeprefix('run.')}=VALUE")
         return "\n".join(lines)
@@ -201,7 +201,7 @@ def key_of(field: FieldInfo, name: str) -> Key:
 
 def section_of(field: FieldInfo) -> type[Section] | None:
     """Return the section that a field holds, or None when it holds a value."""
-    kinds = [field.annotation, *get_args(field.annotation)]
+    kinds = [field.annotation, *(get_args(field.annotation) if _is_union(field.annotation) else ())]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
@@ -227,7 +227,7 @@ def _kind(annotation: Any, metadata: Sequence[Any]) -> str:
     if _is_union(annotation):
         return " or ".join(dict.fromkeys(_kind(inner, []) for inner in get_args(annotation)))
     if get_origin(annotation) is Literal:
-        return _listed([str(value) for value in get_args(annotation)])
+        return listed([str(value) for value in get_args(annotation)])
     found = [(word, _bound(mark, name)) for mark in metadata for name, word in _BOUNDS.items()]
     bounds = [f"{word} {value:,}" for word, value in found if value is not None]
     return " ".join([_KINDS.get(get_origin(annotation) or annotation, str(annotation)), " and ".join(bounds)]).strip()
@@ -246,7 +246,8 @@ def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, UnionType)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: ``a, b or c``."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kaggle_kit.config.describe import Key, key_of, section_of
+from kaggle_kit.config.describe import Key, key_of, listed, section_of
 from kaggle_kit.config.fields import Section
 from kaggle_kit.config.sections import Config
 
@@ -40,7 +40,7 @@ def _section(section: type[Section], prefix: str, text: str) -> Iterator[str]:
 
 
 def _row(key: Key) -> str:
-    when = f" (where `{key.when.key}` is `{key.when.value}`)" if key.when else ""
+    when = f" (where `{key.when.key}` is `{listed(key.when.values)}`)" if key.when else ""
     default = "must be given" if key.required else f"`{key.default!r}`".replace("'", '"')
     default = {"`None`": "`null`", "`True`": "`true`", "`False`": "`false`"}.get(default, default)
     cells = [f"`{key.name}`", f"`{key.short}`" if key.short else "", default, key.kind, f"{key.description}{when}"]

@@ -38,12 +38,16 @@ class OneOf:
         return self.names().require(name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class When:
-    """Marks a key that counts only where the key ``key`` of the same section is ``value``."""
+    """Marks a key that counts only where the key ``key`` of the same section is one of ``values``."""
 
     key: str
-    value: str
+    values: tuple[str, ...]
+
+    def __init__(self, key: str, *values: str) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "values", values)
 
 
 def one_of(registry: Registry[Any]) -> OneOf:

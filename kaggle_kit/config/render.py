@@ -40,11 +40,11 @@ def _section(section: Section, prefix: str, indent: int) -> Iterator[str]:
         if isinstance(value, Section):
             yield f"{space}{name}:  # {field.description}"
             yield from _section(value, f"{prefix}{name}.", indent + 2)
-        elif section_of(field):
+        elif section_of(field) and not isinstance(value, list):
             yield f"{space}{name}: null  # {field.description}"
         else:
             key = key_of(field, f"{prefix}{name}")
-            if key.when is None or getattr(section, key.when.key) == key.when.value:
+            if key.when is None or getattr(section, key.when.key) in key.when.values:
                 yield from _entry(name, value, key, space)
 
 
@@ -53,6 +53,9 @@ def _entry(name: str, value: Any, key: Key, space: str) -> Iterator[str]:
     if isinstance(value, dict) and value:
         yield f"{space}{name}:  # {key.comment}"
         yield from (f"{space}  {line}" for line in _pairs(value))
+    elif isinstance(value, list) and any(isinstance(one, Section) for one in value):
+        yield f"{space}{name}:  # {key.comment}"
+        yield from (f"{space}  - {_scalar(one.model_dump(mode='json'))}" for one in value)
     elif isinstance(value, list) and any(isinstance(one, str) for one in value):
         yield f"{space}{name}:  # {key.comment}"
         yield from (f"{space}  - {_scalar(one)}" for one in value)

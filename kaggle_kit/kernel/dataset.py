@@ -15,6 +15,7 @@ from kaggle_kit.blending import Fitted, fitted_from_dict, get_blender
 from kaggle_kit.blending.sources import usable_runs
 from kaggle_kit.check import require_passed
 from kaggle_kit.competition import Competition, Setup
+from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.folds import folds_for
 from kaggle_kit.kernel.bundle import PLAN
@@ -81,7 +82,7 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -
     if competition.test == () or config.competition.test is None:
         raise ConfigError("competition.test in kk.yaml names no test images; a kernel needs them to know what to look for.")
     prior = competition.classes.encode_rows(row.labels for row in competition.train if not row.train_only).mean(axis=0)
-    data_dir = (workspace.root / config.competition.data_dir).resolve()
+    data_dir = data_folder(workspace.root.resolve(), config.competition)
     plan = {
         "competition": {**config.competition.model_dump(mode="json"), "data_dir": "."},
         "blend_name": recipe.name,

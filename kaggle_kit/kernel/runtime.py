@@ -129,10 +129,10 @@ def run_inference_kernel(
     for wheel, reason in bundle.damaged(bundle.wheels).items():
         tell(f"wheel {wheel}: {reason}")
     paths, damaged = _sound_models(bundle, plan, tell)
-    # Absolute, since the check looks at the data from another folder.
-    test = find_test_set(Path(input_root).absolute(), plan.config, style=plan.style, say=tell)
     with tempfile.TemporaryDirectory() as scratch:
         workspace = Workspace(Path(scratch))
+        # Absolute, since the check looks at the data from another folder.
+        test = find_test_set(Path(input_root).absolute(), plan.config, style=plan.style, scratch=workspace.root, say=tell)
         _lay_out(workspace, plan, paths)
         predicted = _predict(workspace, plan, test, (begin, budget_seconds), tell)
         probs, sound = _blend(workspace, plan, [row_id for row_id, _ in test.rows], tell)
@@ -202,7 +202,7 @@ def _predict(workspace: Workspace, plan: _Plan, test: TestSet, budget: tuple[flo
     from kaggle_kit.inference.run import predict_jobs
     from kaggle_kit.inference.time_limit import TimeLimit
 
-    there = tuple(ImageRow(row_id, path) for row_id, path in test.rows if path is not None)
+    there = test.image_rows()
     competition = _competition(plan, test, there)
     compute = Compute(batch_size=plan.batch_size, engine="torch")
     jobs = []
@@ -293,7 +293,7 @@ def _write(
 ) -> tuple[Check, ...]:
     """Write submission, record and verdict."""
     config, path = test.config, working / SUBMISSION
-    competition = _competition(plan, test, tuple(ImageRow(row_id, file or Path(config.data_dir)) for row_id, file in test.rows))
+    competition = _competition(plan, test, test.image_rows(Path(config.data_dir)))
     header = sample_header(test.sample) if test.sample else []
     form, ids, thresholds = config.submission, predictions.ids, plan.thresholds
     write_submission(path, predictions, form, classes=plan.classes, ids=ids, columns=header, thresholds=thresholds)

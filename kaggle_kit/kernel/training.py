@@ -16,6 +16,7 @@ import yaml
 
 from kaggle_kit import files, own_code, runs
 from kaggle_kit.competition import Setup, load_competition
+from kaggle_kit.competition.containers.unpack import FOLDER as UNPACKED
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
@@ -109,7 +110,8 @@ def run_training_kernel(
             stopped = train_run(Setup(workspace, config, competition), TrainOptions(run, time_limit=left)).stopped
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
-    shutil.rmtree(workspace.cache_dir, ignore_errors=True)  # decoded images are no output
+    for folder in (workspace.cache_dir, workspace.root / UNPACKED):  # decoded and unpacked images are no output
+        shutil.rmtree(folder, ignore_errors=True)
     found = runs.read_run(workspace, run)
     scores = {fold.fold: fold.record.score for fold in found.folds if fold.finished}
     seconds = time.monotonic() - begin

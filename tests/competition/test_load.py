@@ -136,7 +136,7 @@ def test_configuration_that_leaves_the_data_folder(work):
 
 
 def test_configuration_that_contradicts_itself(work):
-    edit(work, '    image_column: "image"  # the ids', "    # the ids")
+    edit(work, '    image_column: "image"  # names', "    # names")
     with pytest.raises(ConfigError, match="needs csv, image_column and label_columns"):
         work.load()
 

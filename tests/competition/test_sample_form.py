@@ -69,7 +69,10 @@ def test_integers_for_named_classes_need_a_choice(made):
 def test_order_of_appearance_is_offered_for_tables_only(made):
     table = {"train/1.jpg": None, "train/2.jpg": None, "train/3.jpg": None, "test/x.jpg": None}
     work = made({**table, "train.csv": "image,label\n1,pear\n2,fig\n3,apple\n", "sample_submission.csv": "image,label\nx,0\n"})
-    assert work.init(class_order="appearance").config.submission.indices == {"pear": 0, "fig": 1, "apple": 2}
+    with pytest.raises(AmbiguousDataError, match="first_index"):  # a single 0 may be a placeholder, and says nothing
+        work.init(class_order="appearance")
+    config = work.init(class_order="appearance", first_index="0").config
+    assert config.submission.indices == {"pear": 0, "fig": 1, "apple": 2}
 
 
 @pytest.mark.parametrize(
@@ -122,11 +125,19 @@ def test_positive_class_is_what_the_column_is_called(made):
     assert made(folders(("cat", "dog"), "id,Cat\nx,0.5\ny,0.5\n")).init().config.classes == ["dog", "cat"]
 
 
-@pytest.mark.parametrize(("metric", "form"), [(None, "label"), ("roc_auc", "positive")])
-def test_zeros_and_ones_may_be_labels_or_probabilities(made, metric, form):
+@pytest.mark.parametrize(("metric", "form"), [("accuracy", "label"), ("roc_auc", "positive"), ("pF1", "positive")])
+def test_zeros_are_labels_or_probabilities_as_the_metric_says(made, metric, form):
     inference = made(folders(("0", "1"), "id,target\nx,0\ny,0\n")).init(metric)
-    assert inference.config.submission.form == form
-    assert [question.key for question in inference.questions] == ["form"]
+    assert (inference.config.submission.form, inference.questions) == (form, [])
+
+
+def test_zeros_without_a_metric_are_asked_about(made):
+    """Hard labels lose where probabilities are ranked: 0.14 of AUC in a competition of this form."""
+    work = made(folders(("0", "1"), "id,target\nx,0\ny,0\n"))
+    with pytest.raises(AmbiguousDataError, match=r"(?s)form=positive.*form=label"):
+        work.init()
+    assert not (work.root / "kk.yaml").exists()
+    assert work.init(form="positive").config.submission.form == "positive"
 
 
 def test_fractions_of_three_classes_are_refused(made):

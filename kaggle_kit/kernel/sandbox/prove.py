@@ -20,6 +20,7 @@ from kaggle_kit.blending.sources import align_test
 from kaggle_kit.check import Check, CheckReport, record_path
 from kaggle_kit.check.report import Status
 from kaggle_kit.competition import Setup
+from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.errors import KaggleKitError, MissingFileError
 from kaggle_kit.kernel.build import DATASET, KERNEL
 from kaggle_kit.kernel.bundle import Bundle, read_bundle
@@ -109,7 +110,7 @@ class _Bench:
 
     @property
     def data_dir(self) -> Path:
-        return (self.setup.workspace.root / self.setup.config.competition.data_dir).resolve()
+        return data_folder(self.setup.workspace.root.resolve(), self.setup.config.competition)
 
     @property
     def slugs(self) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from kaggle_kit.competition.labels import mapped
+from kaggle_kit.competition.layouts.base import Layout, Material
+from kaggle_kit.competition.layouts.labels import mapped
 from kaggle_kit.competition.matching import inside
 from kaggle_kit.competition.questions import Asker
 from kaggle_kit.competition.records import ImageRow, TrainReading
@@ -54,12 +55,19 @@ def class_folders(tree: Tree, chosen: Sequence[str] = ()) -> dict[str, list[str]
     return {role: folders for role, folders in kept.items() if folders} if kept.get("train") else {}
 
 
-def infer_folders(asker: Asker, tree: Tree, roots: dict[str, list[str]], sample: Sample | None) -> TrainReading:
-    """Read the classes from a folder per class.
+def roots_of(material: Material) -> dict[str, list[str]]:
+    """:func:`class_folders` of the data, with the training folders that were chosen."""
+    return class_folders(material.tree, material.asker.given_folders("train_dirs", material.tree.folders))
 
-    Args:
-        roots: from :func:`class_folders`.
-    """
+
+def _offers(material: Material) -> str | None:
+    roots = roots_of(material)
+    return f"the folders in {shown(roots['train'])} are the classes" if roots else None
+
+
+def _infer(material: Material) -> TrainReading:
+    """Read the classes from a folder per class."""
+    asker, tree, sample, roots = material.asker, material.tree, material.sample, roots_of(material)
     train, val, extra = (roots.get(role, []) for role in ("train", "val", "extra"))
     taken = [folder for folders in role_folders(tree).values() for folder in folders]
     found = [
@@ -87,6 +95,11 @@ def infer_folders(asker: Asker, tree: Tree, roots: dict[str, list[str]], sample:
         asker.find(f"{shown(extra)} looks like additional data: trained on (train_only_dirs), never validated on.")
     _note_empty(asker, tree, train, counts)
     return TrainReading(config, tuple(counts), frozenset(path for path, _ in found), count=len(found))
+
+
+def _read(data_dir: Path, config: CompetitionConfig, own: Sequence[str]) -> list[ImageRow]:
+    """Rows of all images in class folders."""
+    return read_folders(data_dir, config, config.train.dirs, train_only=False, skip=own)
 
 
 def read_folders(
@@ -172,3 +185,6 @@ def _note_empty(asker: Asker, tree: Tree, roots: Sequence[str], counts: Collecti
         asker.find(
             f"the folders {shown(map(repr, empty))} hold no images; they are no classes unless the sample submission says so."
         )
+
+
+FOLDERS = Layout(_offers, _infer, _read)

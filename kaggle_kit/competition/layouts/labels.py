@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_kit import files
 from kaggle_kit.competition.records import ImageRow
 from kaggle_kit.config import TrainDataConfig
 from kaggle_kit.errors import ClassMappingError, DataError
@@ -19,29 +18,6 @@ NO = frozenset({"0", "0.0", "false", "False", "FALSE"})
 SEPARATORS = {"pipe": "|", "comma": ",", "semicolon": ";", "space": " "}
 MISSING = frozenset({"", "nan", "NaN"})
 """Cells that stand for no value. "NA", "None" and "null" are names that classes have had, and stay names."""
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV as text, with a header whose names are unique and at least one row.
-
-    Raises:
-        MissingFileError: there is no such file.
-        DataError: it is no such table.
-    """
-    frame = files.read_table(path)
-    with files.open_regular(path) as handle:
-        header = pd.read_csv(handle, dtype=str, keep_default_na=False, encoding="utf-8-sig", header=None, nrows=1)
-    names = [str(name) for name in header.iloc[0]]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} has the column {shown(map(repr, twice))} more than once; rename one of them.")
-    if frame.empty:
-        raise DataError(f"{path} has a header but no rows; expected one row per image.")
-    # A header that is one name short makes pandas take the first column for an index.
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path} has rows with more cells than its header has names; correct the file.")
-    # Rows that are too short come as NaN even so.
-    return frame.fillna("")
 
 
 def require_columns(frame: pd.DataFrame, names: Iterable[str], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +11,41 @@ from pathlib import Path
 
 import pandas as pd
 
-from kaggle_kit.competition.labels import MISSING, SEPARATORS, YES, is_switch, read_csv, split_cell
+from kaggle_kit.competition.layouts.labels import MISSING, SEPARATORS, YES, is_switch, split_cell
 from kaggle_kit.competition.matching import ImageIndex, leaves_folder
 from kaggle_kit.competition.order import is_integer
 from kaggle_kit.competition.questions import Asker
-from kaggle_kit.competition.sample import Sample, naming_share
+from kaggle_kit.competition.sample import Sample, long_form, naming_share
 from kaggle_kit.competition.scan import Tree, role_of
+from kaggle_kit.competition.tabular import CATEGORY, read_frame
 from kaggle_kit.errors import DataError
 from kaggle_kit.tables import shown
 
 _LABEL_NAMES = ("label", "labels", "target", "class", "category")
 _GROUP_NAMES = frozenset({"group", "group_id", "patient", "patient_id", "subject", "subject_id", "individual_id", "site_id"})
+_GROUP_WORDS = frozenset(
+    {"group", "patient", "subject", "individual", "person", "people", "user", "driver", "participant", "owner", "animal"}
+    | {
+        "site",
+        "place",
+        "location",
+        "camera",
+        "plot",
+        "field",
+        "house",
+        "room",
+        "station",
+        "sensor",
+        "specimen",
+        "plant",
+        "tree",
+    }
+    | {"seq", "sequence", "series", "burst", "video", "clip", "scene", "session", "visit", "event", "capture", "episode"}
+    | {"case", "study", "exam", "slide", "scan", "volume", "lesion", "hotel", "product", "item", "source"}
+)
+"""Words in the name of a column that says which rows show the same thing."""
+_ENOUGH_GROUPS = 10
+"""Fewer groups cannot be spread over folds."""
 _FOLD_NAMES = frozenset({"fold", "folds", "kfold"})
 _IMAGE_NAMES = frozenset(
     {"image", "image_id", "image_name", "image_path", "img", "file", "filename", "file_name", "filepath", "path"}
@@ -31,11 +56,18 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A CSV, with the columns whose cells name images; those that name each image once come first."""
+    """A table, with the columns whose cells name images; those that name each image once come first.
+
+    Attributes:
+        annotated: whether it is in COCO's form, with annotations.
+        separator: of a table with a row for each image and class, what stands between the two; ``frame`` has a column a class.
+    """
 
     file: str
     frame: pd.DataFrame
     image_columns: tuple[str, ...]
+    annotated: bool = False
+    separator: str | None = None
 
     @property
     def role(self) -> str | None:
@@ -55,23 +87,31 @@ class CsvTable:
 
 
 def read_tables(asker: Asker, data_dir: Path, tree: Tree, sample: Sample | None, index: ImageIndex) -> list[CsvTable]:
-    """All CSV files but the sample submission that name images; those that cannot be read are findings.
+    """All tables but the sample submission that name images; those that cannot be read are findings.
 
     Raises:
         DataError: the only table with a column called image or the like has names that leave the data folder.
     """
     tables, escaping = [], []
-    for file in tree.tables:
+    for file in (*tree.tables, *tree.documents):
         if sample is not None and file == sample.file:
             continue
         try:
-            frame = read_csv(data_dir / file)
+            frame = read_frame(data_dir / file)
         except DataError as error:
-            asker.find(f"{file} is left aside: {error}")
+            if file in tree.tables:  # most JSON is no table, which is no news
+                asker.find(f"{file} is left aside: {error}")
             continue
         columns = [str(column) for column in frame.columns if naming_share(list(frame[column]), index) >= 0.5]
+        long = None if columns else long_form(frame, index)
+        if long is not None:
+            asker.find(f"{file} has a row for each image and class; the class stands behind the id, after {long[0]!r}.")
+            tables.append(CsvTable(file, long[1], (str(frame.columns[0]),), separator=long[0]))
+            continue
         if columns:
-            tables.append(CsvTable(file, frame, tuple(sorted(columns, key=lambda column: not frame[column].is_unique))))
+            ordered = tuple(sorted(columns, key=lambda column: not frame[column].is_unique))
+            annotated = file in tree.documents and CATEGORY in frame
+            tables.append(CsvTable(file, frame, ordered, annotated))
             continue
         for column in frame.columns:
             outside = [cell for cell in frame[column] if leaves_folder(cell)]
@@ -85,12 +125,16 @@ def read_tables(asker: Asker, data_dir: Path, tree: Tree, sample: Sample | None,
     return tables
 
 
-def choose_table(asker: Asker, tables: Sequence[CsvTable]) -> CsvTable:
+def choose_table(asker: Asker, tables: Sequence[CsvTable], sample: Sample | None = None) -> CsvTable:
     """The table with the training labels, of several that could be it."""
     by_file = {table.file: table for table in tables}
     named = [table.file for table in tables if table.role == "train"]
+    alike = (
+        [] if sample is None else [one.file for one in tables if {sample.id_column, *sample.targets} <= set(one.frame.columns)]
+    )
     only = len(tables) == 1
-    default = tables[0].file if only else named[0] if len(named) == 1 else None
+    default = tables[0].file if only else named[0] if len(named) == 1 else alike[0] if len(alike) == 1 else None
+    why = f"the training labels are in {default}" + ("." if only else ", which has the columns of the sample submission.")
     options = {
         file: f"columns {shown(map(str, by_file[file].frame.columns))}; {len(by_file[file].frame):,} rows" for file in by_file
     }
@@ -100,7 +144,7 @@ def choose_table(asker: Asker, tables: Sequence[CsvTable]) -> CsvTable:
             "which table holds the training labels?",
             options,
             default=default,
-            settled=f"the training labels are in {default}." if only else None,
+            settled=why if only or alike == [default] else None,
         )
     ]
 
@@ -267,18 +311,45 @@ def choose_missing(asker: Asker, cells: Sequence[str], source: str, *, several: 
     return dict.fromkeys(wanted)
 
 
-def choose_group(asker: Asker, table: CsvTable, taken: Sequence[str]) -> str | None:
-    """A column whose rows belong together, such as photographs of one patient."""
+def choose_group(asker: Asker, table: CsvTable, taken: Sequence[str], id_columns: Sequence[str] = ()) -> str | None:
+    """A column whose rows belong together, such as photographs of one patient.
+
+    It is found by the words in its name and by values that repeat; of several the one with the largest groups that can still
+    be spread over folds is proposed, and taken unless told otherwise: a group too many costs little, one that leaks a lot.
+    """
     columns = [str(column) for column in table.frame.columns if column not in taken]
-    likely = [column for column in columns if column.lower() in _GROUP_NAMES]
-    if not likely and asker.given("group_column") is None:
+    given = asker.given("group_column")
+    likely = sorted(
+        (column for column in columns if _says_group(table.frame, column, id_columns)),
+        key=lambda column: table.frame[column].nunique(),
+    )
+    if not likely and given is None:
         return None
-    proposed = [column for column in columns if column in likely or column == asker.given("group_column")]
-    options = {column: f"rows with the same {column!r} stay in one fold" for column in proposed}
+    proposed = [column for column in columns if column in likely or column == given]
+    options = {column: _grouped(table.frame, column) for column in proposed}
     options[NONE] = "rows are independent"
     text = f"does a column of {table.file} say which rows belong together?"
     value = asker.ask("group_column", text, options, default=likely[0] if likely else NONE)
     return None if value == NONE else value
+
+
+def _says_group(frame: pd.DataFrame, column: str, id_columns: Sequence[str]) -> bool:
+    """Whether a column's name and values say that its rows belong together."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", column)}
+    count = frame[column].nunique()
+    if not (column.lower() in _GROUP_NAMES or words & _GROUP_WORDS) or count == len(frame) or count < 2:
+        return False
+    few = count < _ENOUGH_GROUPS
+    return not (few and (column.lower() not in _GROUP_NAMES or len(frame) >= 5 * _ENOUGH_GROUPS)) or column in id_columns
+
+
+def _grouped(frame: pd.DataFrame, column: str) -> str:
+    """What a group column would mean, with how many groups folds by chance would part."""
+    sizes = frame[column].value_counts()
+    parted = int((sizes > 1).sum())
+    return (
+        f"rows with the same {column!r} stay in one fold; by chance up to {parted:,} of {len(sizes):,} groups would be parted"
+    )
 
 
 def fold_column(asker: Asker, table: CsvTable, taken: Sequence[str]) -> str | None:
@@ -297,7 +368,7 @@ def is_exclusive(frame: pd.DataFrame, columns: Sequence[str]) -> bool:
 
 def _is_other(frame: pd.DataFrame, column: str) -> bool:
     name = column.lower()
-    return name in _GROUP_NAMES or (name in _FOLD_NAMES and all(map(is_integer, frame[column].unique())))
+    return _says_group(frame, column, ()) or (name in _FOLD_NAMES and all(map(is_integer, frame[column].unique())))
 
 
 def _values(frame: pd.DataFrame, column: str) -> set[str]:

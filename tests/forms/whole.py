@@ -1,0 +1,93 @@
+"""The whole way of one competition of the suite: from its folder to a graded submission, and through its kernel."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import graders
+from form import Form
+from pictures import Folder
+
+from kaggle_kit import Project
+from kaggle_kit.errors import DataError
+from kaggle_kit.kernel.bundle import write_manifest
+from kaggle_kit.kernel.dataset import choose_recipe, write_inference
+from kaggle_kit.kernel.runtime import run_inference_kernel
+
+TINY = {
+    "model": "test_resnet",
+    "pretrained": False,
+    "image_size": 32,
+    "epochs": 12,
+    "batch_size": 8,
+    "lr": 3e-3,
+    "augment": "none",
+    "data.workers": 0,
+    "data.crop_pct": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a competition.
+
+    Attributes:
+        concluded: what `kk init` said, in a few words.
+        check: the verdict of `kk check`.
+        score: by the page's formula; nan where nothing was sent.
+        kernel: largest difference of the kernel's submission to that written at home, as text; "same" where there is none.
+    """
+
+    concluded: str
+    check: str
+    score: float
+    kernel: str
+
+
+def run(form: Form, root: Path) -> Outcome:
+    """Lay the competition out in ``root`` and go the whole way."""
+    shutil.rmtree(root, ignore_errors=True)
+    folder = Folder(root / form.slug)
+    folder.root.mkdir(parents=True)
+    answers = form.write(folder)
+    given = dict(text.split("=", 1) for text in form.typed)
+    if form.refused:
+        try:
+            Project.init(folder.root, root / "work")
+        except DataError as error:
+            return Outcome(f"refused: {str(error).split(':')[-1].strip()[:80]}", "", float("nan"), "")
+        raise AssertionError(f"{form.slug} is no classification, and was taken for one")
+    project = Project.init(folder.root, root / "work", **given)
+    section = project.config.competition
+    project.folds(n_folds=2, duplicates="off")
+    project.train(**TINY)
+    project.predict()
+    blend = project.blend(thresholds="tuned") if section.submission.form == "labels" else project.blend()
+    assert blend.path is not None
+    assert blend.report is not None
+    sent = graders.read(blend.path, answers, form.rows_per_id)
+    kernel = _kernel(project, root, blend.path, folder.root)
+    source = section.containers[-1].kind if section.containers else section.train.layout
+    words = f"{source}, {section.task} of {len(section.classes)}, {section.submission.form}, {section.metric}"
+    if section.train.group_column:
+        words += f", groups by {section.train.group_column}"
+    return Outcome(words, blend.report.verdict, form.grade(sent, answers), kernel)
+
+
+def _kernel(project: Project, root: Path, submission: Path, data: Path) -> str:
+    """Run the kernel of the blend on the competition as Kaggle mounts it; compare its submission."""
+    recipe, _ = choose_recipe(project.workspace, project.competition, runs=(), blend=None, force=True)
+    dataset = root / "input" / "dataset"
+    dataset.mkdir(parents=True)
+    write_inference(dataset, project.workspace, project.config, project.competition, recipe, half=False)
+    write_manifest(dataset, "inference", ())
+    shutil.copytree(data, root / "input" / data.name)
+    (root / "working").mkdir()
+    made = run_inference_kernel(root / "input", root / "working")
+    assert made.passed, str(made)
+    one, other = submission.read_text().splitlines(), made.submission.read_text().splitlines()
+    if one == other:
+        return "same"
+    return f"{sum(left != right for left, right in zip(one, other, strict=True))} rows differ"
