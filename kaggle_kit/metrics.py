@@ -7,11 +7,11 @@ multi-label. ``probs`` is (N, C). A metric that wants labels gets the most proba
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ import numpy.typing as npt
 from kaggle_kit import own_code, scores
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.registry import Entry, Registry
+from kaggle_kit.results import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[Any]
 Needs = Literal["labels", "probs"]
@@ -238,6 +242,32 @@ def require_metric(name: str) -> str:
             f"{', '.join(METRICS)}."
         )
     return METRICS.require(name)
+
+
+@dataclass(frozen=True, repr=False)
+class KnownMetrics(Result):
+    """All metrics: name -> its help, and what pages call it."""
+
+    metrics: Mapping[str, str]
+    aliases: Mapping[str, tuple[str, ...]]
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a metric."""
+        import pandas as pd
+
+        rows = [(name, help, ", ".join(self.aliases.get(name, ()))) for name, help in self.metrics.items()]
+        frame = pd.DataFrame(rows, columns=["metric", "what it is", "also called"])
+        frame.attrs["optional"] = ["also called"]
+        return frame
+
+    def describe(self) -> str:
+        """Return what else may be written."""
+        return "Also map_K, top_K, top_K_error, pauc_PERCENT, fBETA_macro, fBETA_micro, fBETA_samples, and file.py:function."
+
+
+def known_metrics() -> KnownMetrics:
+    """Return all metrics with what they are, for ``kk init --list-metrics``."""
+    return KnownMetrics(METRICS.helps, ALIASES)
 
 
 def is_of_numbers(name: str) -> bool:

@@ -68,6 +68,7 @@ class Project:
         *,
         name: str | None = None,
         metric: str | None = None,
+        competition: str | None = None,
         choose: Mapping[str, str] | None = None,
         force: bool = False,
     ) -> Project:
@@ -76,6 +77,7 @@ class Project:
         Args:
             name: of the competition; None: the folder's.
             metric: how Kaggle scores; None: the usual one of the sample submission's form.
+            competition: its address at Kaggle, of which metric and form may be known; None: the folder's name may tell.
             choose: answers to questions that an earlier call asked, by key.
             force: replace an existing ``kk.yaml``.
 
@@ -86,7 +88,8 @@ class Project:
         from kaggle_kit.competition import init_workspace
 
         workspace = Workspace(Path(root))
-        found = init_workspace(Path(data_dir), workspace.root, choices=choose, metric=metric, name=name, force=force)
+        told = {"choices": choose, "metric": metric, "name": name, "competition": competition}
+        found = init_workspace(Path(data_dir), workspace.root, **told, force=force)  # type: ignore[arg-type]
         return cls(workspace, found)
 
     @classmethod

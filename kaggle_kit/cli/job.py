@@ -26,22 +26,43 @@ from kaggle_kit.cli.common import (
     choices_made,
     command,
 )
+from kaggle_kit.errors import AmbiguousDataError
 from kaggle_kit.project import Project
 from kaggle_kit.results import Done
 
 Merge = Annotated[str, typer.Option(help=f"how views are merged: {MERGES.listed}")]
 
 
+def _list_metrics(*, wanted: bool) -> None:
+    if wanted:
+        from kaggle_kit.metrics import known_metrics
+
+        show.result(known_metrics())
+        raise typer.Exit
+
+
 @command(app, then="kk folds")
 def init(
     data_dir: Annotated[Path, typer.Argument(help="the competition's files; they are read where they lie")],
     name: Annotated[str | None, typer.Option(help="the competition's name; default: the folder's")] = None,
-    metric: Annotated[str | None, typer.Option(help="how Kaggle scores; a wrong name lists those known")] = None,
+    metric: Annotated[str | None, typer.Option(help="how Kaggle scores, as its page calls it")] = None,
+    competition: Annotated[str | None, typer.Option(help="its address at Kaggle, of which more may be known")] = None,
     choose: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="settle a question that init asked")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing kk.yaml")] = False,
+    list_metrics: Annotated[  # noqa: ARG001 -- it ends the command
+        bool,
+        typer.Option("--list-metrics", is_eager=True, callback=_list_metrics, help="list all metrics and what pages call them"),
+    ] = False,
 ) -> object:
     """Look at the data and write a commented kk.yaml here, saying what was concluded and why."""
-    return Project.init(data_dir, name=name, metric=metric, choose=choices_made(choose), force=force).inference
+    choices = choices_made(choose)
+    while True:
+        try:
+            return Project.init(
+                data_dir, name=name, metric=metric, competition=competition, choose=choices, force=force
+            ).inference
+        except AmbiguousDataError as error:
+            choices |= show.ask(error)
 
 
 @command(app, then="kk folds")

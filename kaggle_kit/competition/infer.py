@@ -18,7 +18,7 @@ from kaggle_kit.competition.layouts.csv import labelled
 from kaggle_kit.competition.layouts.folders import roots_of
 from kaggle_kit.competition.matching import ImageIndex
 from kaggle_kit.competition.places import candidate_dirs, infer_test
-from kaggle_kit.competition.questions import Asker, Inference
+from kaggle_kit.competition.questions import Asker, Inference, quoted
 from kaggle_kit.competition.records import TrainReading
 from kaggle_kit.competition.sample import find_sample
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES, own_folders, parent, scan, what_lies_there
@@ -65,6 +65,7 @@ def infer_competition(
         ConfigError: a choice that is not on offer, or an unknown metric.
     """
     asker = Asker(choices or {})
+    asker.command = f"kk init {quoted(str(data_dir))}"
     try:
         told = Told(None if metric is None else get_metric(metric, Path(workspace_root)), name, competition)
         config, folds = _infer(asker, Path(data_dir), Path(workspace_root), told)
@@ -83,7 +84,7 @@ def _infer(asker: Asker, data_dir: Path, root: Path, told: Told) -> tuple[Compet
     tree = scan(folder, skip=own)
     if not tree.images:
         raise DataError(
-            f"no images in {data_dir}: {what_lies_there(tree)}. Expected files that end in {', '.join(sorted(IMAGE_SUFFIXES))}, "
+            f"no images in {data_dir}: {what_lies_there(tree)}. Expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}, "
             f"or a container of images: {'; '.join(CONTAINERS.helps.values())}."
         )
     index = ImageIndex(tree.images, candidate_dirs(tree))

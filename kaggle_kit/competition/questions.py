@@ -38,6 +38,11 @@ class Question:
             lines.append(f"    --choose {quoted(f'{self.key}={value}')}  {meaning}{taken}")
         return "\n".join(lines)
 
+    @property
+    def choice(self) -> str:
+        """The option of ``kk init`` that takes the first answer."""
+        return f"--choose {quoted(f'{self.key}={next(iter(self.options))}')}"
+
 
 @dataclass(frozen=True, repr=False)
 class Inference(Result):
@@ -81,6 +86,7 @@ class Asker:
         self.questions: list[Question] = []
         self.hints: dict[str, str] = {}
         self.hinted_by = ""
+        self.command = "kk init DATA_DIR"
         self._choices = dict(choices)
         self._asked: list[str] = []
 
@@ -162,7 +168,8 @@ class Asker:
         listed = "\n  ".join(str(question).replace("\n", "\n  ") for question in self.unanswered)
         return AmbiguousDataError(
             f"the data can be read in more than one way; {count} question{'s' if count > 1 else ''} to settle with "
-            f"`kk init DATA_DIR --choose key=value`:\n  {listed}",
+            f"`kk init DATA_DIR --choose key=value`:\n  {listed}\nFor example: {self.command} "
+            + " ".join(question.choice for question in self.unanswered),
             self.unanswered,
         )
 

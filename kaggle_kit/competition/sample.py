@@ -150,7 +150,7 @@ def submission_ids(path: Path, form: SubmissionConfig) -> list[str]:
     frame = without_index(read_frame(path))
     if form.id_column not in frame:
         raise DataError(
-            f"{path} lacks the column {form.id_column!r}; it has {shown(map(repr, frame.columns))}. It changed after `kk init`, "
+            f"{path} lacks the column {form.id_column!r}; it has {shown(map(repr, frame.columns))}. It changed after `kk init` "
             "or kk.yaml is wrong: correct it, or run `kk init --force` again."
         )
     ids = list(frame[form.id_column])

@@ -16,7 +16,7 @@ import yaml
 
 from kaggle_kit import files, own_code, runs
 from kaggle_kit.competition import Setup, load_competition
-from kaggle_kit.competition.containers.unpack import FOLDER as UNPACKED
+from kaggle_kit.competition.containers.unpacking import FOLDER as UNPACKED
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search

@@ -41,7 +41,7 @@ METHODS = {
     "cache drop": [Cache.drop],
 }
 """Command -> the methods that it calls."""
-SWITCHES = {"labels": {"effect"}, "runs": {"submissions", "rm"}, "tune": {"dashboard"}}
+SWITCHES = {"init": {"list_metrics"}, "labels": {"effect"}, "runs": {"submissions", "rm"}, "tune": {"dashboard"}}
 """Options that choose among a command's methods."""
 RENAMED = {"runs": {"names": "runs"}}
 """Arguments that stand for several methods' ones."""

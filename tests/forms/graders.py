@@ -158,7 +158,7 @@ def column_auc(frame: pd.DataFrame, answers: Answers) -> float:
     assert set(frame.index) == set(answers)
     scores = []
     for name in frame.columns:
-        truth = np.array([name in answers[row_id].split() for row_id in frame.index])
+        truth = np.array([name in answers[row_id].split("|") for row_id in frame.index])
         if truth.any() and not truth.all():
             scores.append(_auc(truth, frame[name].to_numpy(float)))
     return float(np.mean(scores))

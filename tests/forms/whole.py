@@ -11,6 +11,7 @@ from form import Form
 from pictures import Folder
 
 from kaggle_kit import Project
+from kaggle_kit.competition.setup import open_setup
 from kaggle_kit.errors import DataError
 from kaggle_kit.kernel.bundle import write_manifest
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference
@@ -20,7 +21,7 @@ TINY = {
     "model": "test_resnet",
     "pretrained": False,
     "image_size": 32,
-    "epochs": 12,
+    "epochs": 8,
     "batch_size": 8,
     "lr": 3e-3,
     "augment": "none",
@@ -64,7 +65,7 @@ def run(form: Form, root: Path) -> Outcome:
     project.folds(n_folds=2, duplicates="off")
     project.train(**TINY)
     project.predict()
-    blend = project.blend(thresholds="tuned") if section.submission.form == "labels" else project.blend()
+    blend = project.blend(tune_thresholds=section.submission.form == "labels")
     assert blend.path is not None
     assert blend.report is not None
     sent = graders.read(blend.path, answers, form.rows_per_id)
@@ -78,10 +79,11 @@ def run(form: Form, root: Path) -> Outcome:
 
 def _kernel(project: Project, root: Path, submission: Path, data: Path) -> str:
     """Run the kernel of the blend on the competition as Kaggle mounts it; compare its submission."""
-    recipe, _ = choose_recipe(project.workspace, project.competition, runs=(), blend=None, force=True)
+    setup = open_setup(project.workspace)
+    recipe, _ = choose_recipe(project.workspace, setup.competition, runs=(), blend=None, force=True)
     dataset = root / "input" / "dataset"
     dataset.mkdir(parents=True)
-    write_inference(dataset, project.workspace, project.config, project.competition, recipe, half=False)
+    write_inference(dataset, setup, recipe, half=False)
     write_manifest(dataset, "inference", ())
     shutil.copytree(data, root / "input" / data.name)
     (root / "working").mkdir()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
-from kaggle_kit.errors import DataError, DependencyError
+from kaggle_kit.errors import DataError, DependencyError, KaggleKitError
 
 Array = npt.NDArray[Any]
 Options = dict[str, Any]
@@ -59,6 +59,37 @@ class Container:
     folder: bool = False
     archive: bool = False
     names: Callable[[Path, Options], Iterator[str]] | None = None
+
+
+def recognise(kind: Container, path: Path) -> Options | None:
+    """Return what is known of a file's pictures; None where it holds none, or is damaged.
+
+    Raises:
+        DataError: it holds what it should not, such as names that leave its folder.
+        DependencyError: a package is needed to read it.
+    """
+    try:
+        return kind.recognise(path)
+    except KaggleKitError:
+        raise
+    except Exception:  # parsers of other people's files raise anything
+        return None
+
+
+def read(kind: Container, path: Path, options: Options) -> Iterator[Item]:
+    """Yield the pictures of a file.
+
+    Raises:
+        DataError: it is damaged.
+        DependencyError: a package is needed to read it.
+    """
+    try:
+        yield from kind.read(path, options)
+    except KaggleKitError:
+        raise
+    except Exception as error:  # parsers of other people's files raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} is damaged ({reason}). Download it again, then run `kk init` again.") from error
 
 
 def needs(package: str, module: str) -> Any:

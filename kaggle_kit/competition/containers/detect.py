@@ -11,9 +11,9 @@ from kaggle_kit import files
 from kaggle_kit.choices import CONTAINERS
 from kaggle_kit.competition.containers.archives import SUFFIXES as ARCHIVES
 from kaggle_kit.competition.containers.archives import member_names
-from kaggle_kit.competition.containers.base import Container, Options, plain
+from kaggle_kit.competition.containers.base import Container, Options, plain, read, recognise
 from kaggle_kit.competition.containers.channels import SUFFIXES as CHANNELS
-from kaggle_kit.competition.containers.unpack import Progress, unpack
+from kaggle_kit.competition.containers.unpacking import Progress, unpack
 from kaggle_kit.competition.matching import ImageIndex
 from kaggle_kit.competition.questions import Asker
 from kaggle_kit.competition.scan import Tree, parent, scan
@@ -87,7 +87,7 @@ def _of_images(asker: Asker, folder: Path, tree: Tree) -> list[ContainerConfig]:
         )
         some = []
         for path in paths:
-            options = container.recognise(folder / path)
+            options = recognise(container, folder / path)
             if options is None:
                 continue
             options = options | ({"first": 0} if first == 0 and not container.folder else {})
@@ -127,7 +127,7 @@ def _lies_there(container: Container, path: Path, options: Options, index: Image
     if container.names is not None:
         names = list(itertools.islice(container.names(path, options), _PROBED))
     else:
-        names = [item.name for item in itertools.islice(container.read(path, options), _PROBED) if item.picture is not None]
+        names = [item.name for item in itertools.islice(read(container, path, options), _PROBED) if item.picture is not None]
     return 2 * sum(bool(index.find(name.rpartition("/")[2])) for name in names) >= len(names) > 0
 
 

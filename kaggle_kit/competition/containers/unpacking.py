@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from kaggle_kit import files
 from kaggle_kit.choices import CONTAINERS
 from kaggle_kit.competition.containers.archives import extract
-from kaggle_kit.competition.containers.base import MOST, Container, Item, encoded
+from kaggle_kit.competition.containers.base import MOST, Container, Item, encoded, read
 from kaggle_kit.competition.scan import around, is_below, parent
 from kaggle_kit.config import CompetitionConfig, ContainerConfig
 from kaggle_kit.errors import DataError, MissingFileError
@@ -197,7 +197,7 @@ def _writing(kind: Container, one: ContainerConfig, source: Path, target: Path, 
         handle.seek(int(entry["cells"]) if begun else 0)
         handle.truncate()
         rows: _Rows | None = None
-        for done, item in enumerate(kind.read(source, dict(one.options)), 1):
+        for done, item in enumerate(read(kind, source, dict(one.options)), 1):
             rows = rows or _Rows(handle, item, header=not begun)
             if done <= begun:
                 continue
@@ -280,6 +280,7 @@ def _link_rest(base: Path, target: Path, containers: Sequence[ContainerConfig]) 
     """Make all that is no container stand in ``target``, too, as links."""
     hidden = {one.path for one in containers}
     special = {path for one in containers for path in (one.path, one.to, table_path(one))}
+    folders = {one.path: CONTAINERS[one.kind].suffixes for one in containers if CONTAINERS[one.kind].folder}
     inner = {folder for path in special for folder in around(parent(path))} | {one.to for one in containers}
     pending = ["."]
     while pending:
@@ -289,7 +290,8 @@ def _link_rest(base: Path, target: Path, containers: Sequence[ContainerConfig]) 
                 path = entry.name if folder == "." else f"{folder}/{entry.name}"
                 place = target / path
                 folder_container = path in hidden and entry.is_dir()
-                if entry.name.startswith(".") or (path in hidden and not folder_container):
+                used = any(is_below(path, one) and path.lower().endswith(suffixes) for one, suffixes in folders.items())
+                if entry.name.startswith(".") or used or (path in hidden and not folder_container):
                     continue
                 if entry.is_dir() and path in inner:
                     place.mkdir(exist_ok=True)
