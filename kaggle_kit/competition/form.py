@@ -57,7 +57,8 @@ def two_classes(asker: Asker, train: TrainReading, sample: Sample | None, metric
     if not wanted or len(names) <= 2 or train.multilabel:
         asker.given("negative_class")
         return train
-    text = f"metric {metric and metric.name} is of two classes, and there are {len(names)}. Which one is the negative class, against all others?"
+    named = metric.name if metric is not None else ""
+    text = f"metric {named} is of two classes, and there are {len(names)}. Which is the negative one, against all others?"
     options = {name: f"the probability of any class but {name!r} is wanted" for name in names}
     negative = asker.ask("negative_class", text, options)
     other = f"not {negative}"
