@@ -15,6 +15,8 @@ from kaggle_kit.config import SubmissionConfig, TrainDataConfig
 from kaggle_kit.results import Result
 from kaggle_kit.tables import Classes, Labels
 
+_SUBMISSION_OF_0_1_0 = {"sample", "id_column", "form", "columns", "indices", "separator", "threshold", "empty_label"}
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
@@ -27,7 +29,7 @@ class ImageRow:
         group: rows of one group stay in one fold.
         train_only: whether it is external data, never validated on.
         fold: the fold that the data itself gives it; None where it gives none.
-        more: further images of the same id, whose predictions are averaged.
+        more: further images of the same id, which are neither trained on nor predicted yet.
     """
 
     id: str
@@ -86,7 +88,7 @@ class Competition(Result):
 
     @cached_property
     def _fingerprint_of_0_1_0(self) -> str:
-        submission = self.submission.model_dump(mode="json")
+        submission = self.submission.model_dump(mode="json", include=_SUBMISSION_OF_0_1_0)
         return files.fingerprint(
             {
                 "name": self.name,

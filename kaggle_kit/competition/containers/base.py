@@ -19,6 +19,8 @@ Options = dict[str, Any]
 """What is known of a container's pictures: ``shape`` (height, width, channels), ``low`` and ``high`` of their values."""
 MOST = 2**42
 """Bytes of a container; it is read piece by piece."""
+MOST_CHANNELS = 3
+"""Further channels are left out, and `kk init` says so: images have three everywhere else."""
 SQUARE_BIAS = 0.8
 """Another shape than a square must be this much smoother to be believed."""
 _PROBE = 64
@@ -157,22 +159,11 @@ def encoded(picture: Array | bytes, options: Options) -> tuple[str, bytes]:
     if channels == 2:  # no image file has two: the third is their mean
         mean = np.rint(stored.mean(axis=2, keepdims=True)).astype(stored.dtype)
         stored = np.concatenate([stored, mean], axis=2)
-    if channels > 3:
-        return ".tif", _tiff(stored)
+    stored = stored[:, :, :MOST_CHANNELS]
     ok, content = cv2.imencode(".png", stored[:, :, ::-1] if stored.shape[2] == 3 else stored[:, :, 0])
     if not ok:
         raise DataError(f"a picture of {picture.shape} cannot be stored as PNG.")
     return ".png", content.tobytes()
-
-
-def _tiff(stored: Array) -> bytes:
-    """A TIFF of more than three channels, deflated."""
-    import io
-
-    tifffile = needs("tifffile", "tifffile")
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, stored, photometric="minisblack", planarconfig="contig", compression="zlib", metadata=None)
-    return buffer.getvalue()
 
 
 def suffix_of_bytes(content: bytes) -> str:
