@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit import diagnosis, files, runs
-from kaggle_kit.competition.labels import YES, is_switch, read_csv
+from kaggle_kit.competition.layouts.labels import YES, is_switch
+from kaggle_kit.competition.tabular import read_frame
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, MissingFileError
 from kaggle_kit.metrics import METRICS, Metric, get_metric
 from kaggle_kit.registry import suggest
@@ -201,7 +202,7 @@ def _from_folders(data: Path) -> list[tuple[str, Path, Labels]]:
 
 
 def _from_csv(data: Path, classes: Classes, *, multilabel: bool) -> list[tuple[str, Path, Labels]]:
-    frame = read_csv(data)
+    frame = read_frame(data)
     image = _column(frame, IMAGE_COLUMNS, "images", data)
     switches = [name for name in frame.columns if name in classes and name != image and is_switch(frame[name])]
     if len(switches) > 1 or set(switches) == set(classes):
