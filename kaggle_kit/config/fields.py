@@ -50,6 +50,26 @@ class When:
         object.__setattr__(self, "values", values)
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks a key that came after version 0.1.0.
+
+    While it stands at its default it does not count in the fingerprint of a run, so that what was trained before the key
+    existed is still current; its default must therefore mean what held before, and never change.
+    """
+
+
+def as_before(section: Section, values: dict[str, Any]) -> dict[str, Any]:
+    """Return ``values``, the plain values of ``section``, without keys marked :class:`Later` that stand at their default."""
+    kept = {}
+    for key, value in values.items():
+        own, field = getattr(section, key), type(section).model_fields[key]
+        if own == field.default and any(isinstance(mark, Later) for mark in field.metadata):
+            continue
+        kept[key] = as_before(own, value) if isinstance(own, Section) else value
+    return kept
+
+
 def one_of(registry: Registry[Any]) -> OneOf:
     """Return the mark of a text that must be a name of ``registry``."""
     return OneOf(lambda: registry)

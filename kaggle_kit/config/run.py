@@ -25,6 +25,7 @@ from kaggle_kit.config.fields import (
     FewCount,
     ImageSize,
     InnerShare,
+    Later,
     Name,
     NotNegative,
     OneOf,
@@ -36,6 +37,7 @@ from kaggle_kit.config.fields import (
     Share,
     StopOrSkip,
     Whole,
+    as_before,
     one_of,
 )
 from kaggle_kit.config.optimizers import optimizers, require_optimizer
@@ -84,7 +86,7 @@ class ModelConfig(Section):
     pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
     drop_rate: Rate = Field(0.0, description="dropout before the head")
     drop_path_rate: Rate = Field(0.0, description="share of residual branches dropped (stochastic depth)")
-    head: HeadConfig = Field(HeadConfig(), description="pooling and classifier")
+    head: Annotated[HeadConfig, Later()] = Field(HeadConfig(), description="pooling and classifier")
     freeze: Annotated[int, Field(ge=-1, le=10_000)] = Field(
         0, description="leading parameter groups of the backbone to freeze; -1: all of it"
     )
@@ -121,7 +123,7 @@ class DataConfig(Section):
     samples_per_epoch: Count | Factor | None = Field(
         None, description="images an epoch, or a multiple of their number, e.g. 2x; null: as many as there are"
     )
-    labels: Name | None = Field(
+    labels: Annotated[Name | None, Later()] = Field(
         None, description="train with the labels as reviewed in labels/<name>.csv (see `kk labels`); null: as given"
     )
     bad_images: StopOrSkip = Field(
@@ -188,13 +190,19 @@ class LossConfig(Section):
         None,
         description="balanced: by inverse frequency; effective: milder; or class -> weight, 1 for those not named; null: none",
     )
-    effective_beta: Rate = Field(0.999, description="of effective class weights: 0 is none, near 1 is balanced")
-    logit_adjustment: NotNegative = Field(
+    effective_beta: Annotated[Rate, Later()] = Field(
+        0.999, description="of effective class weights: 0 is none, near 1 is balanced"
+    )
+    logit_adjustment: Annotated[NotNegative, Later()] = Field(
         0.0, description="how much training logits lean towards frequent classes, so that rare ones gain; 1: in full, 0: off"
     )
     focal_gamma: NotNegative = Field(2.0, description="how much the loss focal turns to hard rows")
-    asymmetric_gamma: NotNegative = Field(4.0, description="how much the loss asymmetric leaves out easy negatives")
-    asymmetric_shift: Rate = Field(0.05, description="probability up to which a negative of asymmetric does not count at all")
+    asymmetric_gamma: Annotated[NotNegative, Later()] = Field(
+        4.0, description="how much the loss asymmetric leaves out easy negatives"
+    )
+    asymmetric_shift: Annotated[Rate, Later()] = Field(
+        0.05, description="probability up to which a negative of asymmetric does not count at all"
+    )
 
 
 class EarlyStoppingConfig(Section):
@@ -256,14 +264,14 @@ class RunConfig(Section):
         return files.fingerprint(self.shaping())
 
     def shaping(self) -> dict[str, Any]:
-        """Return plain values of what may change the result: no hardware, trackers, loader processes or eval batch size."""
+        """Return plain values of what may change the result: no hardware, trackers, loader processes or eval batch size.
+
+        A key that is marked as :class:`~kaggle_kit.config.fields.Later` is left out while it stands at its default.
+        """
         left_out: Any = {
             "hardware": True,
             "checkpoint_minutes": True,
             "track": True,
             "data": {"workers", "eval_batch_size"},
         }
-        values = self.model_dump(mode="json", exclude=left_out)
-        if values["data"]["labels"] is None:  # as before there were reviews, so that the fingerprints of older runs hold
-            del values["data"]["labels"]
-        return values
+        return as_before(self, self.model_dump(mode="json", exclude=left_out))

@@ -243,3 +243,12 @@ def test_a_retired_entry_is_ignored_and_named(tmp_path: Path, caplog: pytest.Log
     assert build_run_config(record, source="run old").fingerprint == RunConfig().fingerprint
     with pytest.raises(ConfigError, match="wher"):
         derive(RunConfig(), ["augment.wher=auto"])
+
+
+def test_keys_that_came_later_count_once_they_are_set():
+    """What 0.1.0 trained stays current: at their defaults such keys are not in the fingerprint."""
+    plain = RunConfig()
+    assert "head" not in plain.shaping()["model"]
+    assert "logit_adjustment" not in plain.shaping()["loss"]
+    assert derive(plain, ["loss.logit_adjustment=1"]).shaping()["loss"]["logit_adjustment"] == 1
+    assert derive(plain, ["model.head.pool=gem"]).fingerprint != plain.fingerprint
