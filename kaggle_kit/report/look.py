@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = "data.html"
 _EXTREMES = 16
-_COMPARED, _EMBEDDED = 1500, 200
+_COMPARED, _EMBEDDED = 1500, 120
 
 
 @dataclass(frozen=True, repr=False)
