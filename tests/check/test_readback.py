@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kaggle_kit import choices
 from kaggle_kit.check.readback import READERS, read_answers, read_cells
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import MissingFileError, SubmissionError
@@ -85,7 +86,7 @@ def test_the_positive_class_is_the_last(tmp_path: Path) -> None:
 
 
 def test_every_form_of_the_configuration_can_be_read() -> None:
-    assert set(READERS) == {"label", "index", "labels", "probability", "positive"} == {*FORMS, "positive"}
+    assert set(READERS) == set(choices.FORMS) == {*FORMS, "positive", "ranked", "long"}
 
 
 def test_a_class_may_be_called_as_the_id_column_is(tmp_path: Path) -> None:
