@@ -29,6 +29,9 @@ the page's own formula, written out in `tests/forms/graders.py`; it says that ev
 `kk download SLUG` names the folder after the competition, by which `kk init` knows how its page scores. In a folder of another
 name, say it: `kk init DATA --competition SLUG`, or `--metric`.
 
+Two limits, which `kk init` says where they apply: of several images an id only the first is trained on and predicted
+(rsna-breast-cancer-detection, cdiscount), and of more than three channels the first three are taken (human-protein-atlas).
+
 | competition | what kk concludes | what you type | score | check |
 | --- | --- | --- | --- | --- |
 """
