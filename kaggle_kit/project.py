@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kaggle_kit.runs.comparison import Comparison
     from kaggle_kit.runs.summary import RunSummary
     from kaggle_kit.tables import FoldTable, Predictions
+    from kaggle_kit.training.lr_finder import LrTest
     from kaggle_kit.tune import TuneResult
 
 logger = logging.getLogger(__name__)
@@ -541,6 +542,33 @@ class Project:
         from kaggle_kit.launch import plan_run
 
         return plan_run(setup, fold=fold, limit=limit or 0.0, seconds=seconds, devices=devices, tta=tta)
+
+    def lr(
+        self,
+        *overrides: str,
+        fold: int = 0,
+        lowest: float = 1e-6,
+        highest: float = 10.0,
+        updates: int = 100,
+        **entries: Any,
+    ) -> LrTest:
+        """Train with a growing learning rate until the loss diverges, suggest ``lr``, and draw the curve; keeps no model.
+
+        Args:
+            overrides, entries: of the run's configuration, as for :meth:`train`.
+            lowest, highest: rates that the test begins and ends with.
+            updates: optimizer steps from one to the other.
+        """
+        from kaggle_kit.config import as_overrides
+
+        given = [*overrides, *as_overrides(entries)]
+        setup = self._open(given)
+        require_trainable(setup, (fold,))
+        from kaggle_kit.report.lr import make_lr_test
+        from kaggle_kit.training.lr_finder import Sweep
+
+        sweep = Sweep(lowest, highest, updates)
+        return make_lr_test(setup, sweep, fold=fold, entries=given, progress=show.bar("testing rates"))
 
     @property
     def kernel(self) -> Kernel:

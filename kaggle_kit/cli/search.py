@@ -1,4 +1,4 @@
-"""``kk tune`` and ``kk plan``: what to train, and what it will cost."""
+"""``kk tune``, ``kk plan`` and ``kk lr``: what to train, what it will cost, and at which rate."""
 
 from __future__ import annotations
 
@@ -54,3 +54,15 @@ def plan(
     """Measure for half a minute and say how long a run will take, and what would fit the limit."""
     options: dict[str, Any] = {"fold": fold, "time_limit": time_limit, "seconds": seconds, "devices": devices, "tta": tta}
     return Project.open().plan(*(overrides or ()), **options)
+
+
+@command(app, then=lambda found: found.command)
+def lr(
+    overrides: Entries = None,
+    fold: Annotated[int, typer.Option(help="whose images are trained on")] = 0,
+    lowest: Annotated[float, typer.Option(help="rate to begin with")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="rate to end with, unless the loss diverges before")] = 10.0,
+    updates: Annotated[int, typer.Option(help="optimizer steps from one to the other")] = 100,
+) -> object:
+    """Train a fold with a growing learning rate until the loss diverges, suggest lr, and draw the curve; keeps no model."""
+    return Project.open().lr(*(overrides or ()), fold=fold, lowest=lowest, highest=highest, updates=updates)

@@ -51,7 +51,8 @@ def require_known(run: RunConfig, task: str) -> None:
         raise unknown(hardware.strategy, FABRIC_STRATEGIES, "hardware.strategy")
     if task == "multilabel" and run.loss.name == "cross_entropy":
         raise ConfigError(
-            "loss cross_entropy needs exactly one label a row, but the task is multilabel; choose bce, focal or auto."
+            "loss cross_entropy needs exactly one label a row, but the task is multilabel; "
+            "choose bce, focal, asymmetric or auto."
         )
 
 

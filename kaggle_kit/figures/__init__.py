@@ -6,7 +6,7 @@ matplotlib is imported when a figure is drawn. Pages take them by :func:`kaggle_
 from kaggle_kit.figures.calibration import plot_calibration
 from kaggle_kit.figures.classes import plot_classes
 from kaggle_kit.figures.confusion import plot_confusion, plot_confusion_whole
-from kaggle_kit.figures.curves import plot_curves, plot_schedule
+from kaggle_kit.figures.curves import plot_curves, plot_lr_test, plot_schedule
 from kaggle_kit.figures.features import plot_filters, plot_map
 from kaggle_kit.figures.scores import plot_public, plot_scores, plot_weights
 
@@ -17,6 +17,7 @@ __all__ = [
     "plot_confusion_whole",
     "plot_curves",
     "plot_filters",
+    "plot_lr_test",
     "plot_map",
     "plot_public",
     "plot_schedule",

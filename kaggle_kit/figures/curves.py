@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kaggle_kit.figures.style import colour, count_axis, new_figure, plain_axes
@@ -48,6 +48,31 @@ def plot_schedule(histories: Mapping[int, pd.DataFrame]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("learning rate")
     count_axis(axes)
+    plain_axes(axes)
+    return figure
+
+
+def plot_lr_test(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], *, suggestion: float | None
+) -> Figure:
+    """Return the loss of a range test over its learning rates: each update as a point, smoothed as a line.
+
+    Args:
+        suggestion: the rate to mark, if there is one.
+    """
+    figure, (axes,) = new_figure(9, 3.8)
+    axes.plot(rates, losses, ".", color="#88888899", markersize=4, label="loss of an update")
+    axes.plot(rates, smoothed, color=colour(0), label="smoothed")
+    if suggestion is not None:
+        axes.axvline(suggestion, color=colour(1), linestyle=DASHED, label=f"suggested: {suggestion:.2g}")
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss")
+    if len(smoothed):  # what diverges would flatten all that matters
+        low, high = min(smoothed), max(smoothed[: max(1, len(smoothed) // 4)])
+        room = max(high - low, 1e-3)
+        axes.set_ylim(low - 0.3 * room, high + 0.7 * room)
+        axes.legend(fontsize=8, frameon=False)
     plain_axes(axes)
     return figure
 

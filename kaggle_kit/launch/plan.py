@@ -20,7 +20,7 @@ from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.images.dataset import source_for
-from kaggle_kit.images.loaders import Batch, EvalLoader, TrainLoader
+from kaggle_kit.images.loaders import EvalLoader
 from kaggle_kit.images.samplers import epoch_size
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
@@ -30,11 +30,11 @@ from kaggle_kit.models import find_weights, model_name, set_train_mode
 from kaggle_kit.results import Result
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop
-from kaggle_kit.training.checkpoint import LoopState, new_state
+from kaggle_kit.training.checkpoint import new_state
 from kaggle_kit.training.data import FoldData, make_data
 from kaggle_kit.training.job import Found, make_jobs
 from kaggle_kit.training.learner import Learner, make_learner, make_model
-from kaggle_kit.training.loop import train_step, update
+from kaggle_kit.training.loop import endless, train_step, update
 from kaggle_kit.training.losses import LossGuard
 from kaggle_kit.units import format_duration, parse_duration
 
@@ -242,7 +242,7 @@ def _train_rate(learner: Learner, data: FoldData, config: RunConfig, seconds: fl
     set_train_mode(learner.model, config.model)
     images, start = 0, time.perf_counter()
     latest = start + 20 * seconds
-    for batch in _endless(data.loader, state):
+    for batch in endless(data.loader, state):
         complete = train_step(learner, batch, data, config, state, guard)
         images += len(batch.rows)
         if not complete:
@@ -255,15 +255,6 @@ def _train_rate(learner: Learner, data: FoldData, config: RunConfig, seconds: fl
             break
     _wait(learner.fabric)
     return images / (time.perf_counter() - start)
-
-
-def _endless(loader: TrainLoader, state: LoopState) -> Iterator[Batch]:
-    """Epoch after epoch, counted as the loop does; mixing stays that of the first."""
-    epoch = 0
-    while True:
-        epoch += 1
-        state.batch = 0
-        yield from loader.batches(epoch)
 
 
 class _Enough(Exception):

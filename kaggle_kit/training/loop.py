@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -130,6 +131,15 @@ def update(learner: Learner, config: RunConfig, state: LoopState, guard: LossGua
     learner.schedule.step_update(state.updates)
     if learner.ema is not None:
         learner.ema.update(learner.plain, step=state.updates)
+
+
+def endless(loader: TrainLoader, state: LoopState) -> Iterator[Batch]:
+    """Yield the batches of epoch after epoch, counted as :func:`fit` does; mixing stays that of the first."""
+    epoch = 0
+    while True:
+        epoch += 1
+        state.batch = 0
+        yield from loader.batches(epoch)
 
 
 def validate(

@@ -171,7 +171,8 @@ def _weighted_mean(terms: Tensor, target: Tensor, weights: Tensor | None) -> Ten
 def cross_entropy(settings: LossSettings) -> Loss:
     if settings.multilabel:
         raise ConfigError(
-            "loss cross_entropy needs exactly one label a row, but the task is multilabel; choose bce, focal or auto."
+            "loss cross_entropy needs exactly one label a row, but the task is multilabel; "
+            "choose bce, focal, asymmetric or auto."
         )
     return CrossEntropy(settings)
 

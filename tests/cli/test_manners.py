@@ -30,6 +30,7 @@ METHODS = {
     "runs": [Project.runs, Project.compare, Project.remove, Project.submissions],
     "tune": [Project.tune, Project.dashboard],
     "plan": [Project.plan],
+    "lr": [Project.lr],
     "submit": [Project.submit],
     "config": [Project.keys],
     "download": [Project.download],
@@ -141,6 +142,7 @@ def test_help_imports_nothing_heavy(tmp_path, arguments):
         (["tune", "--pruner", "hyper"], "Choose one of: hyperband"),
         (["plan", "--tta", "d5"], "Choose one of: none, hflip"),
         (["plan", "--time-limit", "soon"], "expected a duration"),
+        (["lr", "--fold", "9"], "folds must lie in 0..2"),
         (["blend", "--method", "men"], "Did you mean 'mean'"),
     ],
 )

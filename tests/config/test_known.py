@@ -37,7 +37,7 @@ def test_what_is_known_passes(entry):
 
 
 def test_a_loss_for_one_label_a_row_is_refused_for_several():
-    with pytest.raises(ConfigError, match="choose bce, focal or auto"):
+    with pytest.raises(ConfigError, match="choose bce, focal, asymmetric or auto"):
         require_known(derive(RunConfig(), ["loss=cross_entropy"]), "multilabel")
 
 

@@ -111,3 +111,16 @@ def test_scores_weights_and_public_scores():
     table = pd.DataFrame({"submission": ["x", "y"], "cross_fitted": [0.8, 0.9], "public_score": [0.7, 0.85]})
     (axes,) = figures.plot_public(table, marked="y").axes
     assert [list(line.get_xdata()) for line in axes.get_lines()][:2] == [[0.8], [0.9]]
+
+
+def test_a_range_test_marks_its_suggestion_and_leaves_divergence_outside():
+    rates, smoothed = np.geomspace(1e-5, 1, 8), [2.0, 2.0, 1.9, 1.5, 1.2, 1.1, 4.0, 90.0]
+    (axes,) = figures.plot_lr_test(rates, smoothed, smoothed, suggestion=1e-3).axes
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_legend().get_texts()][-1] == "suggested: 0.001"
+    low, high = axes.get_ylim()
+    assert low < 1.1
+    assert 2.0 < high < 4.0
+    (axes,) = figures.plot_lr_test(rates, smoothed, smoothed, suggestion=None).axes
+    assert len(axes.get_lines()) == 2
+    assert figures.plot_lr_test([], [], [], suggestion=None).axes
