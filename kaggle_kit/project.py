@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, LAUNCHERS, MERGES, PRUNERS, VIEWS
+from kaggle_kit.choices import AUGMENTATIONS, LAUNCHERS, PRUNERS, VIEWS
+from kaggle_kit.project_parts import Cache, Kernel, PathLike, given_only, names, require_prediction, require_trainable
 from kaggle_kit.results import Done
 from kaggle_kit.workspace import Workspace, open_workspace
 
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from kaggle_kit.config import Config
     from kaggle_kit.config.describe import Keys
     from kaggle_kit.evaluate import Evaluation
-    from kaggle_kit.images.store import Verified
     from kaggle_kit.inference import RunPrediction
-    from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
-    from kaggle_kit.kernel import KernelBuild, KernelTest
+    from kaggle_kit.kaggle_api import SubmissionStatus
     from kaggle_kit.labels import LabelIssues, ReviewEffect, Served
     from kaggle_kit.launch import Plan
     from kaggle_kit.report.look import DataLook
@@ -46,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 Duration = str | float
 """``"8h30m"``, or seconds."""
-PathLike = str | Path
 
 
 @dataclass(frozen=True, repr=False)
@@ -240,7 +238,7 @@ class Project:
         from kaggle_kit.config import as_overrides
         from kaggle_kit.units import as_seconds
 
-        given = [*overrides, *as_overrides({**entries, **_given(strategy=strategy, precision=precision)})]
+        given = [*overrides, *as_overrides({**entries, **given_only(strategy=strategy, precision=precision)})]
         setup, limit = self._open(given, config), as_seconds(time_limit)
         require_trainable(setup, fold)
         if launcher:
@@ -487,7 +485,7 @@ class Project:
         from kaggle_kit.config import as_overrides
         from kaggle_kit.units import as_seconds
 
-        setup = self._open([*overrides, *as_overrides({**entries, **_given(strategy=strategy)})])
+        setup = self._open([*overrides, *as_overrides({**entries, **given_only(strategy=strategy)})])
         PRUNERS.require(pruner)
         limit = as_seconds(time_limit)
         require_trainable(setup, folds)
@@ -573,12 +571,12 @@ class Project:
     @property
     def kernel(self) -> Kernel:
         """Build, test and push an offline Kaggle kernel."""
-        return Kernel(self)
+        return Kernel(self.workspace)
 
     @property
     def cache(self) -> Cache:
         """List, verify and drop the stores of decoded images."""
-        return Cache(self)
+        return Cache(self.workspace)
 
     def submit(
         self,
@@ -615,8 +613,7 @@ class Project:
 
     def path(self, file: PathLike) -> Path:
         """Return ``file`` in the workspace if it is there, else as it was given."""
-        inside = self.workspace.root / file
-        return inside if inside.exists() else Path(file)
+        return self.workspace.locate(file)
 
     def __repr__(self) -> str:
         return f"Project: {self.workspace.root}"
@@ -625,130 +622,3 @@ class Project:
         found = [] if self.inference is None else self.inference.findings
         listed = "".join(f"<li>{escape(finding)}</li>" for finding in found)
         return f"<p>{escape(repr(self))}</p>" + (f"<ul>{listed}</ul>" if listed else "")
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The commands of ``kk kernel``."""
-
-    project: Project
-
-    def build(
-        self,
-        *overrides: str,
-        username: str,
-        out: PathLike | None = None,
-        blend: str | None = None,
-        runs: Sequence[str] = (),
-        train: bool = False,
-        half: bool = False,
-        title: str | None = None,
-        competition: str | None = None,
-        image_list: PathLike | None = None,
-        force: bool = False,
-        **entries: Any,
-    ) -> KernelBuild:
-        """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours.
-
-        Args:
-            overrides, entries: with ``train``: of the run's configuration.
-            username: your Kaggle user name.
-            out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
-            blend: the blend to repeat there, by default the last one, or
-            runs: the runs to average instead.
-            train: a kernel that trains, over several sessions if need be.
-            half: weights in 16 bits.
-            competition: its name in its address.
-            image_list: ``pip freeze`` of a Kaggle session, instead of the built-in list.
-        """
-        from kaggle_kit.config import as_overrides
-        from kaggle_kit.errors import ConfigError
-        from kaggle_kit.kernel import Address, Content, build_kernel
-
-        given = [*overrides, *as_overrides(entries)]
-        if given and not train:
-            raise ConfigError(f"{' '.join(given)}: entries are for --train; without it the kernel repeats finished runs.")
-        place = self.project.workspace.root / ("training" if train else "kernel") if out is None else Path(out)
-        address, content = Address(username, competition, title), Content(names(runs), blend, train, half, force)
-        image = None if image_list is None else Path(image_list)
-        return build_kernel(self.project._open(given), place, address, content, image_list=image)
-
-    def test(
-        self,
-        folder: PathLike = "kernel",
-        *,
-        image_list: PathLike | None = None,
-        limit: int | None = None,
-        keep: PathLike | None = None,
-    ) -> KernelTest:
-        """Run the kernel here as Kaggle would: no network, the image's packages only, and another test set.
-
-        Args:
-            limit: take the first so many test images only.
-            keep: a folder for inputs, outputs and executed notebooks.
-        """
-        from kaggle_kit.kernel import test_kernel
-
-        image, kept = (None if path is None else Path(path) for path in (image_list, keep))
-        place = self.project.path(folder)
-        return test_kernel(place, self.project._open(), image_list=image, limit=limit, keep=kept)
-
-    def push(self, folder: PathLike = "kernel", *, wait: bool = True, force: bool = False) -> tuple[PushResult, PushResult]:
-        """Upload dataset and notebook by Kaggle's official client, and watch the run; nothing is uploaded twice."""
-        from kaggle_kit.kaggle_api import push
-
-        place = self.project.path(folder)
-        return push(place, force=force, wait=wait, on_status=show.status)
-
-
-@dataclass(frozen=True)
-class Cache:
-    """The commands of ``kk cache``."""
-
-    project: Project
-
-    def list(self) -> pd.DataFrame:
-        """Return a row for each store: image size, how images are kept, their number and the bytes on disk."""
-        from kaggle_kit.images.store import stores_table
-
-        return stores_table(self.project.workspace.cache_dir)
-
-    def verify(self, name: str = "all") -> Verified:
-        """Compare each stored image with its checksum, and its file with the one that was stored."""
-        from kaggle_kit.images.store import verify_stores
-
-        return verify_stores(self.project.workspace.cache_dir, name, progress=show.bar("verifying"))
-
-    def drop(self, name: str) -> Done:
-        """Delete a store, or all; the next `kk train` or `kk predict` builds it again."""
-        from kaggle_kit.images.store import chosen_stores, drop_store
-
-        freed = sum(drop_store(store) for store in chosen_stores(self.project.workspace.cache_dir, name))
-        return Done(f"freed {freed / 1e6:,.1f} MB", {"bytes": freed})
-
-
-def names(given: str | Sequence[str]) -> list[str]:
-    """Return names given as a list, or as ``a,b,c``."""
-    parts = given.split(",") if isinstance(given, str) else given
-    return [part.strip() for part in parts if part.strip()]
-
-
-def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
-    """Raise what is wrong with names, the fold table or the choice of folds, before PyTorch is imported."""
-    from kaggle_kit.config.known import require_known
-    from kaggle_kit.folds import chosen_folds, folds_for
-
-    require_known(setup.config.run, setup.competition.task)
-    chosen_folds(fold, folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits)
-
-
-def require_prediction(tta: str, merge: str, engine: str) -> None:
-    """Raise ConfigError for a name that is not known, before PyTorch is imported."""
-    VIEWS.require(tta)
-    MERGES.require(merge)
-    ENGINE_CHOICES.require(engine)
-
-
-def _given(**options: str | None) -> dict[str, str]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}

@@ -40,6 +40,11 @@ class Workspace:
     def cache_dir(self) -> Path:
         return self.root / ".kk_cache"
 
+    def locate(self, file: Path | str) -> Path:
+        """Return ``file`` in the workspace if it is there, else as it was given."""
+        inside = self.root / file
+        return inside if inside.exists() else Path(file)
+
     def folds_path(self, name: str) -> Path:
         return _plain_path(self.root / "folds", name, "folds", ".csv")
 

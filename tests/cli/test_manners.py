@@ -12,7 +12,8 @@ import typer
 from factories import make_workspace
 
 from kaggle_kit import __version__, cli
-from kaggle_kit.project import Cache, Kernel, Project
+from kaggle_kit.project import Project
+from kaggle_kit.project_parts import Cache, Kernel
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SHARED = {"quiet", "verbose", "json", "help"}

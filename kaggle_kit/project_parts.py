@@ -1,0 +1,154 @@
+"""What :class:`~kaggle_kit.project.Project` is put together from: the commands of ``kk kernel`` and ``kk cache``, and what its
+methods share: lists of names, and checks of options before PyTorch is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kaggle_kit import show
+from kaggle_kit.choices import ENGINE_CHOICES, MERGES, VIEWS
+from kaggle_kit.results import Done
+from kaggle_kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kaggle_kit.competition import Setup
+    from kaggle_kit.images.store import Verified
+    from kaggle_kit.kaggle_api import PushResult
+    from kaggle_kit.kernel import KernelBuild, KernelTest
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The commands of ``kk kernel``."""
+
+    workspace: Workspace
+
+    def build(
+        self,
+        *overrides: str,
+        username: str,
+        out: PathLike | None = None,
+        blend: str | None = None,
+        runs: Sequence[str] = (),
+        train: bool = False,
+        half: bool = False,
+        title: str | None = None,
+        competition: str | None = None,
+        image_list: PathLike | None = None,
+        force: bool = False,
+        **entries: Any,
+    ) -> KernelBuild:
+        """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours.
+
+        Args:
+            overrides, entries: with ``train``: of the run's configuration.
+            username: your Kaggle user name.
+            out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
+            blend: the blend to repeat there, by default the last one, or
+            runs: the runs to average instead.
+            train: a kernel that trains, over several sessions if need be.
+            half: weights in 16 bits.
+            competition: its name in its address.
+            image_list: ``pip freeze`` of a Kaggle session, instead of the built-in list.
+        """
+        from kaggle_kit.competition import open_setup
+        from kaggle_kit.config import as_overrides
+        from kaggle_kit.errors import ConfigError
+        from kaggle_kit.kernel import Address, Content, build_kernel
+
+        given = [*overrides, *as_overrides(entries)]
+        if given and not train:
+            raise ConfigError(f"{' '.join(given)}: entries are for --train; without it the kernel repeats finished runs.")
+        place = self.workspace.root / ("training" if train else "kernel") if out is None else Path(out)
+        address, content = Address(username, competition, title), Content(names(runs), blend, train, half, force)
+        image = None if image_list is None else Path(image_list)
+        return build_kernel(open_setup(self.workspace, given), place, address, content, image_list=image)
+
+    def test(
+        self,
+        folder: PathLike = "kernel",
+        *,
+        image_list: PathLike | None = None,
+        limit: int | None = None,
+        keep: PathLike | None = None,
+    ) -> KernelTest:
+        """Run the kernel here as Kaggle would: no network, the image's packages only, and another test set.
+
+        Args:
+            limit: take the first so many test images only.
+            keep: a folder for inputs, outputs and executed notebooks.
+        """
+        from kaggle_kit.competition import open_setup
+        from kaggle_kit.kernel import test_kernel
+
+        image, kept = (None if path is None else Path(path) for path in (image_list, keep))
+        place = self.workspace.locate(folder)
+        return test_kernel(place, open_setup(self.workspace), image_list=image, limit=limit, keep=kept)
+
+    def push(self, folder: PathLike = "kernel", *, wait: bool = True, force: bool = False) -> tuple[PushResult, PushResult]:
+        """Upload dataset and notebook by Kaggle's official client, and watch the run; nothing is uploaded twice."""
+        from kaggle_kit.kaggle_api import push
+
+        place = self.workspace.locate(folder)
+        return push(place, force=force, wait=wait, on_status=show.status)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The commands of ``kk cache``."""
+
+    workspace: Workspace
+
+    def list(self) -> pd.DataFrame:
+        """Return a row for each store: image size, how images are kept, their number and the bytes on disk."""
+        from kaggle_kit.images.store import stores_table
+
+        return stores_table(self.workspace.cache_dir)
+
+    def verify(self, name: str = "all") -> Verified:
+        """Compare each stored image with its checksum, and its file with the one that was stored."""
+        from kaggle_kit.images.store import verify_stores
+
+        return verify_stores(self.workspace.cache_dir, name, progress=show.bar("verifying"))
+
+    def drop(self, name: str) -> Done:
+        """Delete a store, or all; the next `kk train` or `kk predict` builds it again."""
+        from kaggle_kit.images.store import chosen_stores, drop_store
+
+        freed = sum(drop_store(store) for store in chosen_stores(self.workspace.cache_dir, name))
+        return Done(f"freed {freed / 1e6:,.1f} MB", {"bytes": freed})
+
+
+def names(given: str | Sequence[str]) -> list[str]:
+    """Return names given as a list, or as ``a,b,c``."""
+    parts = given.split(",") if isinstance(given, str) else given
+    return [part.strip() for part in parts if part.strip()]
+
+
+def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
+    """Raise what is wrong with names, the fold table or the choice of folds, before PyTorch is imported."""
+    from kaggle_kit.config.known import require_known
+    from kaggle_kit.folds import chosen_folds, folds_for
+
+    require_known(setup.config.run, setup.competition.task)
+    chosen_folds(fold, folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits)
+
+
+def require_prediction(tta: str, merge: str, engine: str) -> None:
+    """Raise ConfigError for a name that is not known, before PyTorch is imported."""
+    VIEWS.require(tta)
+    MERGES.require(merge)
+    ENGINE_CHOICES.require(engine)
+
+
+def given_only(**options: str | None) -> dict[str, str]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
