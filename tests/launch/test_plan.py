@@ -4,7 +4,9 @@ import pytest
 from small_workspace import make_small
 
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.launch.plan import MARGIN, Option, Plan, Rates, Work, _less, _more, plan_run
+from kaggle_kit.launch.measure import plan_run
+from kaggle_kit.launch.plan import MARGIN, Option, Plan, Rates, Work
+from kaggle_kit.launch.proposals import less, more
 
 HOUR = 3600.0
 WORK = Work(folds=5, epochs=10, n_train=40_000, n_valid=10_000, n_test=5_000)
@@ -28,7 +30,7 @@ def test_devices_share_the_folds_and_views_multiply_the_prediction():
 def test_what_is_proposed_fits_and_the_next_step_would_not():
     plan = replace(PLAN, limit=3 * HOUR, work=replace(WORK, views=4))
     assert not plan.fits
-    options = {option.text.split()[0].split("=")[0]: option for option in _less(plan)}
+    options = {option.text.split()[0].split("=")[0]: option for option in less(plan)}
     assert all(option.seconds <= plan.limit * (1 - MARGIN) for option in options.values())
     assert options["epochs"].text == "epochs=4 instead of 10"
     assert not replace(plan, work=replace(plan.work, epochs=5)).fits
@@ -41,18 +43,18 @@ def test_what_is_proposed_fits_and_the_next_step_would_not():
 
 def test_sizes_that_are_not_square_keep_their_shape():
     plan = replace(PLAN, limit=3 * HOUR, image_size=(256, 512))
-    assert any("image_size=[160, 320]" in option.text for option in _less(plan))
+    assert any("image_size=[160, 320]" in option.text for option in less(plan))
 
 
 def test_what_more_would_fit():
-    ((option),) = list(_more(PLAN))
+    ((option),) = list(more(PLAN))
     epochs = int(option.text.removeprefix("up to epochs="))
     assert replace(PLAN, work=replace(WORK, epochs=epochs)).fits
     assert not replace(PLAN, work=replace(WORK, epochs=epochs + 1)).fits
 
 
 def test_more_epochs_are_proposed_within_bounds():
-    ((option),) = list(_more(replace(PLAN, limit=10_000 * HOUR)))
+    ((option),) = list(more(replace(PLAN, limit=10_000 * HOUR)))
     assert option.text == "up to epochs=100, 10 times as many; the time would do for more"
 
 

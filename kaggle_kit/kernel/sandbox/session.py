@@ -97,35 +97,14 @@ def run_session(
         KaggleKitError: the session could not be started at all; an error in a cell is told by the session.
     """
     root = root.resolve()
-    inputs, working, home, told = root / "input", root / "working", root / "home", root / "told"
-    for folder in (working, home, told):
+    inputs, told = root / "input", root / "told"
+    for folder in (root / "working", root / "home", told):
         folder.mkdir(parents=True, exist_ok=True)
     for path in [inputs, *inputs.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
     shutil.copyfile(notebook, root / "notebook.ipynb")
     before = fingerprints(inputs)
-    kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
-    own = {
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "KK_INPUT_ROOT": str(inputs),
-        "KK_WORKING_ROOT": str(working),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    request: dict[str, Any] = {
-        "notebook": str(root / "notebook.ipynb"),
-        "python": str(environment.python),
-        "cwd": str(working),
-        "env": {**kept, **own, **(variables or {})},
-        "timeout": timeout,
-        "root": str(root),
-        "environ": {"HOME": str(home), "TMPDIR": str(home)},
-        "read_only": [str(inputs)],
-        "writable": [*map(str, (working, home, told)), str(environment.python.parent.parent)],  # wheels are installed there
-        "may_mount": bool(isolation.prefix),
-        "executed": str(told / "executed.ipynb"),
-        "answer": str(told / "answer.json"),
-    }
+    request = _request(root, environment, variables or {}, timeout=timeout, may_mount=bool(isolation.prefix))
     files.write_json(root / "request.json", request)
     # -P: nothing that lies in the folder where one stands is imported.
     command = [*isolation.prefix, sys.executable, "-P", "-m", "kaggle_kit.kernel.sandbox.execute", str(root / "request.json")]
@@ -143,7 +122,7 @@ def run_session(
     error = _COLOURS.sub("", answer["error"])
     return Session(
         name,
-        working,
+        root / "working",
         error,
         answer["seconds"],
         answer["peak_bytes"],
@@ -153,6 +132,35 @@ def run_session(
         executed=executed,
         environment=environment,
     )
+
+
+def _request(
+    root: Path, environment: Environment, variables: Mapping[str, str], *, timeout: float, may_mount: bool
+) -> dict[str, Any]:
+    """Return what the process that executes ``root/notebook.ipynb`` is told: with what, where, and what it may touch."""
+    inputs, working, home, told = root / "input", root / "working", root / "home", root / "told"
+    kept = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
+    own = {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "KK_INPUT_ROOT": str(inputs),
+        "KK_WORKING_ROOT": str(working),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return {
+        "notebook": str(root / "notebook.ipynb"),
+        "python": str(environment.python),
+        "cwd": str(working),
+        "env": {**kept, **own, **variables},
+        "timeout": timeout,
+        "root": str(root),
+        "environ": {"HOME": str(home), "TMPDIR": str(home)},
+        "read_only": [str(inputs)],
+        "writable": [*map(str, (working, home, told)), str(environment.python.parent.parent)],  # wheels are installed there
+        "may_mount": may_mount,
+        "executed": str(told / "executed.ipynb"),
+        "answer": str(told / "answer.json"),
+    }
 
 
 def printed(cells: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,180 @@
+"""Measure for half a minute what a run will cost, and propose what would fit.
+
+The measurement trains and predicts with the run's own model, loader, augmentation, loss and optimizer on images of the first
+fold, and throws away what it learnt; nothing is written. Weights are random, which takes the same time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from lightning_fabric import Fabric
+
+from kaggle_kit.competition import Setup
+from kaggle_kit.config import RunConfig, derive
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.folds import folds_for, parse_folds
+from kaggle_kit.images.dataset import source_for
+from kaggle_kit.images.loaders import EvalLoader
+from kaggle_kit.images.samplers import epoch_size
+from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.predict import predict_model
+from kaggle_kit.inference.tta import make_views
+from kaggle_kit.launch.plan import Plan, Rates, Work
+from kaggle_kit.launch.proposals import less, more
+from kaggle_kit.machine.device import device_name, make_fabric, precision_of
+from kaggle_kit.models import find_weights, model_name, set_train_mode
+from kaggle_kit.tables import FoldTable
+from kaggle_kit.training import FoldJob, Stop
+from kaggle_kit.training.checkpoint import new_state
+from kaggle_kit.training.data import FoldData, make_data
+from kaggle_kit.training.job import Found, make_jobs
+from kaggle_kit.training.learner import Learner, make_learner, make_model
+from kaggle_kit.training.loop import endless, train_step, update
+from kaggle_kit.training.losses import LossGuard
+from kaggle_kit.units import parse_duration
+
+_TRAIN_SHARE = 0.7  # of the time to measure in
+_WARM_UP = 2  # updates before the clock starts: processes start, buffers are taken, compilers run
+
+
+def plan_run(
+    setup: Setup,
+    folds: FoldTable | None = None,
+    *,
+    fold: str = "all",
+    limit: str | float = "9h",
+    seconds: float = 30.0,
+    devices: int = 1,
+    tta: str = "none",
+) -> Plan:
+    """Measure for about ``seconds`` and say what training and predicting ``fold`` would take, and what would fit ``limit``.
+
+    Args:
+        folds: by default the table that the configuration names.
+        limit: seconds, or a duration such as "9h".
+        devices: folds to be trained at a time, as with a launcher; one is measured.
+        tta: views of the test images, as for `kk predict --tta`.
+
+    Raises:
+        ConfigError: a value cannot be used, or the strategy is not "finetune".
+        DeviceMemoryError: the batch does not fit the device, which is worth knowing before the night.
+    """
+    allowed = parse_duration(limit) if isinstance(limit, str) else float(limit)
+    config = setup.config.run
+    if config.strategy != "finetune":
+        raise ConfigError(
+            f"a plan is for strategy finetune, got {config.strategy!r}, which reads each image only a few times: just train."
+        )
+    if devices < 1 or seconds <= 0:
+        raise ConfigError(f"devices must be at least 1 and seconds positive, got {devices} and {seconds}.")
+    folds = folds or folds_for(setup.workspace, setup.competition, config.folds)
+    run = _one_device(config)
+    weights = find_weights(run.model.name, False)
+    numbers = parse_folds(fold, folds.n_splits)
+    jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=Found(weights)))
+    fabric = make_fabric(run.hardware)
+    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+        plan = _measured(jobs, fabric, seconds, config.hardware.devices)
+    n_views = len(make_views(tta, *plan.image_size))
+    plan = replace(plan, limit=allowed, work=replace(plan.work, views=n_views, devices=devices))
+    return replace(plan, options=tuple(more(plan) if plan.fits else less(plan)))
+
+
+def _one_device(config: RunConfig) -> RunConfig:
+    """What one device of the run does, from random weights."""
+    batch = max(1, config.data.batch_size // config.hardware.devices)
+    return derive(config, ["pretrained=false", "devices=1", f"batch_size={batch}"])
+
+
+def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, processes: int) -> Plan:
+    """A plan without limit and options; ``processes`` train one fold together, each as fast as this one."""
+    job = jobs[0]
+    model, spec = make_model(job)
+    with make_data(job, spec, fabric, Stop()) as data:
+        learner = make_learner(job, model, data, fabric)
+        train = _train_rate(learner, data, job.config, seconds * _TRAIN_SHARE)
+    predict = _predict_rate(job, spec, learner, seconds * (1 - _TRAIN_SHARE))
+    drawn = job.config.data.samples_per_epoch
+    work = Work(
+        folds=len(jobs),
+        epochs=job.config.schedule.epochs,
+        n_train=sum(epoch_size(drawn, len(one.train)) for one in jobs),
+        n_valid=sum(len(one.valid) for one in jobs),
+        n_test=len(job.test_images),
+    )
+    return Plan(
+        model=model_name(learner.plain),
+        device=device_name(fabric) if processes == 1 else f"{processes} x {device_name(fabric)}",
+        precision=precision_of(fabric),
+        image_size=spec.size,
+        batch_size=job.config.data.batch_size * processes,
+        rates=Rates(train * processes, predict * processes),
+        work=work,
+        limit=math.inf,
+    )
+
+
+def _train_rate(learner: Learner, data: FoldData, config: RunConfig, seconds: float) -> float:
+    """Images a second of training steps, for about ``seconds``."""
+    state, guard = new_state(learner.fabric.device), LossGuard(config.nan, data.ids, learner.fabric)
+    set_train_mode(learner.model, config.model)
+    images, start = 0, time.perf_counter()
+    latest = start + 20 * seconds
+    for batch in endless(data.loader, state):
+        complete = train_step(learner, batch, data, config, state, guard)
+        images += len(batch.rows)
+        if not complete:
+            continue
+        update(learner, config, state, guard)
+        if state.updates <= _WARM_UP:
+            _wait(learner.fabric)
+            images, start = 0, time.perf_counter()
+        elif time.perf_counter() - start >= seconds or time.perf_counter() > latest:
+            break
+    _wait(learner.fabric)
+    return images / (time.perf_counter() - start)
+
+
+class _Enough(Exception):
+    """The time is over."""
+
+
+def _predict_rate(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: float) -> float:
+    """Images a second of prediction with PyTorch, for about ``seconds`` and at least a batch."""
+    rows = job.valid.images
+    source = job.source or source_for(spec)
+    images, start = 0, math.nan
+
+    def count(batch: int) -> None:
+        nonlocal images, start
+        now = time.perf_counter()
+        if math.isnan(start):  # the first batch also pays for starting
+            start = now
+            return
+        images += batch
+        if now - start >= seconds:
+            raise _Enough
+
+    device, precision = learner.fabric.device, precision_of(learner.fabric)
+    with EvalLoader(rows, spec, batch_size=job.eval_batch_size, workers=job.config.data.workers, source=source) as loader:
+        try:
+            while True:
+                predict_model(
+                    *(learner.evaluated, loader, spec, job.task),
+                    device=device,
+                    precision=precision,
+                    on_batch=count,
+                )
+        except _Enough:
+            return images / (time.perf_counter() - start)
+
+
+def _wait(fabric: Fabric) -> None:
+    """Until the device has done what it was told."""
+    if fabric.device.type == "cuda":
+        torch.cuda.synchronize(fabric.device)
