@@ -29,7 +29,15 @@ from kaggle_kit.blending import (
     tune_thresholds,
 )
 from kaggle_kit.blending.names import claimed_path, require_free
-from kaggle_kit.blending.sources import Evidence, align_test, common_folds, gather, require_unseen_rows, test_rows, usable_runs
+from kaggle_kit.blending.sources import (
+    OutOfFoldRows,
+    align_test,
+    common_folds,
+    gather,
+    require_unseen_rows,
+    test_rows,
+    usable_runs,
+)
 from kaggle_kit.check import CheckReport, check_submission
 from kaggle_kit.check import record_path as verdict_path
 from kaggle_kit.competition import Competition, Setup
@@ -213,9 +221,9 @@ def blend(
         folds = common_folds(workspace, chosen)
         require_unseen_rows(workspace, competition, chosen, folds)
         test, views = test_rows(workspace, competition, chosen)
-        evidence = gather(workspace, competition, chosen, folds, views, seed, notes)
-        fit = _fit(blender, evidence, setup, seed=seed, tuned=thresholds == "tuned")
-        scores = _run_scores(chosen, fit, views, evidence.oof_views)
+        oof_rows = gather(workspace, competition, chosen, folds, views, seed, notes)
+        fit = _fit(blender, oof_rows, setup, seed=seed, tuned=thresholds == "tuned")
+        scores = _run_scores(chosen, fit, views, oof_rows.oof_views)
         tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
         result = BlendResult(None, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), None, None)
         if test is None:
@@ -225,7 +233,7 @@ def blend(
         with claimed_path(workspace, name, force=force) as path:
             about = replace(_about(competition, chosen, scores, folds, fit, seed), name=path.stem, notes=tuple(notes))
             blended = Predictions(test.ids, probs, competition.classes, {"kind": "blend", "name": path.stem})
-            record = _write(path, competition, blended, control, evidence, fit, about)
+            record = _write(path, competition, blended, control, oof_rows, fit, about)
         report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
     return _told(replace(result, path=path, notes=tuple(notes), record=record, report=report))
 
@@ -261,19 +269,19 @@ def _require_thresholds_make_sense(thresholds: str, competition: Competition) ->
         raise ConfigError(f"thresholds are for submissions of form 'labels', this one is {competition.submission.form!r}.")
 
 
-def _fit(blender: Blender, evidence: Evidence, setup: Setup, *, seed: int, tuned: bool) -> _Fit:
+def _fit(blender: Blender, oof_rows: OutOfFoldRows, setup: Setup, *, seed: int, tuned: bool) -> _Fit:
     """Fit on all rows, and cross-fit for the honest score."""
-    stack, truth = evidence.aligned.stack, evidence.truth
+    stack, truth = oof_rows.aligned.stack, oof_rows.truth
     metric, form = setup.metric, setup.competition.submission
     threshold: npt.ArrayLike = form.threshold if form.form == "labels" else 0.5
     fitted = blender.fit(stack, truth, metric, seed=seed, threshold=threshold)
-    cross = cross_fit(blender, stack, truth, evidence.parts, metric, seed=seed, threshold=threshold)
+    cross = cross_fit(blender, stack, truth, oof_rows.parts, metric, seed=seed, threshold=threshold)
     run_scores = tuple(metric(truth, probs, threshold=threshold) for probs in stack)
     honest, thresholds = cross.score, None
     if tuned:
         # On cross-fitted rows: in-sample ones would be more certain than test rows are, and thresholds too high.
         thresholds = tune_thresholds(cross.probs, truth, metric)
-        threshold, honest = thresholds, cross_fit_thresholds(cross.probs, truth, evidence.parts, metric)
+        threshold, honest = thresholds, cross_fit_thresholds(cross.probs, truth, oof_rows.parts, metric)
     in_sample = metric(truth, fitted.apply(stack), threshold=threshold)
     return _Fit(fitted, cross, BlendScores(metric.name, in_sample, honest, len(truth)), run_scores, thresholds)
 
@@ -349,7 +357,7 @@ def _write(
     competition: Competition,
     blended: Predictions,
     control: Predictions | None,
-    evidence: Evidence,
+    oof_rows: OutOfFoldRows,
     fit: _Fit,
     about: BlendRecord,
 ) -> BlendRecord:
@@ -363,7 +371,7 @@ def _write(
 
     made_from = {key: getattr(about, key) for key in MADE_FROM}
     test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **made_from})
-    oof = Predictions(evidence.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
+    oof = Predictions(oof_rows.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
     with files.atomic_path(path) as temporary:  # it appears last: a submission that is there is there with all its files
         sha256 = write(temporary, blended, [row.id for row in competition.test])
         # Of an earlier blend, and no longer true of this one.

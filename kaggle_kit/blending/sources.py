@@ -22,8 +22,15 @@ from kaggle_kit.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Out-of-fold rows of the runs, with what is true of them."""
+class OutOfFoldRows:
+    """The out-of-fold rows that all runs of a blend have.
+
+    Attributes:
+        aligned: R runs' probabilities of the same N rows.
+        truth: (N,) class positions, or (N, C) of 0 and 1 for multi-label.
+        parts: (N,) the part of the cross-fit that each row belongs to.
+        oof_views: the views that each run's rows were made with.
+    """
 
     aligned: Aligned
     truth: npt.NDArray[Any]
@@ -126,7 +133,7 @@ def gather(
     views: dict[str, str],
     seed: int,
     notes: list[str],
-) -> Evidence:
+) -> OutOfFoldRows:
     """Out-of-fold rows of all runs, made with the views of the test rows where ``kk predict`` made such."""
     oof_views: dict[str, str] = {}
 
@@ -154,7 +161,7 @@ def gather(
     labels = [folds.labels[row] for row in rows]
     classes = competition.classes
     truth = classes.encode_rows(labels) if folds.multilabel else classes.encode(row[0] for row in labels)
-    return Evidence(aligned, truth, parts_of(folds, rows, seed=seed), oof_views)
+    return OutOfFoldRows(aligned, truth, parts_of(folds, rows, seed=seed), oof_views)
 
 
 def _has_oof_views(run: Run, views: str) -> bool:

@@ -17,7 +17,7 @@ from kaggle_kit.errors import FoldError
 from kaggle_kit.folds.duplicates import Duplicates, connected
 from kaggle_kit.folds.keep import write_folds
 from kaggle_kit.folds.schemes import Material, given_fold
-from kaggle_kit.folds.spread import Counts, Units
+from kaggle_kit.folds.stratify import Counts, Units
 from kaggle_kit.tables import Classes, FoldTable, read_folds, shown
 from kaggle_kit.workspace import Workspace
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kaggle_kit.config import FoldsConfig
 from kaggle_kit.errors import FoldError
-from kaggle_kit.folds.spread import Units, spread
+from kaggle_kit.folds.stratify import Units, stratify
 
 Assignment = npt.NDArray[np.int64]
 """(U,) for each unit the fold that validates on it, or -1 for never."""
@@ -36,7 +36,7 @@ class Material:
 
 def stratified(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """Each fold gets its share of every class."""
-    return spread(material.units, _equal_shares(material.units, config), rng)
+    return stratify(material.units, _equal_shares(material.units, config), rng)
 
 
 def stratified_group(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
@@ -51,12 +51,12 @@ def group(material: Material, config: FoldsConfig, rng: np.random.Generator) -> 
 
 def kfold(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """Folds of equal size whatever the labels."""
-    return spread(material.units.without_labels(), _equal_shares(material.units, config), rng)
+    return stratify(material.units.without_labels(), _equal_shares(material.units, config), rng)
 
 
 def holdout(material: Material, config: FoldsConfig, rng: np.random.Generator) -> Assignment:
     """One fold, stratified, that validates on the share ``holdout`` of all rows; the others are only trained on."""
-    part = spread(material.units, (config.holdout, 1 - config.holdout), rng)
+    part = stratify(material.units, (config.holdout, 1 - config.holdout), rng)
     if not 0 < np.count_nonzero(part == 0) < len(part):
         raise FoldError(
             f"a hold-out of {config.holdout:g} of {len(part)} groups of rows leaves one side empty; choose another share."

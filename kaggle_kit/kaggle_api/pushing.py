@@ -135,8 +135,8 @@ def push_dataset(
             return kaggle.create_dataset_version(metadata.folder, f"{notes} {tag}".strip()), 0
         return kaggle.create_dataset(metadata.folder), 0
 
-    job = _Job("dataset", metadata, metadata.fingerprint(), address, lambda: _dataset_mark(kaggle, metadata.ref), create)
-    return _await_dataset(kaggle, _carry_out(job, patience, force=force), watch)
+    upload = _Upload("dataset", metadata, metadata.fingerprint(), address, lambda: _dataset_mark(kaggle, metadata.ref), create)
+    return _await_dataset(kaggle, _carry_out(upload, patience, force=force), watch)
 
 
 def push_kernel(
@@ -175,12 +175,12 @@ def push_kernel(
 
     address = f"https://www.kaggle.com/code/{metadata.ref}"
     manifest = metadata.fingerprint(*inputs)
-    job = _Job("kernel", metadata, manifest, address, lambda: kaggle.kernel_version(metadata.ref), create)
-    return _await_kernel(kaggle, _carry_out(job, patience, force=force), watch)
+    upload = _Upload("kernel", metadata, manifest, address, lambda: kaggle.kernel_version(metadata.ref), create)
+    return _await_kernel(kaggle, _carry_out(upload, patience, force=force), watch)
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Upload:
     """Something that is to be made at Kaggle once.
 
     Attributes:
@@ -199,31 +199,31 @@ class _Job:
         return PushResult(self.kind, self.metadata.ref, version, url or self.address, "", uploaded)
 
 
-def _carry_out(job: _Job, patience: Patience, *, force: bool) -> PushResult:
+def _carry_out(upload: _Upload, patience: Patience, *, force: bool) -> PushResult:
     """Make it unless it was made; when an answer is lost, look for it before trying again.
 
     The record is written before and after, so that a call that was killed in between does not lead to a second upload either.
     """
-    record = {} if force else _read_record(job)
+    record = {} if force else _read_record(upload)
     if record.get("state") == "pushed":
-        return job.result(int(record["version"]), uploaded=False, url=str(record["url"]))
-    now = job.mark()
+        return upload.result(int(record["version"]), uploaded=False, url=str(record["url"]))
+    now = upload.mark()
     before = int(record["version"]) - 1 if record else now
     if now <= before:
-        _write_record(job, job.result(before + 1, uploaded=True), state="pushing")
+        _write_record(upload, upload.result(before + 1, uploaded=True), state="pushing")
         try:
             url, version = patience.once(
-                lambda: job.create(before > 0), lambda: ("", 0) if job.mark() > before else None, what=job.metadata.ref
+                lambda: upload.create(before > 0), lambda: ("", 0) if upload.mark() > before else None, what=upload.metadata.ref
             )
         except RemoteError as error:
             if not error.maybe_done:  # refused: the next call begins anew
-                (job.metadata.folder / RECORD).unlink(missing_ok=True)
+                (upload.metadata.folder / RECORD).unlink(missing_ok=True)
             raise
-        result = job.result(version or before + 1, uploaded=True, url=url)
+        result = upload.result(version or before + 1, uploaded=True, url=url)
     else:
-        log.info("%s arrived at Kaggle before the last call ended; it is not uploaded again", job.metadata.ref)
-        result = job.result(now, uploaded=False)
-    _write_record(job, result, state="pushed")
+        log.info("%s arrived at Kaggle before the last call ended; it is not uploaded again", upload.metadata.ref)
+        result = upload.result(now, uploaded=False)
+    _write_record(upload, result, state="pushed")
     return result
 
 
@@ -274,27 +274,27 @@ def _await_kernel(kaggle: Kaggle, result: PushResult, watch: _Watch) -> PushResu
     return result
 
 
-def _read_record(job: _Job) -> dict[str, Any]:
+def _read_record(upload: _Upload) -> dict[str, Any]:
     """The record of the last push, if it was of this very content."""
-    path = job.metadata.folder / RECORD
+    path = upload.metadata.folder / RECORD
     if not path.exists():
         return {}
     try:
         record = files.read_json(path, made_by="kk kernel push")
     except DataError:
         return {}
-    same = record.get("id") == job.metadata.ref and record.get("manifest") == job.manifest
+    same = record.get("id") == upload.metadata.ref and record.get("manifest") == upload.manifest
     return record if same and isinstance(record.get("version"), int) and {"state", "url"} <= record.keys() else {}
 
 
-def _write_record(job: _Job, result: PushResult, *, state: str) -> None:
+def _write_record(upload: _Upload, result: PushResult, *, state: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     content = {
         "id": result.ref,
-        "manifest": job.manifest,
+        "manifest": upload.manifest,
         "state": state,
         "version": result.version,
         "url": result.url,
         "date": now,
     }
-    files.write_json(job.metadata.folder / RECORD, content)
+    files.write_json(upload.metadata.folder / RECORD, content)

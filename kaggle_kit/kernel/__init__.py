@@ -1,4 +1,4 @@
-"""Kernels for Kaggle: built here, proved here, and what they run there.
+"""Kernels for Kaggle: built here, tested here, and what they run there.
 
 Importing this package loads no torch; the functions do when they need it.
 """

@@ -78,8 +78,8 @@ class KernelResult:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The dataset's plan in our own words."""
+class _KernelPlan:
+    """What the dataset's ``plan.json`` says: which runs to predict with, how to blend, and in which form."""
 
     config: CompetitionConfig
     runs: tuple[Mapping[str, Any], ...]
@@ -145,12 +145,12 @@ def run_inference_kernel(
     return KernelResult(Path(working) / SUBMISSION, checks, len(test.rows), n_prior, left_out, seconds)
 
 
-def _read_plan(bundle: Bundle) -> _Plan:
+def _read_plan(bundle: Bundle) -> _KernelPlan:
     damaged = bundle.damaged([PLAN])
     if damaged:
         raise DataError(f"{bundle.folder / PLAN}: {damaged[PLAN]}; nothing can be done without it. Upload the dataset again.")
     content = bundle.plan()
-    return _Plan(
+    return _KernelPlan(
         config=CompetitionConfig.model_validate(content["competition"]),
         runs=tuple(content["runs"]),
         fitted=fitted_from_dict(content["blend"]),
@@ -161,7 +161,7 @@ def _read_plan(bundle: Bundle) -> _Plan:
     )
 
 
-def _sound_models(bundle: Bundle, plan: _Plan, say: Say) -> tuple[dict[Key, Path], list[str]]:
+def _sound_models(bundle: Bundle, plan: _KernelPlan, say: Say) -> tuple[dict[Key, Path], list[str]]:
     """Return the models whose bytes are those that were built, and what is left out for it."""
     named = {(str(run["name"]), int(fold)): name for run in plan.runs for fold, name in run["models"].items()}
     damaged = bundle.damaged(named.values())
@@ -177,7 +177,7 @@ def _sound_models(bundle: Bundle, plan: _Plan, say: Say) -> tuple[dict[Key, Path
     return sound, left_out
 
 
-def _lay_out(workspace: Workspace, plan: _Plan, paths: Mapping[Key, Path]) -> None:
+def _lay_out(workspace: Workspace, plan: _KernelPlan, paths: Mapping[Key, Path]) -> None:
     """Make the workspace of the plan: its runs with the models that are sound, as links."""
     for run in plan.runs:
         name = str(run["name"])
@@ -191,7 +191,9 @@ def _lay_out(workspace: Workspace, plan: _Plan, paths: Mapping[Key, Path]) -> No
             (folder / runs.MODEL).symlink_to(paths[name, fold].resolve())
 
 
-def _predict(workspace: Workspace, plan: _Plan, test: TestSet, budget: tuple[float, float], say: Say) -> list[RunPrediction]:
+def _predict(
+    workspace: Workspace, plan: _KernelPlan, test: TestSet, budget: tuple[float, float], say: Say
+) -> list[RunPrediction]:
     """Predict the images that are there with all runs together, as `kk predict` does.
 
     Args:
@@ -236,7 +238,7 @@ def _images(count: int) -> str:
 
 
 def _blend(
-    workspace: Workspace, plan: _Plan, ids: Sequence[str], say: Say
+    workspace: Workspace, plan: _KernelPlan, ids: Sequence[str], say: Say
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Repeat the blend on what was predicted: (N, C), and which of the rows (N,) any run has predicted.
 
@@ -271,7 +273,7 @@ def _of_run(workspace: Workspace, name: str, classes: Classes, ids: Sequence[str
     return whole
 
 
-def _competition(plan: _Plan, test: TestSet, rows: tuple[ImageRow, ...]) -> Competition:
+def _competition(plan: _KernelPlan, test: TestSet, rows: tuple[ImageRow, ...]) -> Competition:
     """Return the competition as it is here, with ``rows`` as its test images and without any training image."""
     config = test.config
     fingerprint = files.fingerprint([config.name, config.classes, [row_id for row_id, _ in test.rows]])
@@ -289,7 +291,7 @@ def _competition(plan: _Plan, test: TestSet, rows: tuple[ImageRow, ...]) -> Comp
 
 
 def _write(
-    workspace: Workspace, bundle: Bundle, plan: _Plan, test: TestSet, predictions: Predictions, working: Path
+    workspace: Workspace, bundle: Bundle, plan: _KernelPlan, test: TestSet, predictions: Predictions, working: Path
 ) -> tuple[Check, ...]:
     """Write submission, record and verdict."""
     config, path = test.config, working / SUBMISSION
@@ -324,7 +326,7 @@ def _write(
     return checks
 
 
-def _entries(workspace: Workspace, plan: _Plan) -> list[runs.BlendedRun]:
+def _entries(workspace: Workspace, plan: _KernelPlan) -> list[runs.BlendedRun]:
     """Return what the record says of each run: its folds that took part, with their models."""
     entries = []
     for run in plan.runs:

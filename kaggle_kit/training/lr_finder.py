@@ -33,7 +33,7 @@ from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
 from kaggle_kit.training.learner import Learner, make_learner, make_model
 from kaggle_kit.training.loop import endless, train_step, update
 from kaggle_kit.training.losses import LossGuard
-from kaggle_kit.training.schedules import CurveScheduler, Plan
+from kaggle_kit.training.schedules import CurveScheduler, Span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,8 +235,8 @@ def _job(setup: Setup, folds: FoldTable, fold: int) -> FoldJob:
 def _schedule(learner: Learner, config: RunConfig, sweep: Sweep) -> CurveScheduler:
     """Return a schedule of the sweep for all groups of the optimizer, each in its ratio to ``optimizer.lr``."""
     last = sweep.updates - 1
-    plan = Plan(epochs=1, updates_per_epoch=last, warmup=0, min_lr=0.0, warmup_lr=0.0, greater_is_better=True, options={})
-    return CurveScheduler(learner.optimizer.optimizer, plan, lambda done: sweep.rate(round(done * last)) / config.optimizer.lr)
+    span = Span(epochs=1, updates_per_epoch=last, warmup=0, min_lr=0.0, warmup_lr=0.0, greater_is_better=True, options={})
+    return CurveScheduler(learner.optimizer.optimizer, span, lambda done: sweep.rate(round(done * last)) / config.optimizer.lr)
 
 
 def _losses(

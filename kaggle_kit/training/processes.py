@@ -28,7 +28,7 @@ class _Queue(Protocol):
     def empty(self) -> bool: ...
 
 
-def spread(fabric: Fabric, work: Callable[[Fabric, Reporter, Stop], T], relay: Relay, stop: Stop) -> T:
+def run_in_processes(fabric: Fabric, work: Callable[[Fabric, Reporter, Stop], T], relay: Relay, stop: Stop) -> T:
     """Call ``work`` in each process of ``fabric`` and return what it gives in the first.
 
     Args:

@@ -28,7 +28,7 @@ from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.locking import fold_lock, run_lock
 from kaggle_kit.training.prepare import default_run_name, prepare_run
-from kaggle_kit.training.processes import spread, stop_if_asked
+from kaggle_kit.training.processes import run_in_processes, stop_if_asked
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def train_jobs(
 def _on_devices(jobs: Sequence[FoldJob], outcome: Outcome, reporter: Reporter, stop: Stop) -> Outcome:
     """Train ``jobs`` by a process for each device; return ``outcome`` with what became of them."""
     relay = Relay(reporter, stop)
-    values = spread(make_fabric(jobs[0].config.hardware), partial(_in_process, jobs), relay, stop)
+    values = run_in_processes(make_fabric(jobs[0].config.hardware), partial(_in_process, jobs), relay, stop)
     if relay.raised is not None:
         raise relay.raised
     found = Outcome.from_dict(values)

@@ -1,6 +1,9 @@
 """Learning-rate schedules by name, stepped once an optimizer update: timm's, and ours where timm has none.
 
-Every schedule but ``plateau`` is a function of the update count, so that the optimizer's own state restores it exactly.
+Every schedule but ``plateau`` is a pure function of the update count: a run that goes on from a checkpoint gets the very rates
+of one never stopped, and there is nothing of the schedule to save. torch's LinearLR, OneCycleLR and CyclicLR are not such: they
+count their own steps, LinearLR computes each rate from the one before, the other two also move the momentum, and none knows the
+``lr_scale`` of layer decay. timm has no constant, one-cycle or triangular curve; a straight line is one expression beside them.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from kaggle_kit.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Plan:
+class Span:
     """What a schedule spans. ``warmup`` is in updates; ``options`` are those of ``schedule.options``."""
 
     epochs: float
@@ -41,18 +44,18 @@ class Plan:
 class CurveScheduler(Scheduler):
     """``min_lr + (lr - min_lr) * factor(done)`` after a linear warm-up; ``done`` runs from 0 to 1 over the schedule."""
 
-    def __init__(self, optimizer: Optimizer, plan: Plan, factor: Callable[[float], float]) -> None:
+    def __init__(self, optimizer: Optimizer, span: Span, factor: Callable[[float], float]) -> None:
         super().__init__(optimizer, param_group_field="lr", t_in_epochs=False)
-        self.plan = plan
+        self.span = span
         self.factor = factor
         self.step_update(0)
 
     def _get_lr(self, t: int) -> list[float]:
-        plan = self.plan
-        if t < plan.warmup:
-            return [plan.warmup_lr + (base - plan.warmup_lr) * t / plan.warmup for base in self.base_values]
-        factor = self.factor(min(t / max(plan.updates, 1), 1.0))
-        return [plan.min_lr + (base - plan.min_lr) * factor for base in self.base_values]
+        span = self.span
+        if t < span.warmup:
+            return [span.warmup_lr + (base - span.warmup_lr) * t / span.warmup for base in self.base_values]
+        factor = self.factor(min(t / max(span.updates, 1), 1.0))
+        return [span.min_lr + (base - span.min_lr) * factor for base in self.base_values]
 
 
 class PlateauScheduler(CurveScheduler):
@@ -62,17 +65,17 @@ class PlateauScheduler(CurveScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, plan: Plan, *, decay_rate: float = 0.1, patience: int = 3, min_delta: float = 1e-4
+        self, optimizer: Optimizer, span: Span, *, decay_rate: float = 0.1, patience: int = 3, min_delta: float = 1e-4
     ) -> None:
         self.decay_rate, self.patience, self.min_delta = decay_rate, patience, min_delta
         self.best, self.stale, self.decays = math.nan, 0, 0
-        super().__init__(optimizer, plan, lambda _: self.decay_rate**self.decays)
+        super().__init__(optimizer, span, lambda _: self.decay_rate**self.decays)
 
     def step(self, epoch: int, metric: float | None = None) -> None:  # noqa: ARG002 - timm's signature
         """Take the score of a finished epoch."""
         if metric is None or math.isnan(metric):
             return
-        gain = metric - self.best if self.plan.greater_is_better else self.best - metric
+        gain = metric - self.best if self.span.greater_is_better else self.best - metric
         if math.isnan(self.best) or gain > self.min_delta:
             self.best, self.stale = metric, 0
             return
@@ -87,49 +90,49 @@ class PlateauScheduler(CurveScheduler):
         self.best, self.stale, self.decays = float(state_dict["best"]), int(state_dict["stale"]), int(state_dict["decays"])
 
 
-def _from_timm(optimizer: Optimizer, plan: Plan, *, name: str, **defaults: Any) -> Scheduler:
+def _from_timm(optimizer: Optimizer, span: Span, *, name: str, **defaults: Any) -> Scheduler:
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=name,
-        num_epochs=plan.epochs,
-        warmup_epochs=plan.warmup / plan.updates_per_epoch,
-        warmup_lr=plan.warmup_lr,
-        min_lr=plan.min_lr,
+        num_epochs=span.epochs,
+        warmup_epochs=span.warmup / span.updates_per_epoch,
+        warmup_lr=span.warmup_lr,
+        min_lr=span.min_lr,
         step_on_epochs=False,
-        updates_per_epoch=plan.updates_per_epoch,
-        **{**defaults, **plan.options},
+        updates_per_epoch=span.updates_per_epoch,
+        **{**defaults, **span.options},
     )
     return scheduler
 
 
-def cosine(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def cosine(optimizer: Optimizer, span: Span) -> Scheduler:
     """Half a cosine from ``lr`` to ``min_lr`` (Loshchilov & Hutter 2017)."""
-    return _from_timm(optimizer, plan, name="cosine")
+    return _from_timm(optimizer, span, name="cosine")
 
 
-def warm_restarts(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def warm_restarts(optimizer: Optimizer, span: Span) -> Scheduler:
     """Cosine with restarts (SGDR): ``cycles`` equal parts of the run, ``cycle_decay`` times the rate each."""
-    options = dict(plan.options)
+    options = dict(span.options)
     cycles = max(int(options.pop("cycles", 3)), 1)
     # timm multiplies num_epochs by the updates of an epoch and takes a fraction as it is.
-    part = replace(plan, epochs=plan.epochs / cycles, options=options)
+    part = replace(span, epochs=span.epochs / cycles, options=options)
     return _from_timm(optimizer, part, name="cosine", cycle_limit=cycles, cycle_decay=1.0)
 
 
-def step(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def step(optimizer: Optimizer, span: Span) -> Scheduler:
     """A tenth after every third of the run, or as ``decay_epochs`` and ``decay_rate`` say."""
-    return _from_timm(optimizer, plan, name="step", decay_epochs=max(plan.epochs / 3, 1), decay_rate=0.1)
+    return _from_timm(optimizer, span, name="step", decay_epochs=max(span.epochs / 3, 1), decay_rate=0.1)
 
 
-def multistep(optimizer: Optimizer, plan: Plan) -> Scheduler:
+def multistep(optimizer: Optimizer, span: Span) -> Scheduler:
     """A tenth at the epochs of ``decay_milestones`` (by default 60 % and 85 % of the run)."""
-    milestones = [plan.epochs * 0.6, plan.epochs * 0.85]
-    return _from_timm(optimizer, plan, name="multistep", decay_milestones=milestones, decay_rate=0.1)
+    milestones = [span.epochs * 0.6, span.epochs * 0.85]
+    return _from_timm(optimizer, span, name="multistep", decay_milestones=milestones, decay_rate=0.1)
 
 
-def _curve(optimizer: Optimizer, plan: Plan, *, shape: Callable[..., float]) -> Scheduler:
-    inspect.signature(shape).bind(0.0, **plan.options)
-    return CurveScheduler(optimizer, plan, partial(shape, **plan.options))
+def _curve(optimizer: Optimizer, span: Span, *, shape: Callable[..., float]) -> Scheduler:
+    inspect.signature(shape).bind(0.0, **span.options)
+    return CurveScheduler(optimizer, span, partial(shape, **span.options))
 
 
 def _flat(_: float) -> float:
@@ -154,8 +157,8 @@ def _triangles(done: float, *, cycles: float = 4, floor: float = 0.1, decay: flo
     return float(floor + (1 - floor) * (1 - abs(2 * place - 1)) * decay**cycle)
 
 
-def plateau(optimizer: Optimizer, plan: Plan) -> Scheduler:
-    return PlateauScheduler(optimizer, plan, **plan.options)
+def plateau(optimizer: Optimizer, span: Span) -> Scheduler:
+    return PlateauScheduler(optimizer, span, **span.options)
 
 
 tanh = partial(_from_timm, name="tanh")
@@ -180,7 +183,7 @@ def build_schedule(
             f"schedule.warmup_epochs must be below epochs ({config.epochs}), got {config.warmup_epochs}; "
             "train longer or warm up for less."
         )
-    plan = Plan(
+    span = Span(
         epochs=config.epochs,
         updates_per_epoch=updates_per_epoch,
         warmup=round(config.warmup_epochs * updates_per_epoch),
@@ -191,7 +194,7 @@ def build_schedule(
         options=config.options,
     )
     try:
-        schedule: Scheduler = factory(optimizer, plan)
+        schedule: Scheduler = factory(optimizer, span)
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(
             f"schedule {config.name!r} cannot be made with schedule.options={config.options}: {error}."

@@ -128,7 +128,7 @@ def test_a_hidden_test_set_differs_in_all_but_the_images(world, tmp_path):
     assert hidden_images(visible) == hidden
 
 
-def test_a_kernel_is_proved_on_a_visible_and_a_hidden_test_set(built, world):
+def test_a_kernel_is_tested_on_a_visible_and_a_hidden_test_set(built, world):
     """The whole thing, in about half a minute: two fresh environments, two sessions without a network."""
     proof = kernel.test_kernel(built.folder, world.setup)
     status = {check.name: (check.status, check.evidence) for check in proof.report.checks}

@@ -20,7 +20,7 @@ from kaggle_kit.events import Relay, at_epochs, silent
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training import TrainOptions
-from kaggle_kit.training.processes import spread
+from kaggle_kit.training.processes import run_in_processes
 from kaggle_kit.training.run import train_run
 
 # No batch norm: its statistics are those of a process's own share of the batch.
@@ -83,10 +83,10 @@ def test_errors_on_purpose_come_home_as_they_are(monkeypatch):
     stop = Stop()
     relay = Relay(silent, stop)
     with pytest.raises(DataError, match="a test ends it"):
-        spread(OneProcess(), partial(fail, DataError("a test ends it")), relay, stop)
+        run_in_processes(OneProcess(), partial(fail, DataError("a test ends it")), relay, stop)
     with pytest.raises(TrainingError, match=r"ended by itself \(RuntimeError\('defect'\)\)"):
-        spread(OneProcess(), partial(fail, RuntimeError("defect")), relay, stop)
-    assert spread(OneProcess(), lambda _fabric, _reporter, _stop: {"a": 1}, relay, stop) == {"a": 1}
+        run_in_processes(OneProcess(), partial(fail, RuntimeError("defect")), relay, stop)
+    assert run_in_processes(OneProcess(), lambda _fabric, _reporter, _stop: {"a": 1}, relay, stop) == {"a": 1}
     assert not stop.passes_on
 
 

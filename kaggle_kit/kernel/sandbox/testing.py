@@ -95,7 +95,7 @@ class KernelTest(Result):
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _Common:
     """What all sessions share."""
 
     folder: Path
@@ -169,11 +169,11 @@ def test_kernel(
     bundle, image, isolation = read_bundle(folder / DATASET), load_image(image_list), find_isolation()
     with tempfile.TemporaryDirectory(prefix="kk-kernel-") as temporary:
         root = Path(temporary).resolve() if keep is None else Path(keep).resolve()
-        bench = _Bench(folder, setup, bundle, notebook, image, isolation, root, limit, timeout)
+        common = _Common(folder, setup, bundle, notebook, image, isolation, root, limit, timeout)
         checks: list[Check] = []
         sessions: list[Session] = []
         steps = _inference if bundle.kind == "inference" else _training
-        for session, found in steps(bench, session_seconds):
+        for session, found in steps(common, session_seconds):
             sessions.append(session)
             checks += found
         checks.insert(0, _packages(sessions[0].environment, image, bundle))
@@ -184,45 +184,45 @@ def test_kernel(
     return KernelTest(tuple(sessions), report, isolation.words)
 
 
-def _inference(bench: _Bench, _seconds: float) -> Iterator[tuple[Session, list[Check]]]:
+def _inference(common: _Common, _seconds: float) -> Iterator[tuple[Session, list[Check]]]:
     """The visible test set, then a hidden one mounted elsewhere."""
-    data, competition = bench.slugs
-    visible = visible_images(bench.setup.competition, bench.data_dir, bench.limit)
-    session = _predict(bench, "visible", visible, data=data, competition=competition)
-    expected = _expected(bench)
-    yield session, [*_ran(session, bench), *_compared(bench, session, visible, expected)]
+    data, competition = common.slugs
+    visible = visible_images(common.setup.competition, common.data_dir, common.limit)
+    session = _predict(common, "visible", visible, data=data, competition=competition)
+    expected = _expected(common)
+    yield session, [*_ran(session, common), *_compared(common, session, visible, expected)]
     hidden = hidden_images(visible)
-    session = _predict(bench, "hidden", hidden, data=f"datasets/owner/{data}", competition=f"competitions/{competition}")
-    yield session, [*_ran(session, bench), *_compared(bench, session, hidden, expected)]
+    session = _predict(common, "hidden", hidden, data=f"datasets/owner/{data}", competition=f"competitions/{competition}")
+    yield session, [*_ran(session, common), *_compared(common, session, hidden, expected)]
 
 
-def _predict(bench: _Bench, name: str, images: list[TestImage], *, data: str, competition: str) -> Session:
-    root = bench.root / name
-    write_dataset(bench.folder / DATASET, root / "input" / data)
-    write_test_data(root / "input" / competition, images, bench.setup.config.competition, bench.data_dir)
-    return bench.run(name, root)
+def _predict(common: _Common, name: str, images: list[TestImage], *, data: str, competition: str) -> Session:
+    root = common.root / name
+    write_dataset(common.folder / DATASET, root / "input" / data)
+    write_test_data(root / "input" / competition, images, common.setup.config.competition, common.data_dir)
+    return common.run(name, root)
 
 
-def _training(bench: _Bench, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
+def _training(common: _Common, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
     """A session that is too short, then one with its output attached."""
-    data, competition = bench.slugs
-    first, second = bench.root / "first", bench.root / "second"
+    data, competition = common.slugs
+    first, second = common.root / "first", common.root / "second"
     for root in (first, second):
-        write_dataset(bench.folder / DATASET, root / "input" / data)
-        write_all_data(root / "input" / competition, bench.data_dir)
-    session = bench.run("first session", first, {"KK_BUDGET_SECONDS": str(seconds)})
-    yield session, _ran(session, bench)
+        write_dataset(common.folder / DATASET, root / "input" / data)
+        write_all_data(root / "input" / competition, common.data_dir)
+    session = common.run("first session", first, {"KK_BUDGET_SECONDS": str(seconds)})
+    yield session, _ran(session, common)
     if session.error:
         return
     (second / "input" / "notebooks").mkdir()
     (first / "working").rename(second / "input" / "notebooks" / "output")
-    session = bench.run("second session", second)
-    yield session, [*_ran(session, bench), _trained(bench, session)]
+    session = common.run("second session", second)
+    yield session, [*_ran(session, common), _trained(common, session)]
 
 
-def _trained(bench: _Bench, session: Session) -> Check:
+def _trained(common: _Common, session: Session) -> Check:
     """The second session went on from the first, and all folds are finished."""
-    name, run = "second session: folds", str(bench.bundle.plan()["run"])
+    name, run = "second session: folds", str(common.bundle.plan()["run"])
     if session.error:
         return Check(name, "failed", "the notebook did not end")
     found = run_files.read_run(Workspace(session.working / WORKSPACE), run)
@@ -244,7 +244,7 @@ def _packages(environment: Environment, image: ImageList, bundle: Bundle) -> Che
     return Check("packages", "warning", f"{text}; {len(unlike)} other versions than the image's: {shown(unlike)}")
 
 
-def _ran(session: Session, bench: _Bench) -> list[Check]:
+def _ran(session: Session, common: _Common) -> list[Check]:
     """The notebook ran to its end without a network, and left its inputs alone; then what it found out itself."""
     time = f"{session.seconds:.1f} s, peak memory {session.peak_bytes / 1e9:.2f} GB"
     if session.error:
@@ -254,8 +254,8 @@ def _ran(session: Session, bench: _Bench) -> list[Check]:
         ]
     else:
         checks = [Check(f"{session.name}: notebook", "passed", f"ran to its end in {time}")]
-    status: Status = "passed" if bench.isolation.prefix else "warning"
-    checks.append(Check(f"{session.name}: network", status, bench.isolation.words))
+    status: Status = "passed" if common.isolation.prefix else "warning"
+    checks.append(Check(f"{session.name}: network", status, common.isolation.words))
     if session.changed:
         checks.append(Check(f"{session.name}: inputs", "failed", f"changed: {shown(session.changed)}"))
     else:
@@ -273,22 +273,22 @@ def _ran(session: Session, bench: _Bench) -> list[Check]:
     return checks
 
 
-def _expected(bench: _Bench) -> Predictions:
+def _expected(common: _Common) -> Predictions:
     """What ``kk blend`` gives for the visible test set: from its file, or for runs that were only named, from theirs."""
-    plan = bench.bundle.plan()
+    plan = common.bundle.plan()
     if plan["blend_name"]:
-        return read_predictions(bench.setup.workspace.submission_path(plan["blend_name"]).with_suffix(".probs.parquet"))
-    chosen = [run_files.read_run(bench.setup.workspace, str(run["name"])) for run in plan["runs"]]
-    aligned, _ = align_test(bench.setup.workspace, bench.setup.competition, chosen, run_files.TEST)
-    return Predictions(aligned.ids, fitted_from_dict(plan["blend"]).apply(aligned.stack), bench.setup.competition.classes)
+        return read_predictions(common.setup.workspace.submission_path(plan["blend_name"]).with_suffix(".probs.parquet"))
+    chosen = [run_files.read_run(common.setup.workspace, str(run["name"])) for run in plan["runs"]]
+    aligned, _ = align_test(common.setup.workspace, common.setup.competition, chosen, run_files.TEST)
+    return Predictions(aligned.ids, fitted_from_dict(plan["blend"]).apply(aligned.stack), common.setup.competition.classes)
 
 
-def _compared(bench: _Bench, session: Session, images: list[TestImage], expected: Predictions) -> list[Check]:
+def _compared(common: _Common, session: Session, images: list[TestImage], expected: Predictions) -> list[Check]:
     """Each image has what it has at home, under whatever id; an unreadable one has the shares of the training data."""
     name, path = f"{session.name}: kk blend", (session.working / SUBMISSION).with_suffix(".probs.parquet")
     if not path.is_file():
         return [Check(name, "failed", "there is no submission")]
-    plan, classes = bench.bundle.plan(), bench.setup.competition.classes
+    plan, classes = common.bundle.plan(), common.setup.competition.classes
     tolerance = HALF_TOLERANCE if plan["half"] else TOLERANCE
     try:
         made = read_predictions(path).align(classes, here="kk.yaml", there=path.name)
@@ -302,7 +302,7 @@ def _compared(bench: _Bench, session: Session, images: list[TestImage], expected
     furthest = float(np.abs(here - there).max())
     other = sum(one != two for one, two in zip(classes.top(here), classes.top(there), strict=True))
     text = f"{len(sound):,} rows, furthest probability {furthest:.1e} away (at most {tolerance:g}), {other} other labels"
-    same = furthest <= tolerance and (other == 0 or bench.setup.competition.multilabel or plan["half"])
+    same = furthest <= tolerance and (other == 0 or common.setup.competition.multilabel or plan["half"])
     checks = [Check(name, "passed" if same else "failed", text, "" if same else "Look for another engine, version or order.")]
     broken = [image.id for image in images if image.origin is None]
     if broken:

@@ -1,4 +1,4 @@
-"""Spreading units over folds so that each fold gets its share of every class.
+"""Assign units to folds so that each fold gets its share of every class.
 
 A unit is what must stay whole: one row, or a group of rows. The result minimises Pearson's chi-square between the
 class x fold counts and the counts that each fold should have. The units are dealt greedily, those that hold the largest part
@@ -26,7 +26,7 @@ _DEALT_UNITS = 20_000  # in all deals together
 
 @dataclass(frozen=True)
 class Units:
-    """Units to spread.
+    """Units to assign to folds.
 
     Attributes:
         sizes: rows of each unit.
@@ -44,7 +44,7 @@ class Units:
         return Units(self.sizes, tuple(((0, size),) for size in self.sizes))
 
 
-def spread(units: Units, shares: Sequence[float], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def stratify(units: Units, shares: Sequence[float], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Give each unit a fold.
 
     Args:
