@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from kaggle_kit import files
@@ -55,6 +54,8 @@ def _number(name: str) -> tuple[int, str]:
 
 def _read_grey(path: Path) -> Array:
     """A file of one channel, (H, W) of 8 or 16 bits."""
+    import cv2  # here, since folds and competition start without it
+
     pixels = cv2.imdecode(np.frombuffer(files.read_bytes(path), np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
     if pixels is None:
         raise DataError(f"{path} is no image that can be read.")
