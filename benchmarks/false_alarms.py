@@ -256,7 +256,7 @@ TESTS: dict[str, Callable[[Sound, np.random.Generator], bool]] = {
 }
 
 
-def count_alarms(seeds: range) -> tuple[Counter[str], dict[str, list[int]]]:
+def count_alarms(seeds: range) -> tuple[Counter[str], dict[str, list[str]]]:
     """Alarms of each check over workspaces drawn with ``seeds``, and the seeds of those accused."""
     table, counts, where = read_table(), Counter[str](), {}
     for seed in seeds:

@@ -113,7 +113,12 @@ class Scene:
 
     def blend(self) -> CheckReport:
         """Blend, which also checks."""
-        return blend(self.setup, name=NAME, method=self.method, force=True).report
+        report = blend(self.setup, name=NAME, method=self.method, force=True).report
+        if report is None:
+            raise SystemExit(
+                f"{self.workspace.root}: a blend without a test set is not checked, so no fault can be found in it"
+            )
+        return report
 
     def check(self) -> CheckReport:
         return check_submission(self.path, workspace=self.workspace, config=self.config, competition=self.competition)

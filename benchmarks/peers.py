@@ -10,8 +10,8 @@ turn predicts all of them once, with 5 models and 5 views.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -224,5 +224,13 @@ CONTESTANTS: dict[str, Callable[[Job, Stage], None]] = {
 }
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("contestant", choices=CONTESTANTS)
+    parser.add_argument("job", type=Path, help="a JSON file, which the benchmark that starts this worker writes")
+    arguments = parser.parse_args()
+    CONTESTANTS[arguments.contestant](json.loads(arguments.job.read_text(encoding="utf-8")), Stage())
+
+
 if __name__ == "__main__":
-    CONTESTANTS[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), Stage())
+    main()

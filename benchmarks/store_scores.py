@@ -84,7 +84,7 @@ def measure(original: Path, side: int, scratch: Path) -> Iterator[dict[str, Any]
         folds = folds_for(workspace, competition, config.run.folds)
         spec = image_spec(build_model(config.run.model, len(folds.classes), image_size=side), config.run.data)
         jobs = prepare_run(Setup(workspace, config, competition), folds, run="probe", fold_list=range(folds.n_splits))
-        rows = jobs[0].files_of(np.arange(len(folds.ids)))
+        rows = jobs[0].all_images
         source, view = make(root / ".kk_cache", rows, spec.prepare_size), eval_transform(spec)
         for job in jobs:
             train_probe(replace(job, source=source))
