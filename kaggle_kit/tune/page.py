@@ -135,5 +135,7 @@ def copied(changes: Mapping[str, Any], best_path: Path) -> str:
 
 
 def _named(text: str, metric: str) -> str:
-    """Return a label with the metric's name for what Optuna calls an objective."""
-    return text.replace("Objective Value", metric).replace("objective value", metric)
+    """Return a label with the metric's name for what Optuna calls an objective or an intermediate value."""
+    for word in ("Objective Value", "objective value", "Intermediate Value"):
+        text = text.replace(word, metric)
+    return text

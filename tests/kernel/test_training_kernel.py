@@ -28,8 +28,11 @@ def trainer(world, tmp_path_factory):
     config = load_config(world.workspace.config_path, ENTRIES)
     built = kernel.build_kernel(replace(world.setup, config=config), out, Address("somebody"), Content(train=True))
 
-    def session(root, *, before=None, stop_at="never", **options) -> tuple[TrainingResult, list[str]]:
+    def session(root, *, before=None, stop_at="never", damaged=None, **options) -> tuple[TrainingResult, list[str]]:
         shutil.copytree(built.dataset, root / "input/datasets/somebody/x")
+        if damaged is not None:
+            path = root / "input/datasets/somebody/x" / damaged
+            path.write_bytes(path.read_bytes()[::-1])
         shutil.copytree(world.data, root / "input/competitions/colours")
         if before is not None:
             shutil.copytree(before, root / "input/notebooks/somebody/colours-training")
@@ -96,10 +99,9 @@ def test_relative_folders_are_those_of_the_notebook(trainer, tmp_path, monkeypat
     assert (tmp_path / "session/working/kk/runs" / result.run / "fold1" / runs.OOF).is_file()
 
 
-def test_a_damaged_fold_table_is_refused(trainer, tmp_path, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.kernel.bundle.files.file_fingerprint", lambda _: "0" * 64)
+def test_a_damaged_fold_table_is_refused(trainer, tmp_path):
     with pytest.raises(DataError, match=r"damaged.*folds.csv: its sha256"):
-        trainer(tmp_path)
+        trainer(tmp_path, damaged="folds.csv")
 
 
 def test_a_failed_fold_is_said_not_raised(trainer, tmp_path, monkeypatch):

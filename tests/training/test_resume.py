@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tiny_competition import make_tiny
 
 from kaggle_kit import runs
+from kaggle_kit.config import derive
 from kaggle_kit.events import at_epochs
 from kaggle_kit.files import read_json
 from kaggle_kit.runs.history import TIMINGS
@@ -59,6 +61,11 @@ def job_of(tiny, name, overrides):
     return prepare_run(tiny.setup(*overrides), tiny.folds, run=name, fold_list=[0])[0]
 
 
+def saving_always(job):
+    """The same job with a checkpoint after each update."""
+    return replace(job, config=derive(job.config, ["checkpoint_minutes=1.0e-9"]))
+
+
 def outcome(job):
     """All that must agree, as bytes."""
     history = pd.read_csv(job.folder / runs.HISTORY, dtype=str).drop(columns=list(TIMINGS))
@@ -104,7 +111,7 @@ def killed(job, monkeypatch, module, name, call):
 
 @pytest.mark.parametrize(("steps", "saving"), [((0, 1, 2, 1), True), ((4, 2), False), ((8,), True)])
 def test_killed_within_epochs(whole, job, monkeypatch, steps, saving):
-    monkeypatch.setattr("kaggle_kit.training.loop.Clock.overdue", lambda _: saving)
+    job = saving_always(job) if saving else job
     for step in steps:
         killed(job, monkeypatch, loop, "update", step)
     torch.manual_seed(len(steps))  # the caller's random state must not matter
@@ -118,7 +125,7 @@ def test_other_settings(tiny, monkeypatch, overrides):
     train_fold(job)
     expected = outcome(job)
     shutil.rmtree(job.folder)
-    monkeypatch.setattr("kaggle_kit.training.loop.Clock.overdue", lambda _: True)
+    job = saving_always(job)
     for step in (3, 5):
         killed(job, monkeypatch, loop, "update", step)
     train_fold(job)
