@@ -104,9 +104,8 @@ def _ballots(probs: Array, multilabel: bool) -> Array:
     """(N, C) bool: what a run names."""
     if multilabel:
         return np.asarray(probs >= 0.5)
-    named = np.zeros(probs.shape, dtype=bool)
-    named[np.arange(len(probs)), probs.argmax(axis=1)] = True
-    return named
+    largest = probs == probs.max(axis=1, keepdims=True)
+    return np.asarray(largest & (largest.cumsum(axis=1) == 1))  # the first of a tie
 
 
 def rank(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
