@@ -165,7 +165,10 @@ def _runs(case: Case, name: str) -> Check:
             problem = _checkpoint(case, run, fold)
             if problem:
                 return Check(name, FAILED, problem, f"Run `kk train --run {run.name}` again, then predict and blend.")
-            if seen := seen_by_fold(run, fold, case.workspace):
+            # What the fold itself was trained on needs no fold table, which a kernel does not have.
+            own = (run.record.folds_fingerprint, fold.fold)
+            seen = [one for one in seen_by_fold(run, fold, case.workspace) if (one.folds_fingerprint, one.fold) != own]
+            if seen:
                 require_unseen(seen, case.workspace, case.config.competition.name, case.folds, fold=fold.fold)
             models += (fold.path / runs.MODEL).is_file()
     unknown = [text for run in case.runs if (text := unknown_start(run, case.workspace))]

@@ -17,6 +17,7 @@ from kaggle_kit.config import Config, DataConfig, FoldsConfig, ModelConfig, load
 from kaggle_kit.folds import create_folds
 from kaggle_kit.inference import PredictOptions, predict_rows, predict_runs
 from kaggle_kit.models import build_model, image_spec, load_model, save_model
+from kaggle_kit.runs.record import VERSION
 from kaggle_kit.tables import FoldTable, Predictions
 from kaggle_kit.workspace import Workspace
 
@@ -76,7 +77,7 @@ def write_run(world: World, folds: FoldTable, name: str, *, seed: int) -> None:
     }
     record = {"name": name, **about, "task": competition.task, "metric": competition.metric, "folds": "folds"}
     record |= {"classes": list(competition.classes), "n_splits": folds.n_splits, "config": content, "config_fingerprint": "x"}
-    files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, record)
+    files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, {**record, "version": VERSION})
     for fold in range(folds.n_splits):
         path = workspace.fold_dir(name, fold)
         torch.manual_seed(seed + fold)
