@@ -20,6 +20,11 @@ _NAME = re.compile(r"(?P<file>[^:\0]+?)(?:\.py)?:(?P<function>[A-Za-z_]\w*)")
 _EXPECTED = "Expected file.py:function, a file in the workspace."
 
 
+def is_own(name: str) -> bool:
+    """Return whether ``name`` stands for a function of a file rather than for an entry of a library."""
+    return ":" in name
+
+
 def require_form(name: str, kind: str) -> str:
     """Return ``name`` if it has the form ``file.py:function``, or ``module:function`` as version 0.1 wrote it.
 

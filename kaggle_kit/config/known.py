@@ -15,6 +15,7 @@ from typing import Any
 
 from kaggle_kit.config.run import RunConfig
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.own_code import is_own, require_form
 from kaggle_kit.registry import shortened, suggest, unknown
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
@@ -57,6 +58,9 @@ def require_known(run: RunConfig, task: str) -> None:
 
 
 def _require_model(name: str) -> None:
+    if is_own(name):
+        require_form(name, "model")
+        return
     architecture, known = name.partition(".")[0], _models()
     if known and architecture not in known:
         near = suggest(architecture, known) or " timm.list_models() lists all."

@@ -18,7 +18,7 @@ from kaggle_kit.config.run import RunConfig
 from kaggle_kit.config.safe_yaml import load_yaml, read_yaml, require_plain
 from kaggle_kit.config.sections import Config
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.own_code import require_file
+from kaggle_kit.own_code import is_own, require_file
 from kaggle_kit.registry import shortened
 
 S = TypeVar("S", bound=Section)
@@ -67,13 +67,14 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
     path = Path(path)
     content = _read_sections(path)
     config = _build(Config, content, str(path))
-    if ":" in config.competition.metric:
-        require_file(config.competition.metric, "metric", path.parent)
-    if run_file is None and not overrides:
-        return config
-    entries = content.get("run", {}) if run_file is None else _read_sections(run_file)
-    run = _build(RunConfig, override(entries, overrides), "options" if overrides else str(run_file))
-    return config.model_copy(update={"run": run})
+    if run_file is not None or overrides:
+        entries = content.get("run", {}) if run_file is None else _read_sections(run_file)
+        run = _build(RunConfig, override(entries, overrides), "options" if overrides else str(run_file))
+        config = config.model_copy(update={"run": run})
+    for kind, name in {"metric": config.competition.metric, "model": config.run.model.name}.items():
+        if is_own(name):
+            require_file(name, kind, path.parent)
+    return config
 
 
 def changed(section: S, changes: Mapping[str, Any]) -> S:

@@ -77,11 +77,11 @@ class HeadConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network: a timm model."""
+    """The network: a timm model, or an own one."""
 
     name: str = Field(
         "tf_efficientnet_lite0",
-        description="any timm model, with or without tag; also alexnet and others of ours",
+        description="any timm model, with or without tag; also alexnet and others of ours; or an own file.py:function",
     )
     pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
     drop_rate: Rate = Field(0.0, description="dropout before the head")
@@ -96,7 +96,7 @@ class ModelConfig(Section):
     compile: bool | Literal["auto"] = Field(
         "auto", description="torch.compile; auto: when there is enough to train for it to pay, and a compiler"
     )
-    options: dict[str, Any] = Field({}, description="arguments of timm.create_model")
+    options: dict[str, Any] = Field({}, description="arguments of timm.create_model, or of an own function")
 
     @model_validator(mode="after")
     def _sensible(self) -> ModelConfig:

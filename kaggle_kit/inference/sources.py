@@ -51,7 +51,8 @@ def training_pixels(
     # A probe reads each image once, for all folds and views.
     reads = 1 if config.strategy == "probe" else n_folds * config.schedule.epochs
     if cache is not None and cache.enabled and reads > 1:
-        size = image_spec(build_model(config.model, n_classes, image_size=config.data.image_size), config.data).prepare_size
+        model = build_model(config.model, n_classes, image_size=config.data.image_size, root=workspace.root)
+        size = image_spec(model, config.data).prepare_size
         if store_pays([path for _, path in rows], size, reads=reads):
             logger.info("images are decoded once, into the workspace's cache; `kk cache` shows it")
             source, reasons = pixel_source(workspace.cache_dir, rows, size, cache)

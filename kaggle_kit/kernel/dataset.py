@@ -16,20 +16,22 @@ from kaggle_kit.blending.sources import usable_runs
 from kaggle_kit.check import require_passed
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.containers import data_folder
+from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.folds import folds_for
 from kaggle_kit.kernel.bundle import PLAN
 from kaggle_kit.kernel.testset import style_of
 from kaggle_kit.kernel.weights import copy_model, without_paths
-from kaggle_kit.own_code import require_file
+from kaggle_kit.own_code import is_own, require_file
 from kaggle_kit.runs import Run
+from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 LABELS = "labels.csv"
-FOLDS, PRETRAINED, METRIC = "folds.csv", "pretrained", "metric.py"
+FOLDS, PRETRAINED = "folds.csv", "pretrained"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -
         "blend_name": recipe.name,
         "blend": recipe.fitted.to_dict(),
         "thresholds": recipe.thresholds,
-        "runs": [_write_run(folder, run, half=half) for run in recipe.runs],
+        "runs": [_write_run(folder, run, workspace.root, half=half) for run in recipe.runs],
         "prior": [float(share) for share in prior],
         "batch_size": max(_batch_size(run) for run in recipe.runs),
         "id_style": style_of([(row.id, row.path) for row in competition.test], data_dir, config.competition.test.dirs),
@@ -122,18 +124,21 @@ def write_training(folder: Path, setup: Setup) -> None:
     if weights.path is not None:
         pretrained = PRETRAINED + weights.path.suffix
         shutil.copyfile(weights.path, folder / pretrained)
-    own = own_metric(config.competition.metric, workspace.root)
-    if own is not None:
-        shutil.copyfile(own, folder / METRIC)
+    for kind, own in own_functions(config).items():
+        shutil.copyfile(require_file(own, kind, workspace.root), folder / f"{kind}.py")
     files.write_json(folder / PLAN, {"config": content, "run": default_run_name(config.run), "pretrained": pretrained})
 
 
-def own_metric(metric: str, root: Path) -> Path | None:
-    """Return the file of an own metric (``file.py:function``), which lies in the workspace; None for one of METRICS."""
-    return require_file(metric, "metric", root) if ":" in metric else None
+def own_functions(config: Config) -> dict[str, str]:
+    """Return what of the configuration is a ``file.py:function`` of the workspace: "metric" and "model" -> its name.
+
+    The file is called ``<kind>.py`` in a dataset of training.
+    """
+    found = {"metric": config.competition.metric, "model": config.run.model.name}
+    return {kind: name for kind, name in found.items() if is_own(name)}
 
 
-def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:
+def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, Any]:
     """Copy the models of a run's finished folds; returns its entry of the plan."""
     models = {}
     for fold in run.finished_folds():
@@ -143,10 +148,24 @@ def _write_run(folder: Path, run: Run, *, half: bool) -> dict[str, Any]:
         if stated and files.file_fingerprint(path) != stated:
             raise DataError(f"{path} is not the model that fold {fold.fold} was trained to. Train it again.")
         models[str(fold.fold)] = name
+    code = _write_code(folder, run, root)
     views, merge = _views_of(run)
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
     kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
-    return {"name": run.name, "views": views, "merge": merge, "models": models, "record": without_paths_of_config(kept)}
+    return {"name": run.name, "views": views, "merge": merge, "models": models, **code, "record": without_paths_of_config(kept)}
+
+
+def _write_code(folder: Path, run: Run, root: Path) -> dict[str, str]:
+    """Copy the file of a run's own model; returns the plan's entry of it, none for other models."""
+    own = run.record.config.model.name
+    if not is_own(own):
+        return {}
+    path, name = require_file(own, "model", root), f"{run.name}-model.py"
+    for fold in run.finished_folds():
+        if read_model_record(fold.path / run_files.MODEL).get("code") != files.file_fingerprint(path):
+            raise DataError(f"{path} has changed since fold {fold.fold} of run {run.name} was trained. Train it again.")
+    shutil.copyfile(path, folder / name)
+    return {"code": name}
 
 
 def without_paths_of_config(record: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kaggle_kit import files, runs
+from kaggle_kit import files, own_code, runs
 from kaggle_kit.blending import Fitted, fitted_from_dict
 from kaggle_kit.check import Check, check_submission
 from kaggle_kit.competition import Competition, ImageRow
@@ -133,7 +133,7 @@ def run_inference_kernel(
         workspace = Workspace(Path(scratch))
         # Absolute, since the check looks at the data from another folder.
         test = find_test_set(Path(input_root).absolute(), plan.config, style=plan.style, scratch=workspace.root, say=tell)
-        _lay_out(workspace, plan, paths)
+        _lay_out(workspace, bundle, plan, paths)
         predicted = _predict(workspace, plan, test, (begin, budget_seconds), tell)
         probs, sound = _blend(workspace, plan, [row_id for row_id, _ in test.rows], tell)
         predictions = Predictions(tuple(row_id for row_id, _ in test.rows), probs, plan.classes, {"kind": "kernel"})
@@ -177,10 +177,13 @@ def _sound_models(bundle: Bundle, plan: _KernelPlan, say: Say) -> tuple[dict[Key
     return sound, left_out
 
 
-def _lay_out(workspace: Workspace, plan: _KernelPlan, paths: Mapping[Key, Path]) -> None:
-    """Make the workspace of the plan: its runs with the models that are sound, as links."""
+def _lay_out(workspace: Workspace, bundle: Bundle, plan: _KernelPlan, paths: Mapping[Key, Path]) -> None:
+    """Make the workspace of the plan: its runs with the models that are sound, as links, and the files of own models."""
     for run in plan.runs:
         name = str(run["name"])
+        if "code" in run:  # that it is the one which the run was trained with is seen to where models are loaded
+            path = own_code.own_path(str(run["record"]["config"]["model"]["name"]), "model", workspace.root)
+            files.write_bytes(path, files.read_bytes(bundle.folder / str(run["code"])))
         folds = [fold for one, fold in paths if one == name]
         splits = max([*map(int, run["models"]), *folds]) + 1
         files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, {**run["record"], "n_splits": splits})

@@ -20,7 +20,7 @@ from kaggle_kit.competition.containers.unpacking import FOLDER as UNPACKED
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
-from kaggle_kit.kernel.dataset import FOLDS, LABELS, METRIC
+from kaggle_kit.kernel.dataset import FOLDS, LABELS, own_functions
 from kaggle_kit.kernel.runtime import BUDGET, Say
 from kaggle_kit.kernel.testset import locate
 from kaggle_kit.units import format_duration
@@ -136,10 +136,8 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
     # Absolute: a workspace takes a relative data folder to be below itself.
     config = config.model_copy(update={"competition": locate(input_root.absolute(), config.competition, training=True)})
     files.write_text(workspace.config_path, yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False))
-    if METRIC in bundle.files:
-        files.write_bytes(
-            own_code.own_path(config.competition.metric, "metric", workspace.root), (bundle.folder / METRIC).read_bytes()
-        )
+    for kind, name in own_functions(config).items():
+        files.write_bytes(own_code.own_path(name, kind, workspace.root), files.read_bytes(bundle.folder / f"{kind}.py"))
     path = workspace.folds_path(config.run.folds)
     for target, name in ((path, FOLDS), (path.with_suffix(".json"), "folds.json")):
         files.write_bytes(target, (bundle.folder / name).read_bytes())

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -20,7 +21,9 @@ from kaggle_kit.config import DataConfig, HeadConfig, ImageSize, ModelConfig
 from kaggle_kit.errors import ConfigError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.models.heads import HEAD_STD, head_names, head_tensors, install_head, is_plain
+from kaggle_kit.models.own import code_fingerprint, create_own, require_logits, require_same_code
 from kaggle_kit.models.weights import Tensors, Weights, read_tensors, resolve_name
+from kaggle_kit.own_code import is_own
 from kaggle_kit.tables import shown
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class ModelRecord:
 
     Attributes:
         features: what a head other than timm's takes; 0 with timm's.
+        code: sha256 of the file of an own model; "" of others.
     """
 
     name: str
@@ -50,17 +54,24 @@ class ModelRecord:
     channels_last: bool
     head: HeadConfig = field(default_factory=HeadConfig)
     features: int = 0
+    code: str = ""
 
 
 def build_model(
-    config: ModelConfig, n_classes: int, *, weights: Weights | None = None, image_size: ImageSize | None = None
+    config: ModelConfig,
+    n_classes: int,
+    *,
+    weights: Weights | None = None,
+    image_size: ImageSize | None = None,
+    root: Path | None = None,
 ) -> nn.Module:
-    """Build a timm model with ``n_classes`` outputs, in training mode on the CPU.
+    """Build a timm model, or an own one, with ``n_classes`` outputs, in training mode on the CPU.
 
     Args:
         weights: from :func:`kaggle_kit.models.find_weights`; None starts from random values. The classifier is always new
             unless the weights' own has the same number of classes and fits.
         image_size: ``data.image_size``; architectures that are built for one size (most transformers) are built for it.
+        root: the workspace, where the file of an own model lies.
 
     Raises:
         ConfigError: there is no such model, or it does not take an option.
@@ -70,12 +81,16 @@ def build_model(
     options = {**config.options, **_size_option(name, image_size, config.options)}
     # A head of ours does the dropout before it itself.
     drops = {"drop_rate": config.drop_rate if is_plain(config.head) else 0.0, "drop_path_rate": config.drop_path_rate}
-    model = _create(name, n_classes, {**options, **{key: rate for key, rate in drops.items() if rate}})
+    taken = {**options, **{key: rate for key, rate in drops.items() if rate}}
+    model = create_own(name, n_classes, taken, root) if is_own(name) else _create(name, n_classes, taken)
     features = 0
     if config.head != HeadConfig():
         size = _input_size(model, image_size)
         features = install_head(model, config.head, n_classes, drop_rate=config.drop_rate, size=size)
-    attach_record(model, ModelRecord(name, n_classes, options, config.channels_last, config.head, features))
+    if is_own(name):
+        require_logits(model, name, n_classes, _input_size(model, image_size))
+    code = code_fingerprint(name, root)
+    attach_record(model, ModelRecord(name, n_classes, options, config.channels_last, config.head, features, code))
     if weights is not None and weights.path is not None:
         load_pretrained(model, weights)
     if config.grad_checkpointing:
@@ -83,21 +98,29 @@ def build_model(
     return to_layout(model, config.channels_last)
 
 
-def rebuild_model(record: ModelRecord) -> nn.Module:
-    """Build the architecture of ``record`` with random values, in evaluation mode.
+def rebuild_model(record: ModelRecord, root: Path | None = None) -> nn.Module:
+    """Build the architecture of ``record`` with random values, in evaluation mode; an own one from the workspace ``root``.
 
     A tag that this version of timm does not know is no obstacle, since weights and image specification are stored: then
     the bare architecture is built.
 
     Raises:
-        ConfigError: this version of timm has no such architecture.
+        ConfigError: this version of timm has no such architecture, or the workspace no such file.
+        WeightsError: the file of an own model has changed.
     """
+    if is_own(record.name):
+        require_same_code(record.name, record.code, root)
+        return _finished(create_own(record.name, record.n_classes, record.options, root), record)
     try:
         name = resolve_name(record.name)
     except ConfigError:
         name = resolve_name(record.name.partition(".")[0])
         _LOG.info("timm %s does not know %s; %s has the same layers", timm.__version__, record.name, name)
-    model = _create(name, record.n_classes, dict(record.options))
+    return _finished(_create(name, record.n_classes, dict(record.options)), record)
+
+
+def _finished(model: nn.Module, record: ModelRecord) -> nn.Module:
+    """Return a model that was created for ``record`` with its head and layout, in evaluation mode."""
     if record.features:
         install_head(model, record.head, record.n_classes, features=record.features)
     attach_record(model, record)
@@ -168,7 +191,7 @@ def _with_classes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _size_option(name: str, image_size: ImageSize | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """``img_size`` for the architectures whose layers depend on it."""
-    cfg = timm.models.get_pretrained_cfg(name)
+    cfg = None if is_own(name) else timm.models.get_pretrained_cfg(name)
     if image_size is None or "img_size" in options or cfg is None or not cfg.fixed_input_size:
         return {}
     return {"img_size": height_width(image_size)}

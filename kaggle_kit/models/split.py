@@ -101,6 +101,7 @@ def backbone_fingerprint(model: nn.Module) -> str:
     own = {id(parameter) for parameter in head.parameters()} if head is not None else set()
     left_out = {name for name, parameter in inner.named_parameters() if id(parameter) in own}
     built = [record.name, dict(record.options), *([record.head.pool, record.head.grid] if record.features else [])]
+    built += [record.code] if record.code else []
     digest = hashlib.sha256(json.dumps(built, sort_keys=True).encode())
     for name, value in sorted(inner.state_dict().items()):
         if name in left_out or name.endswith("num_batches_tracked"):  # counts batches, changes nothing

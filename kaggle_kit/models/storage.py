@@ -22,11 +22,15 @@ from kaggle_kit.config import HeadConfig
 from kaggle_kit.errors import ClassMappingError, DataError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.models.build import ModelRecord, rebuild_model, record_of, unwrap
+from kaggle_kit.models.own import workspace_of
 from kaggle_kit.runs.model_header import KEY, read_model_record
 from kaggle_kit.tables import Classes
 
 _FORMAT = 1
-_OWN = ("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint", "spec", "task", "head")
+_OWN = (
+    *("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint"),
+    *("spec", "task", "head", "code"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def save_model(
         "task": task,
         "versions": files.versions(),
     }
+    if record.code:
+        header["code"] = record.code
     if record.features:
         header["head"] = {**record.head.model_dump(mode="json"), "features": record.features}
     tensors = {name: _plain(value, half=half) for name, value in unwrap(model).state_dict().items()}
@@ -102,13 +108,17 @@ def save_model(
     return files.file_fingerprint(Path(path))
 
 
-def load_model(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(path: Path, *, device: torch.device | str = "cpu", root: Path | None = None) -> LoadedModel:
     """Read a file that :func:`save_model` wrote.
 
+    Args:
+        root: the workspace with the file of an own model; by default the one that ``path`` lies in.
+
     Raises:
+        ConfigError: the file of an own model is not there.
         MissingFileError, DataError: there is no such file, or it is damaged or of another kind.
         ClassMappingError: its classes are not those it was written with.
-        WeightsError: its tensors do not fit the architecture as this version of timm builds it.
+        WeightsError: its tensors do not fit the architecture as this version of timm builds it, or that file has changed.
     """
     path = Path(path)
     header = read_header(path)
@@ -121,7 +131,7 @@ def load_model(path: Path, *, device: torch.device | str = "cpu") -> LoadedModel
     if classes.fingerprint != header.get("classes_fingerprint") or len(classes) != record.n_classes:
         raise ClassMappingError(f"{path}: its class list was changed after it was written. Train the model again.")
     meta = {key: value for key, value in header.items() if key not in _OWN}
-    model = rebuild_model(record)
+    model = rebuild_model(record, root or workspace_of(path))
     try:
         model.load_state_dict(safetensors.torch.load_file(path), strict=True)
     except (RuntimeError, SafetensorError) as error:
@@ -144,6 +154,7 @@ def _record(header: Mapping[str, Any]) -> ModelRecord:
         channels_last=bool(header["channels_last"]),
         head=HeadConfig(**head),
         features=features,
+        code=str(header.get("code", "")),
     )
 
 

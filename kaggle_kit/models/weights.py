@@ -27,6 +27,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, WeightsError
 from kaggle_kit.models.nets import UNTRAINED
+from kaggle_kit.own_code import is_own, require_form
 from kaggle_kit.tables import shown
 
 Kind = Literal["none", "file", "package", "cache", "hub"]
@@ -82,6 +83,8 @@ def resolve_name(name: str) -> str:
     Raises:
         ConfigError: timm knows no such architecture or tag; names close ones.
     """
+    if is_own(name):
+        return require_form(name, "model")
     architecture, tag = split_model_name_tag(name)
     if not name or not is_model(architecture):
         near = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=5, cutoff=0.5)
@@ -117,8 +120,13 @@ def find_weights(name: str, pretrained: bool | str) -> Weights:
         _require_file(path)
         return _found("file", path, f"{path} (file given)")
     architecture, _ = split_model_name_tag(full)
-    if architecture in UNTRAINED:
-        return Weights("none", None, f"pretrained weights: there are none of {architecture}, it starts from random values", "")
+    if architecture in UNTRAINED or is_own(full):
+        return Weights(
+            "none",
+            None,
+            f"pretrained weights: there are none of {full if is_own(full) else architecture}, it starts from random values",
+            "",
+        )
     return find_local_weights(name) or _from_hub(full, PACKAGES.get(architecture))
 
 
@@ -129,6 +137,8 @@ def find_local_weights(name: str) -> Weights | None:
         ConfigError: there is no such model.
     """
     full = resolve_name(name)
+    if is_own(full):
+        return None
     package = PACKAGES.get(split_model_name_tag(full)[0])
     path = _package_file(package) if package else None
     if package and path:

@@ -235,7 +235,7 @@ def _shift_values(look: Look, album: Album[Key]) -> dict[str, Any]:
     }
 
 
-def extras_of(config: Config, competition: Competition, wishes: Wishes) -> dict[str, Any]:
+def extras_of(config: Config, competition: Competition, wishes: Wishes, root: Path) -> dict[str, Any]:
     """Return what was wished for: draws of an image, a batch, the pretrained model's own labels."""
     values: dict[str, Any] = {"draws": None, "batch": None, "opinions": None}
     if not (wishes.any_drawn or wishes.imagenet):
@@ -243,7 +243,7 @@ def extras_of(config: Config, competition: Competition, wishes: Wishes) -> dict[
     from kaggle_kit.report import network
 
     if wishes.any_drawn:
-        spec = network.spec_of(config.run)
+        spec = network.spec_of(config.run, root)
         values["spec"] = f"{spec.height} x {spec.width}, {spec.fit}"
     if wishes.augment:
         row = sample_rows(competition.train, 1, "drawn", config.run.seed)[0]

@@ -72,7 +72,7 @@ def look_at_data(setup: Setup, wishes: Wishes | None = None, *, progress: Progre
     """
     begin, wishes = time.monotonic(), wishes or Wishes()
     workspace, config, competition = setup.workspace, setup.config, setup.competition
-    extras = extras_of(config, competition, wishes)  # first, since it may be refused
+    extras = extras_of(config, competition, wishes, workspace.root)  # first, since it may be refused
     look = Look(
         workspace,
         config,

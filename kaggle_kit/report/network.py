@@ -86,9 +86,9 @@ class Opinion:
     said_prepared: list[tuple[str, float]]
 
 
-def spec_of(config: RunConfig) -> ImageSpec:
+def spec_of(config: RunConfig, root: Path) -> ImageSpec:
     """Return how images must look for the configured model, without its weights. Raises ConfigError."""
-    model = build_model(config.model, 2, image_size=config.data.image_size)
+    model = build_model(config.model, 2, image_size=config.data.image_size, root=root)
     return image_spec(model, config.data)
 
 

@@ -172,7 +172,7 @@ def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: 
     """Every validation row once, predicted as `kk predict` does."""
     compute = compute_of_job(job, fabric)
     rows = job.valid.images
-    model = load_model(job.folder / runs.MODEL)
+    model = load_model(job.folder / runs.MODEL, root=job.root)
     report = phase(reporter, job.fold, "predicting out of fold")
 
     def advance(done: int, total: int) -> None:

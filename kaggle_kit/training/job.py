@@ -20,6 +20,7 @@ from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
+from kaggle_kit.models.own import code_fingerprint
 from kaggle_kit.reviews import Review, taught_by
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
@@ -65,7 +66,7 @@ class FoldJob:
 
     Attributes:
         folder: where the fold's files go.
-        root: the workspace, where an own metric lies.
+        root: the workspace, where own metrics and models lie.
         cache_dir: where features are kept.
         weights: the pretrained weights to start from, found once for the run.
         origin: what every file of the fold says about where it comes from.
@@ -148,7 +149,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     seen = () if found.weights.path is None else seen_by(found.weights.path)
     taught, wanted = taught_by(found.review, folds)
     for fold in fold_list:
-        inputs = _inputs(config, competition, folds, fold=fold, found=found)
+        inputs = _inputs(setup, folds, fold=fold, found=found)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
         train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train")
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
@@ -186,7 +187,9 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
         )
 
 
-def _inputs(config: RunConfig, competition: Competition, folds: FoldTable, *, fold: int, found: Found) -> str:
+def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
+    config, competition = setup.config.run, setup.competition
+    code = code_fingerprint(config.model.name, setup.workspace.root)
     return files.fingerprint(
         {
             "config": config.fingerprint,
@@ -197,6 +200,7 @@ def _inputs(config: RunConfig, competition: Competition, folds: FoldTable, *, fo
             "weights": found.weights.fingerprint,
             "left_out": sorted(found.left_out),
             **({} if found.review is None else {"review": found.review.fingerprint}),
+            **({"code": code} if code else {}),
         }
     )
 

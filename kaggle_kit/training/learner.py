@@ -48,7 +48,7 @@ def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     """
     config = job.config.model
     torch.manual_seed(derive_seed(job.config.seed, job.fold, _HEAD))
-    model = build_model(config, len(job.classes), weights=job.weights, image_size=job.config.data.image_size)
+    model = build_model(config, len(job.classes), weights=job.weights, image_size=job.config.data.image_size, root=job.root)
     if job.initial is not None:
         model.load_state_dict(job.initial)
     freeze(model, config)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import torch
 
 from kaggle_kit import files, runs
-from kaggle_kit.competition import Competition, Setup
+from kaggle_kit.competition import Setup
 from kaggle_kit.competition.contents import Contents, describe_change, training_contents
 from kaggle_kit.config import RunConfig
 from kaggle_kit.config.known import require_known
@@ -20,6 +20,7 @@ from kaggle_kit.folds import held_still
 from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import build_model, find_weights, freeze, image_spec
+from kaggle_kit.own_code import is_own
 from kaggle_kit.reviews import USED_REVIEW, Review, review_for, write_review
 from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
@@ -63,7 +64,7 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             f"got {config.data.batch_size}."
         )
     require_known(config, competition.task)
-    _require_usable(config, competition, folds)
+    _require_usable(setup, folds)
     weights = find_weights(config.model.name, config.model.pretrained)
     logger.info("%s", weights.text)
     seen = seen_by(weights.path) if weights.path is not None else ()
@@ -89,18 +90,19 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
     return jobs
 
 
-def _require_usable(config: RunConfig, competition: Competition, folds: FoldTable) -> None:
+def _require_usable(setup: Setup, folds: FoldTable) -> None:
     """Try the options that would otherwise fail when a fold is begun: of loss, schedule, transforms and freezing.
 
     Raises:
         ConfigError: one of them cannot be used; says which.
     """
+    config, competition = setup.config.run, setup.competition
     build_loss(config.loss, competition.task, folds.classes, folds.truth())
     if config.strategy != "probe":
         build_schedule(torch.optim.SGD([torch.zeros(1)], lr=config.optimizer.lr), config.schedule, updates_per_epoch=10)
-    if config.model.freeze > 0 or config.augment.transforms:
+    if config.model.freeze > 0 or config.augment.transforms or is_own(config.model.name):
         with torch.random.fork_rng(devices=[]):
-            model = build_model(config.model, len(folds.classes), image_size=config.data.image_size)
+            model = build_model(config.model, len(folds.classes), image_size=config.data.image_size, root=setup.workspace.root)
         freeze(model, config.model)
         train_transform(image_spec(model, config.data), config.augment)
 

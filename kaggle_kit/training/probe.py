@@ -176,7 +176,9 @@ def _make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     """The pretrained model; without weights the same random one for all folds, since they share its features."""
     torch.manual_seed(derive_seed(job.config.seed))
     config = job.config
-    model = build_model(config.model, len(job.classes), weights=job.weights, image_size=config.data.image_size).eval()
+    model = build_model(
+        config.model, len(job.classes), weights=job.weights, image_size=config.data.image_size, root=job.root
+    ).eval()
     return model, image_spec(model, config.data)
 
 

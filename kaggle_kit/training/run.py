@@ -224,7 +224,7 @@ def finished(job: FoldJob) -> FoldRecord | None:
     """What an earlier call made of this job, if that is complete and current. What is of other inputs is removed."""
     before = runs.read_fold(job.folder, job.fold)
     if before.record.inputs_fingerprint not in (None, job.inputs):
-        logger.warning("fold %d was trained from other images or weights; it is trained anew.", job.fold)
+        logger.warning("fold %d was trained from other images, weights or code; it is trained anew.", job.fold)
         shutil.rmtree(job.folder)
         return None
     return before.record if before.finished and _whole(job) else None

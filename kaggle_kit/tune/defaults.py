@@ -52,7 +52,10 @@ def own_size(model: str) -> tuple[int, int] | None:
     from timm.models import get_pretrained_cfg
 
     from kaggle_kit.models import resolve_name
+    from kaggle_kit.own_code import is_own
 
+    if is_own(model):
+        return None
     cfg = get_pretrained_cfg(resolve_name(model))
     if cfg is None or cfg.fixed_input_size:
         return None
