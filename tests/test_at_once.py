@@ -288,7 +288,8 @@ def test_pages_are_whole_whoever_writes_them(tmp_path: Path) -> None:
 
     def write(line: str) -> None:
         for _ in range(15):
-            write_page(path, "tune.html", title=line, lines=[line] * 200, plots=[], trials=pd.DataFrame(), sections=[])
+            page = {"lines": [line] * 200, "plots": [], "trials": pd.DataFrame(), "sections": [], "to_copy": ""}
+            write_page(path, "tune.html", title=line, **page)
 
     def read() -> None:
         while not over.is_set():

@@ -261,6 +261,8 @@ OPENS_FOR_ITSELF = {
     "files.py": "is the opener",
     "competition/contents.py": "looks at the kind first, and counts what cannot be read as content of its own",
     "config/safe_yaml.py": "looks at the kind and the size first",
+    "competition/known.py": "reads the table that comes with it",
+    "config/known.py": "reads the source of installed libraries",
     "runs/record.py": "looks at the kind and the size first",
 }
 """Modules that read files without `files.open_regular`, and why that is right."""

@@ -48,12 +48,13 @@ def run_trials(
     Args:
         objectives: each trains a trial at a time, several of them in threads. An error of one stops the others.
         budget: trials of the study, those of earlier calls included; None: until ``stop``.
-        sampler: makes what draws the next trial.
+        sampler: makes what draws the next trial, where one is trained at a time; several share the study's own.
 
     Raises:
         TrainingError: ``MOST_FAILURES`` trials in a row have failed.
     """
-    count = TrialCount(study, budget, stop, sampler)
+    # Of several trials at a time one must not take away the sampler that another draws with.
+    count = TrialCount(study, budget, stop, sampler if len(objectives) == 1 else None)
     if len(objectives) == 1:  # in this thread, where signals come
         _work(count, objectives[0])
         return count.stopped
@@ -71,7 +72,7 @@ class TrialCount:
         stopped: why the search ended before its budget, or None.
     """
 
-    def __init__(self, study: optuna.Study, budget: int | None, stop: Stop, sampler: MakeSampler) -> None:
+    def __init__(self, study: optuna.Study, budget: int | None, stop: Stop, sampler: MakeSampler | None) -> None:
         self.study, self.sampler = study, sampler
         self.stopped: str | None = None
         self._budget, self._stop = budget, stop
@@ -152,7 +153,8 @@ def _run_one(count: TrialCount, objective: Objective) -> bool:
     with asking:
         if count.stopped is not None:
             return False
-        study.sampler = count.sampler(study)
+        if count.sampler is not None:
+            study.sampler = count.sampler(study)
         try:
             study.optimize(drawn, n_trials=1, catch=(TrialFailed, TrialStopped))
         except (ValueError, RuntimeError):  # what Optuna raises for a trial that was ended elsewhere depends on its version
