@@ -7,6 +7,7 @@ is read, so that the record of a run made with another version of the library ca
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -62,9 +63,15 @@ def _require_model(name: str) -> None:
         require_form(name, "model")
         return
     architecture, known = name.partition(".")[0], _models()
-    if known and architecture not in known:
+    if known and architecture not in known and not _is_registered(architecture):
         near = suggest(architecture, known) or " timm.list_models() lists all."
         raise ConfigError(f"model.name: timm has no model {shortened(name)}.{near}")
+
+
+def _is_registered(architecture: str) -> bool:
+    """Whether this very process has given timm a model of that name, by ``timm.models.register_model``."""
+    timm_models = sys.modules.get("timm.models")
+    return timm_models is not None and bool(timm_models.is_model(architecture))
 
 
 def _require_transforms(entries: Iterable[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ import pytest
 import timm
 from lightning_fabric.strategies import STRATEGY_REGISTRY
 
-from kaggle_kit.config import RunConfig, derive
+from kaggle_kit.config import ModelConfig, RunConfig, derive
 from kaggle_kit.config.known import FABRIC_STRATEGIES, OWN_MODELS, _models, _transforms, require_known
 from kaggle_kit.errors import ConfigError
 
@@ -13,9 +13,21 @@ from kaggle_kit.errors import ConfigError
 def test_every_model_of_timm_and_of_our_own_is_known():
     from kaggle_kit.models import nets
 
-    assert set(timm.list_models()) <= _models()
-    own = {name for name in timm.list_models() if timm.model_entrypoint(name).__module__ == nets.__name__}
-    assert own == set(OWN_MODELS)
+    modules = {name: timm.model_entrypoint(name).__module__ for name in timm.list_models()}
+    assert {name for name, module in modules.items() if module.startswith("timm.")} <= _models()
+    assert {name for name, module in modules.items() if module == nets.__name__} == set(OWN_MODELS)
+
+
+def home_made_net(**_: object) -> None:
+    """A model that only this process knows."""
+
+
+def test_a_model_registered_in_this_process_is_known() -> None:
+    run = RunConfig(model=ModelConfig(name="home_made_net"))
+    with pytest.raises(ConfigError, match="timm has no model 'home_made_net'"):
+        require_known(run, "multiclass")
+    timm.models.register_model(home_made_net)
+    require_known(run, "multiclass")
 
 
 def test_every_transform_of_albumentations_is_known():
