@@ -117,8 +117,8 @@ def file_state(path: Path) -> tuple[int, int] | None:
 
 
 def read_entries(directory: Path) -> Iterator[tuple[Path, Entry]]:
-    """Every entry, oldest shard first."""
-    for listing in sorted(directory.glob("*.json")):
+    """Every entry, oldest shard first; files that another builder is still writing begin with a dot."""
+    for listing in sorted(directory.glob("[!.]*.json")):
         if listing.name == META:
             continue
         try:

@@ -127,7 +127,7 @@ def require_unseen(seen: Sequence[Seen], workspace: Workspace, competition: str,
 
 
 def _find(workspace: Workspace, fingerprint: str) -> FoldTable | None:
-    for path in sorted((workspace.root / "folds").glob("*.csv")):
+    for path in sorted((workspace.root / "folds").glob("[!.]*.csv")):
         try:
             table = read_folds(path)
         except DataError:

@@ -176,6 +176,13 @@ def test_two_builders_at_once(cache: Path, rows: Rows) -> None:
     assert verify_store(info.directory) == []
 
 
+def test_what_another_builder_is_writing_is_no_listing(cache: Path, rows: Rows) -> None:
+    store = open_store(cache, rows, SIZE, budget("1GB"))
+    assert store is not None
+    (store.directory / f".{shards.META}.0123abcd.json").write_text('{"size": [8, 8]}')
+    assert len(list(shards.read_entries(store.directory))) == len(rows)
+
+
 def test_the_second_builder_waits_for_the_first(cache: Path, rows: Rows) -> None:
     started, go_on = threading.Event(), threading.Event()
 
