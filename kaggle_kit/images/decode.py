@@ -40,6 +40,7 @@ Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 # Large images and odd metadata are no news to the user. Set once: warnings.catch_warnings is not safe in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -147,34 +148,56 @@ def image_facts(path: Path) -> ImageFacts:
         )
 
 
+def read_images(
+    read: Callable[[Path], T],
+    rows: Sequence[tuple[K, Path]],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[K, T], dict[K, str]]:
+    """Call ``read`` with every file, in threads.
+
+    Args:
+        read: what is wanted of a file; raises ImageError for one that cannot be read. Decoding releases the interpreter lock.
+        rows: a key of any kind, such as the id, and the file.
+        workers: threads; none: one per CPU.
+
+    Returns:
+        key -> what was read, and key -> why nothing could be, in the order of ``rows``.
+    """
+
+    def attempt(path: Path) -> T | ImageError:
+        try:
+            return read(path)
+        except ImageError as error:
+            return error
+
+    found: dict[K, T] = {}
+    unreadable: dict[K, str] = {}
+    pool = ThreadPoolExecutor(workers or available_cpus())
+    try:
+        results = pool.map(attempt, [path for _, path in rows])
+        for done, ((key, _), result) in enumerate(zip(rows, results, strict=True), 1):
+            if isinstance(result, ImageError):
+                unreadable[key] = str(result)
+            else:
+                found[key] = result
+            if progress is not None:
+                progress(done, len(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not read the rest first
+    return found, unreadable
+
+
 def check_images(
     rows: Sequence[tuple[K, Path]], *, workers: int | None = None, progress: Progress | None = None
 ) -> dict[K, str]:
-    """Decode every image and return why the bad ones cannot be read.
-
-    Args:
-        rows: a key of any kind, such as the id, and the file.
-        workers: threads; none: one per CPU. Decoding releases the interpreter lock.
-
-    Returns:
-        key -> reason, in the order of ``rows``; empty when all can be read.
-    """
-    reasons: dict[K, str] = {}
-    with ThreadPoolExecutor(workers or available_cpus()) as pool:
-        for done, ((key, _), reason) in enumerate(zip(rows, pool.map(_reason, [path for _, path in rows]), strict=True), 1):
-            if reason is not None:
-                reasons[key] = reason
-            if progress is not None:
-                progress(done, len(rows))
-    return reasons
+    """Decode every image and return why the bad ones cannot be read, as :func:`read_images` does."""
+    return read_images(_decode_and_forget, rows, workers=workers, progress=progress)[1]
 
 
-def _reason(path: Path) -> str | None:
-    try:
-        decode_image(path, min_size=(1, 1))  # the whole file is still read and entropy-decoded
-    except ImageError as error:
-        return str(error)
-    return None
+def _decode_and_forget(path: Path) -> None:
+    decode_image(path, min_size=(1, 1))  # the whole file is still read and entropy-decoded
 
 
 def _read(source: Path | bytes) -> tuple[bytes, str]:

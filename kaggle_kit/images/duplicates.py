@@ -17,8 +17,7 @@ Every image is decoded once, a large JPEG at reduced size; only images whose has
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,10 +31,8 @@ from PIL import Image
 
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import FoldsConfig
-from kaggle_kit.errors import ImageError
 from kaggle_kit.folds.duplicates import Duplicates, Key, connected
-from kaggle_kit.images.decode import Progress, decode_image
-from kaggle_kit.machine.host import available_cpus
+from kaggle_kit.images.decode import Progress, decode_image, read_images
 from kaggle_kit.tables import shown
 
 MIN_CORRELATION = 0.96
@@ -107,14 +104,14 @@ def find_duplicates(
         The clusters. Unreadable images are left out and listed in ``unreadable``.
     """
     rows = sorted(rows)
-    sketches, unreadable = _read_all(_sketch, rows, workers=workers, progress=progress)
+    sketches, unreadable = read_images(_sketch, rows, workers=workers, progress=progress)
     keys = [key for key, _ in rows if key in sketches]
     paths = dict(rows)
     bits = np.array([sketches[key].bits for key in keys], dtype=np.uint64)
     telling = np.array([sketches[key].telling for key in keys], dtype=bool)
 
     suspects = [keys[position] for position in _suspects(bits, telling)]
-    digests, unreadable_in_full = _read_all(_digest, [(key, paths[key]) for key in suspects], workers=workers)
+    digests, unreadable_in_full = read_images(_digest, [(key, paths[key]) for key in suspects], workers=workers)
     exact = _clusters_of_equals(keys, digests)
     near = np.empty((0, 2), dtype=np.int64)
     if near_distance is not None:
@@ -132,38 +129,6 @@ def find_duplicates(
         unreadable=unreadable | unreadable_in_full,
         warnings=warnings,
     )
-
-
-def _read_all(
-    read: Callable[[Path], T],
-    rows: Sequence[tuple[Key, Path]],
-    *,
-    workers: int | None,
-    progress: Progress | None = None,
-) -> tuple[dict[Key, T], dict[Key, str]]:
-    """``read`` every file in threads; also why some could not be read."""
-
-    def attempt(path: Path) -> T | ImageError:
-        try:
-            return read(path)
-        except ImageError as error:
-            return error
-
-    found: dict[Key, T] = {}
-    unreadable: dict[Key, str] = {}
-    pool = ThreadPoolExecutor(workers or available_cpus())
-    try:
-        results = pool.map(attempt, [path for _, path in rows])
-        for done, ((key, _), result) in enumerate(zip(rows, results, strict=True), 1):
-            if isinstance(result, ImageError):
-                unreadable[key] = str(result)
-            else:
-                found[key] = result
-            if progress is not None:
-                progress(done, len(rows))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not read the rest first
-    return found, unreadable
 
 
 def _sketch(path: Path) -> _Sketch:

@@ -13,14 +13,14 @@ import numpy as np
 
 from kaggle_kit.competition import Competition, Inference, Setup, infer_competition
 from kaggle_kit.config import Config
-from kaggle_kit.errors import KaggleKitError
+from kaggle_kit.errors import ImageError, KaggleKitError
 from kaggle_kit.folds.duplicates import Duplicates, Key
-from kaggle_kit.images.decode import Pixels, Progress, decode_image
+from kaggle_kit.images.decode import Progress, check_images, decode_image, read_images
 from kaggle_kit.report.data_page import Look, Wishes, class_samples, extras_of, shown_groups, values_of
 from kaggle_kit.report.gallery import Album
 from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, write_page
-from kaggle_kit.report.shift import fits, measure_shift, pixel_statistics
-from kaggle_kit.report.survey import class_table, find_splits, in_threads, read_headers, sample_rows
+from kaggle_kit.report.shift import Features, fits, measure_shift, pixel_statistics
+from kaggle_kit.report.survey import class_table, find_splits, read_headers, sample_rows
 from kaggle_kit.report.thumbnails import make_album, make_thumbnails
 from kaggle_kit.results import Result
 from kaggle_kit.workspace import Workspace
@@ -138,27 +138,22 @@ def _compare_parts(look: Look) -> None:
 
 def _features(name: str | None, rows: Sequence[tuple[Key, Path]]) -> tuple[list[Key], np.ndarray[Any, np.dtype[np.float32]]]:
     """Return features of the images that can be read, by the network ``name`` or of their pixels, and their keys."""
-
-    def decode(path: Path) -> Pixels | None:
-        try:
-            return decode_image(path, min_size=(64, 64))
-        except KaggleKitError:
-            return None
-
-    def statistics(path: Path) -> Any:
-        pixels = decode(path)
-        return None if pixels is None else pixel_statistics(pixels)
-
     if name is None:
-        found = list(in_threads(statistics, [path for _, path in rows]))
-        kept = [row for row, values in enumerate(found) if values is not None]
-        return [rows[row][0] for row in kept], np.array([found[row] for row in kept], dtype=np.float32)
+        found, _ = read_images(_statistics, rows)
+        return list(found), np.array(list(found.values()), dtype=np.float32)
     from kaggle_kit.report.network import embed
 
-    sound = [
-        row for row, pixels in zip(rows, in_threads(decode, [path for _, path in rows]), strict=True) if pixels is not None
-    ]
-    return [key for key, _ in sound], embed(name, [(row_id, path) for (_, row_id), path in sound])
+    try:
+        return [key for key, _ in rows], embed(name, [(row_id, path) for (_, row_id), path in rows])
+    except ImageError:  # rare, so that images are not decoded twice to rule it out
+        unreadable = check_images(rows)
+        if not unreadable:
+            raise
+        return _features(name, [(key, path) for key, path in rows if key not in unreadable])
+
+
+def _statistics(path: Path) -> Features:
+    return pixel_statistics(decode_image(path, min_size=(64, 64)))
 
 
 def _remarks(look: Look) -> Iterable[str]:

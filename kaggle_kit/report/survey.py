@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +13,11 @@ import pandas as pd
 
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import Config, FoldsConfig
-from kaggle_kit.errors import ImageError, KaggleKitError
+from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.folds import folds_for, make_folds
 from kaggle_kit.folds.duplicates import Duplicates, Key
-from kaggle_kit.images.decode import ImageFacts, Progress, image_facts
+from kaggle_kit.images.decode import ImageFacts, Progress, image_facts, read_images
 from kaggle_kit.images.duplicates import find_duplicates
-from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.seeds import generator
 from kaggle_kit.tables import Classes, FoldTable, Labels
 from kaggle_kit.workspace import Workspace
@@ -29,9 +26,7 @@ MOST_HEADERS = 10_000
 """Images whose headers are read."""
 MOST_COMPARED = 10_000
 """Images among which duplicates are looked for, where no fold table says which there are."""
-_BATCH = 512  # files in the threads' queue, so that 100,000 paths are not 100,000 tasks
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 def sample_rows(rows: Sequence[T], most: int, purpose: str, seed: int = 0) -> list[T]:
@@ -40,14 +35,6 @@ def sample_rows(rows: Sequence[T], most: int, purpose: str, seed: int = 0) -> li
         return list(rows)
     chosen = generator(seed, purpose).choice(len(rows), size=most, replace=False)
     return [rows[position] for position in np.sort(chosen).tolist()]
-
-
-def in_threads(function: Callable[[T], R], values: Iterable[T], *, workers: int | None = None) -> Iterator[R]:
-    """Yield ``function`` of each value, in order, computed in threads; few values wait at a time."""
-    waiting = iter(values)
-    with ThreadPoolExecutor(workers or available_cpus()) as pool:
-        while batch := list(islice(waiting, _BATCH)):
-            yield from pool.map(function, batch)
 
 
 @dataclass(frozen=True)
@@ -120,18 +107,8 @@ def read_headers(competition: Competition, *, most: int = MOST_HEADERS) -> Heade
     rows += [(("test", row.id), row.path) for row in competition.test]  # type: ignore[misc]
     chosen: list[tuple[Key, Path]] = sample_rows(rows, most, "headers")  # type: ignore[arg-type]
 
-    def read(path: Path) -> ImageFacts | str:
-        try:
-            return image_facts(path)
-        except ImageError as error:
-            return str(error)
-
-    found, unreadable = [], {}
-    for (key, path), facts in zip(chosen, in_threads(read, [path for _, path in chosen]), strict=True):
-        if isinstance(facts, str):
-            unreadable[key] = facts
-        else:
-            found.append((key[0], *facts, path.suffix.lower() or "none"))
+    facts, unreadable = read_images(image_facts, chosen)
+    found = [(key[0], *facts[key], path.suffix.lower() or "none") for key, path in chosen if key in facts]
     frame = pd.DataFrame(found, columns=["part", *ImageFacts._fields, "suffix"])
     return Headers(frame, unreadable, len(rows))
 

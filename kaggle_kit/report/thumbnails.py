@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,8 @@ import cv2
 
 from kaggle_kit import files
 from kaggle_kit.errors import ImageError
-from kaggle_kit.images.decode import Pixels, Progress, decode_image
+from kaggle_kit.images.decode import Pixels, Progress, decode_image, read_images
 from kaggle_kit.images.transforms import resize
-from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.report.gallery import Album
 
 SIDE = 112
@@ -64,28 +62,11 @@ def make_thumbnails(
         rows: key and file; a key that comes again is read once.
         workers: decoding threads; none: one per CPU.
     """
-    wanted = dict(rows)
 
-    def read(path: Path) -> Thumbnail | ImageError:
-        try:
-            return make_thumbnail(decode_image(path, min_size=(side, side)), side=side)
-        except ImageError as error:
-            return error
+    def read(path: Path) -> Thumbnail:
+        return make_thumbnail(decode_image(path, min_size=(side, side)), side=side)
 
-    made: dict[K, Thumbnail] = {}
-    unreadable: dict[K, str] = {}
-    pool = ThreadPoolExecutor(workers or available_cpus())
-    try:
-        for done, (key, result) in enumerate(zip(wanted, pool.map(read, wanted.values()), strict=True), 1):
-            if isinstance(result, ImageError):
-                unreadable[key] = str(result)
-            else:
-                made[key] = result
-            if progress is not None:
-                progress(done, len(wanted))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return made, unreadable
+    return read_images(read, list(dict(rows).items()), workers=workers, progress=progress)
 
 
 def make_album(
