@@ -111,13 +111,6 @@ def _clopper_pearson(right: int, n: int) -> Interval:
     return Interval(low, high, "Clopper and Pearson")
 
 
-def predicted_labels(probs: Array, *, threshold: npt.ArrayLike = 0.5, multilabel: bool) -> Array:
-    """Return what is predicted: (N,) the most probable class, or for multi-label (N, C) 0/1, what reaches ``threshold``."""
-    if multilabel:
-        return np.asarray(probs >= np.asarray(threshold), dtype=np.uint8)
-    return np.asarray(probs.argmax(axis=1))
-
-
 def confusion_counts(truth: Array, predicted: Array, n_classes: int) -> npt.NDArray[np.int64]:
     """Return (C, C): how many rows of each true class (row) were taken for each class (column)."""
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)

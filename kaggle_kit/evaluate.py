@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kaggle_kit import diagnosis, files, runs
 from kaggle_kit.competition.layouts.labels import YES, is_switch
 from kaggle_kit.competition.tabular import read_frame
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, MissingFileError
+from kaggle_kit.images.decode import Progress
 from kaggle_kit.metrics import METRICS, Metric, get_metric
 from kaggle_kit.registry import suggest
 from kaggle_kit.report.blocks import Notes, Section, Table
@@ -29,7 +30,6 @@ from kaggle_kit.tables import Classes, Labels, shown
 from kaggle_kit.workspace import Workspace
 
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
 USUAL = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "log_loss")
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_path", "id", "image_id")
 LABEL_COLUMNS = ("label", "labels", "class", "classes", "target", "category")
@@ -162,7 +162,7 @@ def _metrics(asked: Sequence[str], own: str | None, n_classes: int, *, multilabe
 
 
 def _fits(metric: Metric, n_classes: int, *, multilabel: bool) -> bool:
-    if metric.name == "roc_auc" and n_classes != 2:
+    if metric.two_classes and n_classes != 2:
         return False
     return metric.multilabel if multilabel else metric.single_label
 
@@ -272,15 +272,9 @@ def _write_rows(out: Path, scored: Scored) -> None:
     right, sure = scored.sureness
     numbers = range(len(scored))
 
-    def cell(row: int, *, predicted: bool) -> str:
-        return (
-            scored.names(row, predicted=predicted).replace(", ", "|")
-            if scored.multilabel
-            else scored.names(row, predicted=predicted)
-        )
-
+    named = (["|".join(scored.labels_of(row, predicted=predicted)) for row in numbers] for predicted in (False, True))
     columns: list[Any] = [
-        *(scored.ids, [cell(row, predicted=False) for row in numbers], [cell(row, predicted=True) for row in numbers]),
+        *(scored.ids, *named),
         *(np.where(right, "yes", "no"), sure.round(6).astype(str), *scored.probs.T.round(6).astype(str)),
     ]
     names = ["id", "truth", "predicted", "right", "probability", *(f"p_{name}" for name in scored.classes)]

@@ -28,6 +28,13 @@ Array = npt.NDArray[Any]
 Needs = Literal["labels", "probs"]
 
 
+def predicted_labels(probs: Array, *, threshold: npt.ArrayLike = 0.5, multilabel: bool) -> Array:
+    """Return what is predicted: (N,) the most probable class, or for multi-label (N, C) 0/1, what reaches ``threshold``."""
+    if multilabel:
+        return np.asarray(probs >= np.asarray(threshold), dtype=np.uint8)
+    return np.asarray(probs.argmax(axis=1))
+
+
 @dataclass(frozen=True)
 class Metric:
     """A scoring function with what it needs to know about itself.
@@ -76,9 +83,7 @@ class Metric:
             )
         if self.needs == "probs":
             return float(self.function(truth, probs))
-        return float(
-            self.function(truth, (probs >= np.asarray(threshold)).astype(np.uint8) if multilabel else probs.argmax(axis=1))
-        )
+        return float(self.function(truth, predicted_labels(probs, threshold=threshold, multilabel=multilabel)))
 
     def _require_fitting(self, truth: Array, probs: Array) -> None:
         """Refuse truths that are not among the columns of ``probs``; raises DataError."""

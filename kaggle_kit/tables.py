@@ -417,6 +417,20 @@ class FoldTable:
         related = np.isin(self.groups, self.groups[valid])
         return np.flatnonzero(~related), np.flatnonzero(valid)
 
+    def rows_of(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the rows (N,) of out-of-fold ``ids``.
+
+        Raises:
+            FoldError: some are not in the table.
+        """
+        where = {row_id: row for row, row_id in enumerate(self.ids)}
+        unknown = [row_id for row_id in ids if row_id not in where]
+        if unknown:
+            raise FoldError(
+                f"{len(unknown)} out-of-fold rows are not in the fold table: {shown(unknown)}. Train the runs again."
+            )
+        return np.array([where[row_id] for row_id in ids], dtype=np.int64)
+
     def truth(self, rows: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any]:
         """Class positions (N,) int64, or for multi-label a 0/1 matrix (N, C) uint8, of all rows or of ``rows``."""
         labels = self.labels if rows is None else [self.labels[row] for row in rows]

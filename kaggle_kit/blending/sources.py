@@ -153,11 +153,7 @@ def gather(
             )
     if aligned.dropped:
         notes.append(f"{aligned.dropped} out-of-fold rows are left out of all scores: not every run has them yet")
-    where = {row_id: row for row, row_id in enumerate(folds.ids)}
-    unknown = [row_id for row_id in aligned.ids if row_id not in where]
-    if unknown:
-        raise FoldError(f"{len(unknown)} out-of-fold rows are not in the fold table: {shown(unknown)}. Train the runs again.")
-    rows = np.array([where[row_id] for row_id in aligned.ids], dtype=np.int64)
+    rows = folds.rows_of(aligned.ids)
     labels = [folds.labels[row] for row in rows]
     classes = competition.classes
     truth = classes.encode_rows(labels) if folds.multilabel else classes.encode(row[0] for row in labels)

@@ -133,7 +133,8 @@ def _listed(
     ids = list(table) if wanted is None else list(wanted)
     require_unique(ids, source)
     missing = [row_id for row_id in ids if row_id not in table]
-    extra = [] if wanted is None else [row_id for row_id in table if row_id not in set(wanted)]
+    asked = set(ids)
+    extra = [row_id for row_id in table if row_id not in asked]
     if missing or extra:
         parts = [
             f"{len(some)} only in {where}: {shown(some)}" for where, some in ((source, missing), ("the table", extra)) if some

@@ -16,8 +16,9 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ImageError, MissingFileError
+from kaggle_kit.images.decode import Progress
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.predict import Compute, Probs, Progress, Rows, predict_rows
+from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
 from kaggle_kit.inference.workers import read_notes, tolerant_source
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.tables import Predictions

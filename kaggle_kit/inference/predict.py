@@ -22,7 +22,7 @@ from torch import nn
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, ImageError
 from kaggle_kit.images.dataset import PixelSource
-from kaggle_kit.images.decode import check_images
+from kaggle_kit.images.decode import Progress, check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.pixels import batch_hashes
 from kaggle_kit.images.transforms import ImageSpec
@@ -42,8 +42,6 @@ Said: TypeAlias = npt.NDArray[np.void]
 """(M, N) rows of :func:`row_type`: what each of M models says of N images."""
 Part: TypeAlias = tuple[npt.NDArray[np.int64], Said]
 """Row numbers (B,), and what is said of them, (M, B)."""
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called after each batch with the number of images done and of all images."""
 _CHUNK = 4096  # rows of features that are in memory at once
 
 

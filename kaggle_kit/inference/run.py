@@ -20,10 +20,11 @@ import numpy as np
 from kaggle_kit import runs
 from kaggle_kit.competition import Setup
 from kaggle_kit.errors import DataError, KaggleKitError
+from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.control import disguise
 from kaggle_kit.inference.job import PredictOptions, RunJob, control_paths, make_job
 from kaggle_kit.inference.outputs import Outputs, RunPrediction, kept_features
-from kaggle_kit.inference.predict import Compute, Progress
+from kaggle_kit.inference.predict import Compute
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, TimeLimit, Worklist
 from kaggle_kit.inference.tta import make_views

@@ -16,8 +16,8 @@ import torch
 
 from kaggle_kit.errors import DataError, DeviceMemoryError, ImageError, KaggleKitError
 from kaggle_kit.images.dataset import FileSource, PixelSource, source_for
-from kaggle_kit.images.decode import Pixels
-from kaggle_kit.inference.predict import Compute, Predictor, Progress, Rows, Said, row_type
+from kaggle_kit.images.decode import Pixels, Progress
+from kaggle_kit.inference.predict import Compute, Predictor, Rows, Said, row_type
 from kaggle_kit.inference.time_limit import Part, Share, Worklist
 from kaggle_kit.machine.device import choose_device, refusal
 from kaggle_kit.machine.host import available_cpus

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from kaggle_kit.competition import Setup
-from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result
 from kaggle_kit.reviews import Review, taught_by
 from kaggle_kit.runs import list_runs, read_oof, read_run
@@ -62,7 +61,7 @@ class ReviewEffect(Result):
 
 def review_effect(setup: Setup, review: Review) -> ReviewEffect:
     """Return the scores of all runs with finished folds, on labels as given, as reviewed, and on unreviewed rows."""
-    metric = get_metric(setup.competition.metric)
+    metric = setup.metric
     scores, unreviewed = [], 0
     for name in list_runs(setup.workspace):
         run = read_run(setup.workspace, name)
@@ -70,8 +69,7 @@ def review_effect(setup: Setup, review: Review) -> ReviewEffect:
             continue
         folds = read_folds(setup.workspace.folds_path(run.record.folds))
         oof = read_oof(run)
-        at = {row_id: row for row, row_id in enumerate(folds.ids)}
-        rows = np.array([at[row_id] for row_id in oof.ids], dtype=np.int64)
+        rows = folds.rows_of(oof.ids)
         taught, wanted = taught_by(review, folds)
         free = np.array([row_id not in review.entries for row_id in oof.ids], dtype=bool)
         kept, unreviewed = wanted[rows], int(free.sum())

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kaggle_kit.blending.alignment import align_runs
 from kaggle_kit.competition import Setup
 from kaggle_kit.errors import DataError, DependencyError
 from kaggle_kit.results import Result
@@ -115,8 +116,7 @@ def find_issues(setup: Setup, runs: Sequence[str] = (), review: Review | None = 
         DependencyError: cleanlab is not installed; says how to install it.
     """
     names, oof, folds = out_of_fold(setup, runs)
-    at = {row_id: row for row, row_id in enumerate(folds.ids)}
-    rows = np.array([at[row_id] for row_id in oof.ids], dtype=np.int64)
+    rows = folds.rows_of(oof.ids)
     truth = folds.truth(rows)
     quality, issue = (_of_several if folds.multilabel else _of_one)(truth, oof.probs)
     paths = {row.id: row.path for row in setup.competition.train}
@@ -125,7 +125,7 @@ def find_issues(setup: Setup, runs: Sequence[str] = (), review: Review | None = 
         best = np.argsort(-oof.probs[row], kind="stable")[:_SUGGESTED]
         suggestions = tuple(zip(folds.classes.decode(best), oof.probs[row, best].tolist(), strict=True))
         row_id = oof.ids[row]
-        labels = folds.labels[at[row_id]]
+        labels = folds.labels[rows[row]]
         suspects.append(Suspect(row_id, paths[row_id], labels, float(quality[row]), bool(issue[row]), suggestions))
     return LabelIssues(tuple(names), int(issue.sum()), tuple(suspects), review or Review())
 
@@ -139,12 +139,9 @@ def out_of_fold(setup: Setup, runs: Sequence[str] = ()) -> tuple[list[str], Pred
     if len(tables) > 1:
         raise DataError("the runs rest on different fold tables; name those of one table: kk labels --runs A,B.")
     folds = read_folds(setup.workspace.folds_path(chosen[0].record.folds))
-    parts = [read_oof(run) for run in chosen]
-    ids = (
-        [row_id for row_id in parts[0].ids if all(row_id in set(part.ids) for part in parts[1:])] if parts[1:] else parts[0].ids
-    )
-    mean = np.mean([part.take(ids).probs for part in parts], axis=0, dtype=np.float64).astype(np.float32)
-    return [run.name for run in chosen], Predictions(tuple(ids), np.asarray(mean, np.float32), folds.classes, {}), folds
+    aligned = align_runs([(run.name, read_oof(run)) for run in chosen], folds.classes, common=True)
+    mean = np.asarray(np.mean(aligned.stack, axis=0, dtype=np.float64), dtype=np.float32)
+    return list(aligned.names), Predictions(aligned.ids, mean, folds.classes, {}), folds
 
 
 def _of_one(truth: npt.NDArray[Any], probs: Probs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

@@ -13,9 +13,9 @@ import pandas as pd
 
 from kaggle_kit import diagnosis, figures
 from kaggle_kit.errors import DataError
+from kaggle_kit.images.decode import Progress
 from kaggle_kit.report.blocks import Block, Gallery, Notes, Plot, Section, Table, plot
 from kaggle_kit.report.gallery import Album
-from kaggle_kit.report.pictures import Progress
 from kaggle_kit.report.subjects import Subject
 from kaggle_kit.report.thumbnails import make_album, make_thumbnails
 from kaggle_kit.runs.comparison import compare_runs

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.competition import Setup
+from kaggle_kit.images.decode import Progress
 from kaggle_kit.report.blocks import Section, scripts_of
 from kaggle_kit.report.compare import compare_sections
 from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, write_page
-from kaggle_kit.report.pictures import Progress, take_pictures
+from kaggle_kit.report.pictures import take_pictures
 from kaggle_kit.report.sections import Page, make_sections
 from kaggle_kit.report.subjects import Subject, find_subjects
 from kaggle_kit.results import Result

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kaggle_kit import diagnosis, figures, runs
 from kaggle_kit.errors import ConfigError, KaggleKitError
-from kaggle_kit.metrics import METRICS
+from kaggle_kit.metrics import METRICS, predicted_labels
 from kaggle_kit.report.blocks import Block, Gallery, Notes, Table, plot
 from kaggle_kit.report.gallery import Picture
 from kaggle_kit.report.subjects import Subject
@@ -157,7 +157,7 @@ def _explained(subject: Subject, run: Run, row: int) -> list[Picture]:
 
     scored = subject.scored
     path = run.path / f"fold{max(int(scored.folds[row]), 0)}" / runs.MODEL
-    position = int(diagnosis.predicted_labels(scored.probs[[row]], multilabel=False)[0])
+    position = int(predicted_labels(scored.probs[[row]], multilabel=False)[0])
     right, sure = scored.sureness
     mark: Any = "right" if right[row] else "wrong"
     pictures = []

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kaggle_kit import diagnosis
+from kaggle_kit.images.decode import Progress
 from kaggle_kit.report.gallery import Album, Picture
 from kaggle_kit.report.subjects import Subject
 from kaggle_kit.report.thumbnails import make_album, make_thumbnails
 
-Progress = Callable[[int, int], None]
 SHOWN = 24
 """Pictures of a gallery."""
 PER_CELL = 24

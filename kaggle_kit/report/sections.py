@@ -132,9 +132,9 @@ def folds_and_views(page: Page) -> Blocks:
     other = oof_with_views(page.workspace, subject.run, scored.threshold) if subject.run is not None else None
     if other is not None:
         scores[f"views {other[0]}"] = other[1].fold_scores
-        common = [row_id for row_id in scored.ids if row_id in set(other[1].ids)]
-        if len(common) == len(scored):
-            order = np.array([{one: at for at, one in enumerate(other[1].ids)}[row_id] for row_id in scored.ids])
+        where = {row_id: row for row, row_id in enumerate(other[1].ids)}
+        if all(row_id in where for row_id in scored.ids):
+            order = np.array([where[row_id] for row_id in scored.ids])
             gap = diagnosis.paired_difference(scored.metric, scored.truth, scored.probs, other[1].probs[order])
             lines.append(f"views {other[0]} against none: {_gap_text(gap)}")
     table = pd.DataFrame(

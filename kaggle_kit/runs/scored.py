@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from kaggle_kit import diagnosis
 from kaggle_kit.errors import DataError, FoldError
-from kaggle_kit.metrics import Metric, get_metric
+from kaggle_kit.metrics import Metric, get_metric, predicted_labels
 from kaggle_kit.runs.blend_record import read_blend_record
 from kaggle_kit.runs.files import Run, read_oof
-from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions, shown
+from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Scored:
     @cached_property
     def labels(self) -> Array:
         """What was predicted, of the shape of ``truth``."""
-        return diagnosis.predicted_labels(self.probs, threshold=self.threshold, multilabel=self.multilabel)
+        return predicted_labels(self.probs, threshold=self.threshold, multilabel=self.multilabel)
 
     @cached_property
     def score(self) -> float:
@@ -98,10 +98,14 @@ class Scored:
         """Whether each row is right, and how sure the model was, (N,) each."""
         return diagnosis.sureness(self.truth, self.probs, self.labels)
 
-    def names(self, row: int, *, predicted: bool = False) -> str:
-        """Return the true classes of a row, or the predicted ones, with commas between them."""
+    def labels_of(self, row: int, *, predicted: bool = False) -> list[str]:
+        """Return the true classes of a row, or the predicted ones."""
         cell = (self.labels if predicted else self.truth)[row]
-        return ", ".join(self.classes.decode(np.flatnonzero(cell) if self.multilabel else [int(cell)]))
+        return self.classes.decode(np.flatnonzero(cell) if self.multilabel else [int(cell)])
+
+    def names(self, row: int, *, predicted: bool = False) -> str:
+        """Return :meth:`labels_of` with commas between them."""
+        return ", ".join(self.labels_of(row, predicted=predicted))
 
     def take(self, rows: Array) -> Scored:
         """Return some of the rows, by position."""
@@ -145,11 +149,7 @@ def score(oof: Predictions, folds: FoldTable, metric: Metric, *, threshold: npt.
     Raises:
         FoldError: the table lacks rows.
     """
-    where = {row_id: row for row, row_id in enumerate(folds.ids)}
-    unknown = [row_id for row_id in oof.ids if row_id not in where]
-    if unknown:
-        raise FoldError(f"{len(unknown)} out-of-fold rows are not in the fold table: {shown(unknown)}. Train the run again.")
-    rows = np.array([where[row_id] for row_id in oof.ids], dtype=np.int64)
+    rows = folds.rows_of(oof.ids)
     probs = oof.align(folds.classes, here="the fold table").probs
     return Scored(
         oof.ids, folds.truth(rows), probs, folds.classes, metric, folds.assignments[0, rows], folds.groups[rows], threshold

@@ -153,8 +153,6 @@ def summarize(
     score, n_oof = math.nan, 0
     if any(fold.finished for fold in record.folds):
         oof = runs.read_oof(record)
-        where = {row_id: row for row, row_id in enumerate(folds.ids)}
-        rows = np.array([where[row_id] for row_id in oof.ids], dtype=np.int64)
-        score, n_oof = metric(folds.truth(rows), oof.probs), len(oof)
+        score, n_oof = metric(folds.truth(folds.rows_of(oof.ids)), oof.probs), len(oof)
     ended = tuple(results), tuple(trained), dict(failed or {}), stopped
     return RunSummary(run, record.path, metric.name, *ended, score, n_oof, workspace)

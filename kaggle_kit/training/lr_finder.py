@@ -19,7 +19,6 @@ from kaggle_kit.competition import Setup
 from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import chosen_folds, folds_for
-from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.models import find_weights, model_name, set_train_mode
 from kaggle_kit.results import Result
@@ -29,10 +28,11 @@ from kaggle_kit.tables import FoldTable
 from kaggle_kit.training.checkpoint import new_state
 from kaggle_kit.training.data import FoldData, make_data
 from kaggle_kit.training.fold import random_state_kept
-from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
+from kaggle_kit.training.job import FoldJob, Found, make_jobs
 from kaggle_kit.training.learner import Learner, make_learner, make_model
 from kaggle_kit.training.loop import endless, train_step, update
 from kaggle_kit.training.losses import LossGuard
+from kaggle_kit.training.prepare import pixels_of
 from kaggle_kit.training.schedules import CurveScheduler, Span
 
 if TYPE_CHECKING:
@@ -223,10 +223,7 @@ def _job(setup: Setup, folds: FoldTable, fold: int) -> FoldJob:
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
     weights = find_weights(config.model.name, config.model.pretrained)
     review = review_for(workspace, config.data.labels, folds)
-    rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
-    source, left_out = training_pixels(
-        workspace, config, rows, n_classes=len(folds.classes), n_folds=1, cache=setup.config.cache
-    )
+    source, left_out = pixels_of(setup, folds, n_folds=1)
     found = Found(weights, left_out, source, review=review)
     (job,) = make_jobs(setup, folds, run="lr", fold_list=[fold], found=found)
     return job

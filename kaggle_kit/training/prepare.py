@@ -17,6 +17,7 @@ from kaggle_kit.config import RunConfig
 from kaggle_kit.config.known import require_known
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import held_still
+from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import build_model, find_weights, freeze, image_spec
@@ -75,10 +76,7 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
     contents = training_contents(competition, folds, workspace.cache_dir)
     if not restart:
         _require_same_contents(workspace, run, contents)
-    rows = list(zip(folds.ids, paths_of(competition, folds.ids), strict=True))
-    source, left_out = training_pixels(
-        workspace, config, rows, n_classes=len(folds.classes), n_folds=len(fold_list), cache=setup.config.cache
-    )
+    source, left_out = pixels_of(setup, folds, n_folds=len(fold_list))
     found = Found(weights, left_out, source, contents, review)
     jobs = list(make_jobs(setup, folds, run=run, fold_list=fold_list, found=found))
     with held_still(workspace, config.folds, folds):
@@ -88,6 +86,14 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             write_review(workspace.run_dir(run) / USED_REVIEW, review)
         runs.write_run_record(workspace.run_dir(run), record)
     return jobs
+
+
+def pixels_of(setup: Setup, folds: FoldTable, *, n_folds: int) -> tuple[PixelSource | None, tuple[str, ...]]:
+    """Return where the pixels of the table's images come from, and which cannot be read; see :func:`training_pixels`."""
+    rows = list(zip(folds.ids, paths_of(setup.competition, folds.ids), strict=True))
+    return training_pixels(
+        setup.workspace, setup.config.run, rows, n_classes=len(folds.classes), n_folds=n_folds, cache=setup.config.cache
+    )
 
 
 def _require_usable(setup: Setup, folds: FoldTable) -> None:

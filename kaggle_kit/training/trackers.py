@@ -21,6 +21,7 @@ from kaggle_kit import diagnosis, figures, runs
 from kaggle_kit.choices import TRACKERS
 from kaggle_kit.errors import DependencyError
 from kaggle_kit.events import EpochEnded, Event, FoldEnded, Reporter, silent
+from kaggle_kit.metrics import predicted_labels
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training.job import FoldJob
@@ -119,7 +120,7 @@ def _outcome(job: FoldJob, text: str) -> tuple[dict[str, float], str, Figure | N
     scores = {f"final_{job.scorer.name}": job.scorer(truth, probs)}
     if truth.ndim == 2:
         return scores, text, None
-    labels = diagnosis.predicted_labels(probs, multilabel=False)
+    labels = predicted_labels(probs, multilabel=False)
     counts = diagnosis.confusion_counts(truth, labels, len(job.classes))
     return scores, text, figures.plot_confusion(counts, job.classes.names)
 
