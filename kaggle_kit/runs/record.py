@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -169,7 +170,8 @@ def read_fold_record(folder: Path, fold: int) -> FoldRecord:
 
 def fold_record_from(values: Mapping[str, Any]) -> FoldRecord:
     """Return the record that :meth:`FoldRecord.to_dict` gave, as it passes between processes."""
-    return TypeAdapter(FoldRecord).validate_python(values)
+    record: FoldRecord = _reader(FoldRecord).validate_python(values)
+    return record
 
 
 def write_run_record(folder: Path, record: RunRecord) -> None:
@@ -183,13 +185,19 @@ def write_fold_record(folder: Path, record: FoldRecord) -> None:
     files.write_json(folder / FOLD_RECORD, {**record.to_dict(), "updated": updated, "version": VERSION})
 
 
+@cache
+def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+    """Return what reads records of a kind; made once, which takes longer than to read one."""
+    return TypeAdapter(kind)
+
+
 def _read(kind: type[R], path: Path) -> R:
     try:
         if not path.is_file() and path.exists():
             raise OSError("it is no regular file")
         if path.stat().st_size > _LONGEST:
             raise OSError(f"it has more than {_LONGEST:,} bytes")
-        record: R = TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+        record: R = _reader(kind).validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. Run `kk train` first.") from None
     except ValidationError as error:
