@@ -186,7 +186,7 @@ def write_fold_record(folder: Path, record: FoldRecord) -> None:
 
 
 @cache
-def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+def _reader(kind: Any) -> TypeAdapter[Any]:
     """Return what reads records of a kind; made once, which takes longer than to read one."""
     return TypeAdapter(kind)
 
@@ -197,7 +197,8 @@ def _read(kind: type[R], path: Path) -> R:
             raise OSError("it is no regular file")
         if path.stat().st_size > _LONGEST:
             raise OSError(f"it has more than {_LONGEST:,} bytes")
-        record: R = _reader(kind).validate_json(path.read_bytes(), strict=True)
+        reader = _reader(kind)  # type: ignore[arg-type]  # mypy asks whether records can be hashed, not their class
+        record: R = reader.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. Run `kk train` first.") from None
     except ValidationError as error:
