@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
 from kaggle_kit.choices import AUGMENTATIONS, LAUNCHERS, PRUNERS, VIEWS
-from kaggle_kit.project_parts import Cache, Kernel, PathLike, given_only, names, require_prediction, require_trainable
+from kaggle_kit.project_parts import (
+    Cache,
+    Kernel,
+    PathLike,
+    given_only,
+    names,
+    require_extendable,
+    require_prediction,
+    require_trainable,
+)
 from kaggle_kit.results import Done
 from kaggle_kit.workspace import Workspace, open_workspace
 
@@ -184,6 +193,7 @@ class Project:
         repeats: int | None = None,
         seed: int | None = None,
         duplicates: str | None = None,
+        extend: str | None = None,
         force: bool = False,
     ) -> FoldTable:
         """Divide the training images into folds, duplicates together; writes ``folds/<name>.csv``.
@@ -191,11 +201,15 @@ class Project:
         What is None is as ``kk.yaml`` says. See :func:`~kaggle_kit.folds.create_folds`.
 
         Args:
+            extend: name of a table whose rows keep their folds; new images are dealt over them, so that ``train(init_from=…)``
+                can train its runs further.
             force: change a table on which runs rest; the old one is kept beside it.
         """
         from kaggle_kit.config import changed
         from kaggle_kit.folds import check_settings, create_folds
 
+        if extend is not None:
+            require_extendable(self.workspace, extend, {"n_folds": n_folds, "scheme": scheme, "repeats": repeats})
         changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
         settings = changed(self.config.folds, changes)
         check_settings(settings)
@@ -203,7 +217,7 @@ class Project:
         from kaggle_kit.images.duplicates import find_competition_duplicates
 
         found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
-        return create_folds(self.workspace, competition, settings, name=name, duplicates=found, force=force)
+        return create_folds(self.workspace, competition, settings, name=name, duplicates=found, extend=extend, force=force)
 
     def train(
         self,

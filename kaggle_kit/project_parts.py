@@ -4,7 +4,7 @@ methods share: lists of names, and checks of options before PyTorch is imported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,12 +134,29 @@ def names(given: str | Sequence[str]) -> list[str]:
 
 
 def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
-    """Raise what is wrong with names, the fold table or the choice of folds, before PyTorch is imported."""
+    """Raise what is wrong with names, fold table, folds or the run to begin from, before PyTorch is imported."""
     from kaggle_kit.config.known import require_known
     from kaggle_kit.folds import chosen_folds, folds_for
+    from kaggle_kit.runs.warm_start import models_of
 
-    require_known(setup.config.run, setup.competition.task)
-    chosen_folds(fold, folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits)
+    config, competition = setup.config.run, setup.competition
+    require_known(config, competition.task)
+    folds = folds_for(setup.workspace, competition, config.folds)
+    numbers = chosen_folds(fold, folds.n_splits)
+    if config.init_from is not None:
+        about = {"model": config.model.name, "competition": competition.name}
+        models_of(setup.workspace, config.init_from, **about, folds=folds, fold_list=numbers)
+
+
+def require_extendable(workspace: Workspace, name: str, given: Mapping[str, object]) -> None:
+    """Raise what is wrong with extending the fold table ``name``; ``given`` are options that only a new table has."""
+    from kaggle_kit.errors import ConfigError
+    from kaggle_kit.tables import read_folds
+
+    wrong = [option for option, value in given.items() if value is not None]
+    if wrong:
+        raise ConfigError(f"a table that is extended keeps its folds, so {' and '.join(wrong)} cannot be given with extend.")
+    read_folds(workspace.folds_path(name))
 
 
 def require_prediction(tta: str, merge: str, engine: str) -> None:

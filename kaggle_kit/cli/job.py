@@ -103,12 +103,15 @@ def folds(
     repeats: Annotated[int | None, typer.Option(help="repeat with other seeds")] = None,
     seed: Seed = None,
     duplicates: Annotated[str | None, typer.Option(help="near, exact or off: what is kept in one fold")] = None,
+    extend: Annotated[
+        str | None, typer.Option(help="rows of folds/TABLE.csv keep their folds, new ones are dealt", metavar="TABLE")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="although runs rest on the table, which is kept beside it")] = False,
 ) -> object:
     """Divide the training images into folds, duplicates together; writes folds/NAME.csv and prints the balance."""
     project = Project.open()
     options = {"n_folds": n_folds, "repeats": repeats, "seed": seed}
-    made = project.folds(name=name, scheme=scheme, duplicates=duplicates, force=force, **options)
+    made = project.folds(name=name, scheme=scheme, duplicates=duplicates, extend=extend, force=force, **options)
     from kaggle_kit.folds import FoldsSummary
 
     return FoldsSummary(made, project.workspace.folds_path(name))

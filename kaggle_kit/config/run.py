@@ -243,6 +243,9 @@ class RunConfig(Section):
     seed: Seed = Field(0, description="seed of all that is random in training")
     folds: Name = Field("folds", description="the fold table, folds/<name>.csv")
     strategy: Annotated[str, one_of(STRATEGIES)] = Field("finetune", description="what is trained")
+    init_from: Annotated[Name | None, Later()] = Field(
+        None, description="a run; fold k begins from the weights of its fold k instead of model.pretrained; null: none"
+    )
     ema: Rate = Field(0.0, description="decay of the averaged weights, e.g. 0.999; 0: off")
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
     nan: StopOrSkip = Field("stop", description="at a loss that is not finite: stop the fold, or skip the batch")

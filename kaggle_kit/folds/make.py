@@ -15,6 +15,7 @@ from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import FoldsConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.folds.duplicates import Duplicates, connected
+from kaggle_kit.folds.extend import extended, scheme_of
 from kaggle_kit.folds.keep import write_folds
 from kaggle_kit.folds.schemes import Material, given_fold
 from kaggle_kit.folds.stratify import Counts, Units
@@ -34,6 +35,7 @@ def create_folds(
     *,
     name: str = "folds",
     duplicates: Duplicates | None = None,
+    extend: str | None = None,
     force: bool = False,
 ) -> FoldTable:
     """Make the folds and write ``folds/<name>.csv`` and ``.json``; see :func:`make_folds`.
@@ -41,6 +43,7 @@ def create_folds(
     The files hold no times and do not depend on the order in which images were listed: the same seed gives the same bytes.
 
     Args:
+        extend: name of a table whose rows keep their folds; see :func:`make_folds`.
         force: change a table on which runs rest; the old one is kept beside it as ``<name>-<number>.csv``.
 
     Raises:
@@ -52,7 +55,8 @@ def create_folds(
             f"folds with duplicates={config.duplicates!r} need to know them: pass duplicates=find_competition_duplicates("
             "competition, config.folds) of kaggle_kit.images.duplicates, or set duplicates to 'off'."
         )
-    return write_folds(workspace, make_folds(competition, config, duplicates=duplicates), name, force=force)
+    before = None if extend is None else read_folds(workspace.folds_path(extend))
+    return write_folds(workspace, make_folds(competition, config, duplicates=duplicates, before=before), name, force=force)
 
 
 def check_settings(config: FoldsConfig) -> None:
@@ -65,7 +69,9 @@ def check_settings(config: FoldsConfig) -> None:
         raise FoldError(f"n_folds must be >= 2, got {config.n_folds}; pass --n-folds 5, or --scheme holdout for one fold.")
 
 
-def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Duplicates | None = None) -> FoldTable:
+def make_folds(
+    competition: Competition, config: FoldsConfig, *, duplicates: Duplicates | None = None, before: FoldTable | None = None
+) -> FoldTable:
     """Divide the training rows over folds.
 
     Rows with the same entry in the group column and rows that are duplicates stay together, whatever the scheme. Rows marked
@@ -73,26 +79,35 @@ def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Dup
 
     Args:
         duplicates: what :func:`kaggle_kit.images.duplicates.find_duplicates` found; none: not looked for.
+        before: a table whose rows keep their folds, so that models of its folds can be trained further; what is new joins its
+            group, or is dealt over the folds class by class. Of ``config`` only the seed counts then.
 
     Returns:
         Rows sorted by id. ``meta`` says how the folds were made and holds ``warnings`` for the user, which are logged, too.
 
     Raises:
-        FoldError: the data does not allow the scheme or so many folds.
+        FoldError: the data does not allow the scheme or so many folds, or holds no row of ``before``.
     """
-    check_settings(config)
+    if before is None:
+        check_settings(config)
     rows = sorted(competition.train, key=lambda row: row.id)
     groups = _group_numbers(rows, duplicates)
     kept = np.array([not row.train_only for row in rows], dtype=bool)
     if not kept.any():
         raise FoldError(f"{competition.name}: there are no training rows to validate on, found {len(rows)} train-only rows.")
     material, unit_of = _material(rows, groups, kept, competition.classes, grouped=duplicates is not None)
-    scheme = _resolve(config.scheme, competition, groups, kept)
-    divide = SCHEMES.lookup(scheme)
-    assignments = np.full((config.repeats, len(rows)), -1, dtype=np.int64)
-    for repeat in range(config.repeats):
-        assignments[repeat, kept] = divide(material, config, np.random.default_rng([config.seed, repeat]))[unit_of]
-    n_folds = int(assignments.max()) + 1
+    scheme, repeats = _resolve(config.scheme, competition, groups, kept), config.repeats
+    if before is not None:
+        scheme, repeats = scheme_of(before), before.n_repeats
+    ids = [row.id for row, keep in zip(rows, kept, strict=True) if keep]
+    assignments = np.full((repeats, len(rows)), -1, dtype=np.int64)
+    for repeat in range(repeats):
+        rng = np.random.default_rng([config.seed, repeat])
+        if before is None:
+            assignments[repeat, kept] = SCHEMES.lookup(scheme)(material, config, rng)[unit_of]
+        else:
+            assignments[repeat, kept] = extended(before, repeat, ids, unit_of, material.units, rng)
+    n_folds = int(assignments.max()) + 1 if before is None else before.n_folds
     warnings = [
         *_rare_classes(material.units, competition.classes, n_folds),
         *(_moved_rows(rows, material, unit_of) if scheme == "column" else ()),
@@ -109,7 +124,10 @@ def make_folds(competition: Competition, config: FoldsConfig, *, duplicates: Dup
         n_folds,
         competition.classes,
         competition.multilabel,
-        _meta(competition, config, scheme, duplicates, warnings),
+        {
+            **_meta(competition, config, scheme, duplicates, warnings),
+            **({} if before is None else {"repeats": repeats, "extends": before.fingerprint}),
+        },
     )
 
 

@@ -18,13 +18,14 @@ from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.folds import folds_for
+from kaggle_kit.folds import folds_for, table_like
 from kaggle_kit.kernel.bundle import PLAN
 from kaggle_kit.kernel.testset import style_of
 from kaggle_kit.kernel.weights import copy_model, without_paths
 from kaggle_kit.own_code import is_own, require_file
 from kaggle_kit.runs import Run
 from kaggle_kit.runs.model_header import read_model_record
+from kaggle_kit.runs.provenance import seen_by_fold
 from kaggle_kit.tables import read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 LABELS = "labels.csv"
 FOLDS, PRETRAINED = "folds.csv", "pretrained"
+SEEN = "seen-"
+"""Before the names of fold tables that the run to begin from was trained on."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -
 
 
 def write_training(folder: Path, setup: Setup) -> None:
-    """Configuration, fold table and pretrained weights of a training kernel.
+    """Configuration, fold table, and pretrained weights or the run to begin from, of a training kernel.
 
     Raises:
         MissingFileError, FoldError: there is no fold table, or it is not of this competition.
@@ -119,14 +122,27 @@ def write_training(folder: Path, setup: Setup) -> None:
         files.write_bytes(folder / LABELS, files.read_bytes(workspace.labels_path(config.run.data.labels)))
     content = config.model_dump(mode="json")
     content["competition"]["data_dir"], content["run"] = ".", without_paths(content["run"])
-    weights = find_weights(config.run.model.name, config.run.model.pretrained)
-    pretrained = None
-    if weights.path is not None:
-        pretrained = PRETRAINED + weights.path.suffix
-        shutil.copyfile(weights.path, folder / pretrained)
+    pretrained, start = None, None
+    if config.run.init_from is not None:
+        start = _write_start(folder, workspace, config.run.init_from)
+    elif (found := find_weights(config.run.model.name, config.run.model.pretrained).path) is not None:
+        pretrained = PRETRAINED + found.suffix
+        shutil.copyfile(found, folder / pretrained)
     for kind, own in own_functions(config).items():
         shutil.copyfile(require_file(own, kind, workspace.root), folder / f"{kind}.py")
-    files.write_json(folder / PLAN, {"config": content, "run": default_run_name(config.run), "pretrained": pretrained})
+    plan = {"config": content, "run": default_run_name(config.run), "pretrained": pretrained, "start": start}
+    files.write_json(folder / PLAN, plan)
+
+
+def _write_start(folder: Path, workspace: Workspace, name: str) -> dict[str, Any]:
+    """Copy the models of the run that folds begin from, and the fold tables that those have seen; returns the plan's entry."""
+    run = run_files.read_run(workspace, name)
+    seen = {one.folds_fingerprint for fold in run.finished_folds() for one in seen_by_fold(run, fold, workspace)}
+    tables = [path for one in sorted(seen) if (path := table_like(workspace, one)) is not None]
+    for path in tables:
+        for suffix in (".csv", ".json"):
+            shutil.copyfile(path.with_suffix(suffix), folder / f"{SEEN}{path.stem}{suffix}")
+    return {**_write_run(folder, run, workspace.root, half=False), "tables": [path.stem for path in tables]}
 
 
 def own_functions(config: Config) -> dict[str, str]:

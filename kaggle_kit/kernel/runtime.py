@@ -180,18 +180,23 @@ def _sound_models(bundle: Bundle, plan: _KernelPlan, say: Say) -> tuple[dict[Key
 def _lay_out(workspace: Workspace, bundle: Bundle, plan: _KernelPlan, paths: Mapping[Key, Path]) -> None:
     """Make the workspace of the plan: its runs with the models that are sound, as links, and the files of own models."""
     for run in plan.runs:
-        name = str(run["name"])
-        if "code" in run:  # that it is the one which the run was trained with is seen to where models are loaded
-            path = own_code.own_path(str(run["record"]["config"]["model"]["name"]), "model", workspace.root)
-            files.write_bytes(path, files.read_bytes(bundle.folder / str(run["code"])))
-        folds = [fold for one, fold in paths if one == name]
-        splits = max([*map(int, run["models"]), *folds]) + 1
-        files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, {**run["record"], "n_splits": splits})
-        for fold in folds:
-            folder = workspace.fold_dir(name, fold)
-            digest = files.file_fingerprint(paths[name, fold])
-            runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest))
-            (folder / runs.MODEL).symlink_to(paths[name, fold].resolve())
+        lay_out_run(workspace, bundle, run, {fold: path for (name, fold), path in paths.items() if name == run["name"]})
+
+
+def lay_out_run(workspace: Workspace, bundle: Bundle, run: Mapping[str, Any], models: Mapping[int, Path]) -> None:
+    """Make a run of a plan's entry, with ``models`` (fold -> file) as links, and the file of an own model."""
+    name = str(run["name"])
+    if "code" in run:  # that it is the one which the run was trained with is seen to where models are loaded
+        path = own_code.own_path(str(run["record"]["config"]["model"]["name"]), "model", workspace.root)
+        files.write_bytes(path, files.read_bytes(bundle.folder / str(run["code"])))
+    splits = max(map(int, run["models"])) + 1
+    files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, {**run["record"], "n_splits": splits})
+    for fold, path in models.items():
+        folder = workspace.fold_dir(name, fold)
+        digest = files.file_fingerprint(path)
+        runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest))
+        (folder / runs.MODEL).unlink(missing_ok=True)
+        (folder / runs.MODEL).symlink_to(path.resolve())
 
 
 def _predict(

@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from kaggle_kit.competition.containers.unpacking import FOLDER as UNPACKED
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
-from kaggle_kit.kernel.dataset import FOLDS, LABELS, own_functions
-from kaggle_kit.kernel.runtime import BUDGET, Say
+from kaggle_kit.kernel.dataset import FOLDS, LABELS, SEEN, own_functions
+from kaggle_kit.kernel.runtime import BUDGET, Say, lay_out_run
 from kaggle_kit.kernel.testset import locate
 from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
@@ -110,7 +110,9 @@ def run_training_kernel(
             stopped = train_run(Setup(workspace, config, competition), TrainOptions(run, time_limit=left)).stopped
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
-    for folder in (workspace.cache_dir, workspace.root / UNPACKED):  # decoded and unpacked images are no output
+    start = config.run.init_from
+    no_output = [workspace.cache_dir, workspace.root / UNPACKED, *([workspace.run_dir(start)] if start else [])]
+    for folder in no_output:  # decoded and unpacked images, and models of the dataset
         shutil.rmtree(folder, ignore_errors=True)
     found = runs.read_run(workspace, run)
     scores = {fold.fold: fold.record.score for fold in found.folds if fold.finished}
@@ -141,9 +143,20 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
     path = workspace.folds_path(config.run.folds)
     for target, name in ((path, FOLDS), (path.with_suffix(".json"), "folds.json")):
         files.write_bytes(target, (bundle.folder / name).read_bytes())
+    if plan.get("start") is not None:
+        _lay_out_start(workspace, bundle, plan["start"])
     if config.run.data.labels is not None:
         files.write_bytes(workspace.labels_path(config.run.data.labels), (bundle.folder / LABELS).read_bytes())
     return config, str(plan["run"])
+
+
+def _lay_out_start(workspace: Workspace, bundle: Bundle, start: Mapping[str, Any]) -> None:
+    """Put the run to begin from into the workspace, and the fold tables that its models have seen."""
+    lay_out_run(workspace, bundle, start, {int(fold): bundle.folder / name for fold, name in start["models"].items()})
+    for name in start["tables"]:
+        for suffix in (".csv", ".json"):
+            path = workspace.folds_path(f"{SEEN}{name}").with_suffix(suffix)
+            files.write_bytes(path, (bundle.folder / path.name).read_bytes())
 
 
 def _pretrained(bundle: Bundle, name: str | None) -> str | bool:

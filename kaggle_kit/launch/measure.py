@@ -74,9 +74,9 @@ def plan_run(
         raise ConfigError(f"devices must be at least 1 and seconds positive, got {devices} and {seconds}.")
     folds = folds or folds_for(setup.workspace, setup.competition, config.folds)
     run = _one_device(config)
-    weights = find_weights(run.model.name, False)
     numbers = parse_folds(fold, folds.n_splits)
-    jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=Found(weights)))
+    found = Found(dict.fromkeys(numbers, find_weights(run.model.name, False)))
+    jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=found))
     fabric = make_fabric(run.hardware)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         plan = _measured(jobs, fabric, seconds, config.hardware.devices)

@@ -28,10 +28,10 @@ from kaggle_kit.events import FoldEnded, Reporter, Warned
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.loaders import default_workers
 from kaggle_kit.images.store import ImageStore
-from kaggle_kit.models import find_weights
 from kaggle_kit.reviews import review_for
 from kaggle_kit.training import FoldJob, Stop, train_jobs
 from kaggle_kit.training.job import Found, make_jobs
+from kaggle_kit.training.start import starting_weights
 from kaggle_kit.workspace import Workspace
 
 LOGS = "logs"
@@ -143,14 +143,15 @@ def job_of(record: LaunchRecord, fold: int) -> FoldJob:
     workspace, config = record.workspace, build_config(record.config, source="the launcher")
     competition = load_competition(workspace, config.competition)
     folds = folds_for(workspace, competition, config.run.folds)
+    setup = Setup(workspace, config, competition)
     found = Found(
-        weights=find_weights(config.run.model.name, config.run.model.pretrained),
+        weights=starting_weights(setup, folds, [fold]),
         left_out=tuple(record.left_out),
         source=None if record.store is None else ImageStore(Path(record.store)),
         contents=training_contents(competition, folds, workspace.cache_dir),
         review=review_for(workspace, config.run.data.labels, folds),
     )
-    (job,) = make_jobs(Setup(workspace, config, competition), folds, run=record.run, fold_list=[fold], found=found)
+    (job,) = make_jobs(setup, folds, run=record.run, fold_list=[fold], found=found)
     if job.inputs != record.inputs.get(str(fold)):
         raise DataError(
             f"fold {fold} would not be trained from what the launcher has: pretrained weights or fold table on this "

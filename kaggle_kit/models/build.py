@@ -219,7 +219,7 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     tensors = _adapt(model, read_tensors(weights.path))
     own = model.state_dict()
     head = set(head_tensors(model))
-    if any(key in tensors and tensors[key].shape != own[key].shape for key in head):
+    if weights.head_fits is False or any(key in tensors and tensors[key].shape != own[key].shape for key in head):
         tensors = {key: value for key, value in tensors.items() if key not in head}
     if not head & tensors.keys() and record_of(model).features == 0:  # a head of ours begins as it should
         _quiet_head(model, head)
@@ -228,7 +228,7 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
         "of another shape": [key for key, value in tensors.items() if key in own and value.shape != own[key].shape],
     }
     unknown = [key for key in tensors if key not in own]
-    if weights.kind == "file":
+    if weights.kind in ("file", "run"):
         problems["not in the model"] = _beyond_head(unknown, head_names(model))
     elif unknown:
         _LOG.warning("%s: not used: %s", weights.path.name, shown(unknown))
@@ -253,7 +253,11 @@ def _beyond_head(unknown: Iterable[str], names: Iterable[str]) -> list[str]:
     """Tensors that a file holds beyond the model's, without those of a head that was cut, exchanged or named otherwise."""
     modules = {*names, "fc", "head", "head.fc", "classifier"}
     inside = tuple(f"{name}." for name in names)
-    return [key for key in unknown if key.rpartition(".")[0] not in modules and not key.startswith(inside)]
+    return [
+        key
+        for key in unknown
+        if key.rpartition(".")[0] not in modules and not key.startswith(inside) and ".pooling." not in key  # a pooling of ours
+    ]
 
 
 def _adapt(model: nn.Module, tensors: Tensors) -> Tensors:

@@ -30,7 +30,7 @@ from kaggle_kit.models.nets import UNTRAINED
 from kaggle_kit.own_code import is_own, require_form
 from kaggle_kit.tables import shown
 
-Kind = Literal["none", "file", "package", "cache", "hub"]
+Kind = Literal["none", "file", "package", "cache", "hub", "run"]
 Tensors = dict[str, torch.Tensor]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -67,12 +67,15 @@ class Weights:
         path: the local file; None for kind "none".
         text: one line for the log.
         fingerprint: sha256 of the file, empty for kind "none".
+        head_fits: of a model of kaggle_kit, whether its head is one for the very classes that are to be told, and is taken;
+            None for files of other origin, whose head is taken where its shape fits.
     """
 
     kind: Kind
     path: Path | None
     text: str
     fingerprint: str
+    head_fits: bool | None = None
 
 
 def resolve_name(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
 from kaggle_kit.models.own import code_fingerprint
 from kaggle_kit.reviews import Review, taught_by
-from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import Classes, FoldTable, shown
 
@@ -68,7 +66,7 @@ class FoldJob:
         folder: where the fold's files go.
         root: the workspace, where own metrics and models lie.
         cache_dir: where features are kept.
-        weights: the pretrained weights to start from, found once for the run.
+        weights: what the fold begins from.
         origin: what every file of the fold says about where it comes from.
         inputs: fingerprint of all that the result depends on; a finished fold with the same one is current.
         all_images: all of the fold table that can be read; a probe computes their features once for all folds.
@@ -113,21 +111,21 @@ class FoldJob:
         """Keep the list of what the training images hold beside the run; return its fingerprint, None without such a list."""
         return None if self.contents is None else keep_contents(self.folder.parent, self.contents)
 
-    @cached_property
+    @property
     def starts_trained(self) -> bool:
         """Whether the model begins with a classifier of these very classes, so that epoch 0 is a result like any other."""
-        if self.initial is not None:
-            return True
-        if self.weights.path is None or not seen_by(self.weights.path):
-            return False
-        return tuple(read_model_record(self.weights.path).get("classes", ())) == self.classes.names
+        return self.initial is not None or bool(self.weights.head_fits)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is found out once for all folds of a run; see :class:`FoldJob`."""
+    """What is found out once for all folds of a run; see :class:`FoldJob`.
 
-    weights: Weights
+    Attributes:
+        weights: fold -> what it begins from.
+    """
+
+    weights: Mapping[int, Weights]
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
     contents: Contents | None = None
@@ -146,10 +144,10 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)
     everything = _images(folds, paths, np.flatnonzero(readable))
     test = _test_images(competition, folds, out)
-    seen = () if found.weights.path is None else seen_by(found.weights.path)
     taught, wanted = taught_by(found.review, folds)
     for fold in fold_list:
-        inputs = _inputs(setup, folds, fold=fold, found=found)
+        inputs, weights = _inputs(setup, folds, fold=fold, found=found), found.weights[fold]
+        seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
         train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train")
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
@@ -165,7 +163,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             classes=folds.classes,
             train=train,
             valid=valid,
-            weights=found.weights,
+            weights=weights,
             origin={
                 "competition": competition.name,
                 "competition_fingerprint": competition.fingerprint,
@@ -197,7 +195,7 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
             "fold": fold,
             "task": competition.task,
             "metric": competition.metric,
-            "weights": found.weights.fingerprint,
+            "weights": found.weights[fold].fingerprint,
             "left_out": sorted(found.left_out),
             **({} if found.review is None else {"review": found.review.fingerprint}),
             **({"code": code} if code else {}),

@@ -20,7 +20,7 @@ from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import chosen_folds, folds_for
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
-from kaggle_kit.models import find_weights, model_name, set_train_mode
+from kaggle_kit.models import model_name, set_train_mode
 from kaggle_kit.results import Result
 from kaggle_kit.reviews import review_for
 from kaggle_kit.stop import Stop
@@ -34,6 +34,7 @@ from kaggle_kit.training.loop import endless, train_step, update
 from kaggle_kit.training.losses import LossGuard
 from kaggle_kit.training.prepare import pixels_of
 from kaggle_kit.training.schedules import CurveScheduler, Span
+from kaggle_kit.training.start import starting_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,10 +222,9 @@ def _job(setup: Setup, folds: FoldTable, fold: int) -> FoldJob:
     """Return the fold as training would begin it, but for records and checks of its run."""
     workspace, config, competition = setup.workspace, setup.config.run, setup.competition
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
-    weights = find_weights(config.model.name, config.model.pretrained)
     review = review_for(workspace, config.data.labels, folds)
     source, left_out = pixels_of(setup, folds, n_folds=1)
-    found = Found(weights, left_out, source, review=review)
+    found = Found(starting_weights(setup, folds, [fold]), left_out, source, review=review)
     (job,) = make_jobs(setup, folds, run="lr", fold_list=[fold], found=found)
     return job
 

@@ -20,7 +20,7 @@ from kaggle_kit.folds import held_still
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
-from kaggle_kit.models import build_model, find_weights, freeze, image_spec
+from kaggle_kit.models import build_model, freeze, image_spec
 from kaggle_kit.own_code import is_own
 from kaggle_kit.reviews import USED_REVIEW, Review, review_for, write_review
 from kaggle_kit.runs import RunRecord
@@ -30,6 +30,7 @@ from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.schedules import build_schedule
+from kaggle_kit.training.start import starting_weights
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
 
     Raises:
         ConfigError: the run was begun with another configuration; names the entries.
-        WeightsError: the pretrained weights were not found.
+        WeightsError, MissingFileError: the weights to begin from were not found.
         ImageError: training images cannot be read, and ``data.bad_images`` is "stop"; lists them.
         ClassMappingError, FoldError: the fold table is of other data, or the weights have seen what a fold is validated on.
         DataError: the run was begun with other images under the same names; names them.
@@ -65,12 +66,14 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             f"got {config.data.batch_size}."
         )
     require_known(config, competition.task)
+    if config.init_from == run:
+        raise ConfigError(f"init_from: run {run!r} cannot begin from itself. Give the new run another name with --run NAME.")
     _require_usable(setup, folds)
-    weights = find_weights(config.model.name, config.model.pretrained)
-    logger.info("%s", weights.text)
-    seen = seen_by(weights.path) if weights.path is not None else ()
-    for fold in fold_list:
-        require_unseen(seen, workspace, competition.name, folds, fold=fold)
+    weights = starting_weights(setup, folds, fold_list)
+    for text in dict.fromkeys(one.text for one in weights.values()):
+        logger.info("%s", text)
+    for fold, one in weights.items():
+        require_unseen(seen_by(one.path) if one.path is not None else (), workspace, competition.name, folds, fold=fold)
     review = review_for(workspace, config.data.labels, folds)
     record = make_record(setup, folds, run, restart=restart, review=review)
     contents = training_contents(competition, folds, workspace.cache_dir)

@@ -15,7 +15,8 @@ from kaggle_kit.errors import DataError
 from kaggle_kit.kernel import Address, Content
 from kaggle_kit.kernel.bundle import read_bundle
 from kaggle_kit.kernel.training import TrainingResult
-from kaggle_kit.tables import read_predictions
+from kaggle_kit.runs.provenance import seen_by
+from kaggle_kit.tables import read_folds, read_predictions
 from kaggle_kit.workspace import Workspace
 
 ENTRIES = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=2", "batch_size=6", "workers=0", "augment=none"]
@@ -152,3 +153,22 @@ def test_an_own_metric_is_taken_along(world, tmp_path, monkeypatch):
     assert (result.finished, result.failed) == (True, None)
     run = runs.read_run(Workspace(tmp_path / "working/kk"), result.run)
     assert [fold.record.score for fold in run.folds] == [len(read_predictions(fold.path / runs.OOF)) / 7 for fold in run.folds]
+
+
+def test_the_run_to_begin_from_is_taken_along(world, tmp_path):
+    """Each fold begins at Kaggle from the same fold's model of home; the models are no output of the session."""
+    home = tmp_path / "home"
+    shutil.copytree(world.workspace.root, home)
+    setup = open_setup(Workspace(home), [*ENTRIES, "model=test_efficientnet", "epochs=1", "init_from=a"])
+    before = read_folds(home / "folds" / "folds.csv")
+    before.write(home / "folds" / "other.csv")  # a table with the fingerprint that run a has seen, under another name
+    built = kernel.build_kernel(setup, tmp_path / "k", Address("ada"), Content(train=True))
+    shutil.copytree(built.dataset, tmp_path / "input/x")
+    shutil.copytree(world.data, tmp_path / "input/colours")
+    shutil.rmtree(home)
+    result = kernel.run_training_kernel(tmp_path / "input", tmp_path / "working")
+    assert result.finished
+    assert not (result.runs_dir / "a").exists()
+    for fold in runs.read_run(Workspace(tmp_path / "working/kk"), result.run).folds:
+        assert fold.record.weights.startswith(f"weights of fold {fold.fold} of run a")
+        assert [(one.run, one.fold) for one in seen_by(fold.path / runs.MODEL)][1] == ("a", fold.fold)

@@ -226,12 +226,21 @@ def test_loader_processes_are_shared_out_unless_configured(fresh):
     assert job_of(fixed, 0).config.data.workers == 2
 
 
+def test_workers_begin_from_the_run_that_the_launcher_names(fresh):
+    train_run(fresh.setup("epochs=1"), TrainOptions("first", "0"))
+    record, job = launched_here(fresh, "init_from=first")
+    there = job_of(record, 0)
+    assert there.inputs == job.inputs
+    assert there.weights.path == fresh.workspace.fold_dir("first", 0) / runs.MODEL
+    assert there.starts_trained
+
+
 def test_workers_read_what_the_launcher_reads(fresh):
     _, job = launched_here(fresh)
     rows = [(row.id, row.path) for row in fresh.competition.train]
     store = open_store(fresh.workspace.cache_dir, rows, (32, 32))
     bad = rows[0][0]
-    found = Found(job.weights, (bad,), store, job.contents)
+    found = Found({job.fold: job.weights}, (bad,), store, job.contents)
     folds = read_folds(fresh.workspace.folds_path("folds"))
     jobs = list(make_jobs(fresh.setup().with_run(job.config), folds, run="run", fold_list=[0], found=found))
     record = record_launch(jobs, fresh.workspace, fresh.config(), loaders=1)
