@@ -112,6 +112,11 @@ VIEWS = _registry(
     ("five-crop", "FIVE_CROP", "corners and centre of 7/8 of the side, resized back"),
     ("ten-crop", "TEN_CROP", "the five crops and their mirror images"),
     ("multiscale", "MULTISCALE", "at 0.9, 1 and 1.1 of the size, cut or mirrored at the borders"),
+    ("larger", "LARGER", "the image alone, at 1.25 times the size that the model was trained at"),
+    ("tiles", "TILES", "four overlapping parts of the image at 1.5 times its size"),
+    ("stretched", "STRETCHED", "the image alone, its contrast stretched from the 2nd to the 98th percentile"),
+    ("equalized", "EQUALIZED", "the image alone, its brightness equally spread"),
+    ("clahe", "CLAHE", "the image alone, its brightness equally spread within each part (CLAHE)"),
 )
 
 MERGES = _registry(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, LAUNCHERS, PRUNERS, VIEWS
+from kaggle_kit.choices import AUGMENTATIONS, LAUNCHERS, PRUNERS
 from kaggle_kit.project_parts import (
     Cache,
     Kernel,
@@ -27,6 +27,7 @@ from kaggle_kit.project_parts import (
     require_trainable,
 )
 from kaggle_kit.results import Done
+from kaggle_kit.views import is_auto, require_views
 from kaggle_kit.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -283,7 +284,8 @@ class Project:
 
         Args:
             run: None: every run that has a finished fold.
-            tta: the views of each test image: ``"hflip"``, ``"d4"`` …
+            tta: the views of each test image: ``"hflip"``, ``"hflip+stretched"``, ``"0.7*none+0.3*larger"`` …; ``"auto"``
+                chooses views and weights for each run by its out-of-fold rows, ``"auto:hflip,d4"`` from these.
             merge: how the views' probabilities become one: ``"mean"``, ``"gmean"`` or ``"max"``.
             control: training images hidden among the test images, for :meth:`check`; 0 for none.
             oof: predict the out-of-fold rows with these views, too.
@@ -300,6 +302,10 @@ class Project:
         from kaggle_kit.inference.control import CONTROL_ROWS
 
         options = PredictOptions(tta, merge, CONTROL_ROWS if control is None else control, oof, engine)
+        if is_auto(tta):
+            from kaggle_kit.view_choice import choose_views
+
+            limit = choose_views(setup, chosen, options, time_limit=limit, progress=show.bar("choosing views"))
         return predict_runs(setup, chosen, options, time_limit=limit, progress=show.bar("predicting"))
 
     def predict_images(
@@ -549,7 +555,7 @@ class Project:
         from kaggle_kit.units import as_seconds
 
         setup, limit = self._open([*overrides, *as_overrides(entries)]), as_seconds(time_limit)
-        VIEWS.require(tta)
+        require_views(tta, auto=False)
         require_trainable(setup, fold)
         from kaggle_kit.launch import plan_run
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import ENGINE_CHOICES, MERGES, VIEWS
+from kaggle_kit.choices import ENGINE_CHOICES, MERGES
 from kaggle_kit.results import Done
+from kaggle_kit.views import require_views
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def require_extendable(workspace: Workspace, name: str, given: Mapping[str, obje
 
 def require_prediction(tta: str, merge: str, engine: str) -> None:
     """Raise ConfigError for a name that is not known, before PyTorch is imported."""
-    VIEWS.require(tta)
+    require_views(tta, merge)
     MERGES.require(merge)
     ENGINE_CHOICES.require(engine)
 

@@ -112,7 +112,12 @@ Run = Annotated[str | None, typer.Option("--run", help="the run's name")]
 Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
 Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3")]
 Config = Annotated[Path | None, typer.Option(help="a file with a run's configuration instead of kk.yaml's")]
-Tta = Annotated[str, typer.Option(help=f"views of each test image: {VIEWS.listed}")]
+Tta = Annotated[
+    str,
+    typer.Option(
+        help=f"views of each image: {VIEWS.listed}; a+b is their mean, and `auto` of `kk predict` chooses for each run"
+    ),
+]
 Limit = Annotated[str | None, typer.Option("--time-limit", "--time", help="end cleanly before this, e.g. 8h30m")]
 Launcher = Annotated[str | None, typer.Option(help=f"train in other processes: {LAUNCHERS.listed}")]
 Address = Annotated[str | None, typer.Option(help="of the Ray cluster")]

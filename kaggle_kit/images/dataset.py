@@ -29,6 +29,9 @@ class PixelSource(Protocol):
     def __call__(self, path: Path) -> Pixels:
         """(H, W, 3) uint8, prepared for some size. Raises ImageError."""
 
+    def at(self, size: tuple[int, int]) -> PixelSource:
+        """A source of the same images that keeps enough pixels for (height, width)."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
@@ -38,6 +41,9 @@ class FileSource:
 
     def __call__(self, path: Path) -> Pixels:
         return prepare(decode_image(path, min_size=self.size), self.size)
+
+    def at(self, size: tuple[int, int]) -> FileSource:
+        return FileSource(size)
 
 
 class ImageDataset:

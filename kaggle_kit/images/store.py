@@ -84,6 +84,10 @@ class ImageStore:
             return self._files(path)
         return self._codec.decode(data, entry.height, entry.width)
 
+    def at(self, size: tuple[int, int]) -> PixelSource:
+        """This store where it holds enough pixels, else the files."""
+        return self if size[0] <= self.size[0] and size[1] <= self.size[1] else FileSource(size)
+
     def __contains__(self, path: Path) -> bool:
         return absolute(path) in self.index
 

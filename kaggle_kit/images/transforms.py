@@ -10,11 +10,12 @@ of it do not smooth before they drop pixels.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from typing import Any, Literal, get_args
 
@@ -85,6 +86,15 @@ class ImageSpec:
     def prepare_size(self) -> tuple[int, int]:
         """(height, width) that :func:`prepare` keeps: enough for evaluation and for random crops of training."""
         return max(self.resize_size[0], int(self.height * _ROOM)), max(self.resize_size[1], int(self.width * _ROOM))
+
+    def scaled(self, factor: float) -> ImageSpec:
+        """The same for images larger by ``factor``; sides that are multiples of 32, a network's usual stride, stay such."""
+        if factor == 1:
+            return self
+        height, width = (
+            32 * math.ceil(side * factor / 32 - 1e-9) if side % 32 == 0 else round(side * factor) for side in self.size
+        )
+        return replace(self, height=height, width=width)
 
     @property
     def fill(self) -> tuple[int, int, int]:

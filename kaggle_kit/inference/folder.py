@@ -21,7 +21,9 @@ from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
 from kaggle_kit.inference.workers import read_notes, tolerant_source
 from kaggle_kit.models import LoadedModel, load_model
+from kaggle_kit.runs.view_record import views_of_model
 from kaggle_kit.tables import Predictions
+from kaggle_kit.views import is_auto
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -218,7 +220,8 @@ def predict_each(
     for other in flat[1:]:
         flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
     with tempfile.TemporaryDirectory() as notes:
-        found = _predict_by_spec(flat, rows, compute or Compute(), Path(notes), {"tta": tta, "merge": merge}, progress)
+        texts = [views_of_model(model.path) if is_auto(tta) else tta for model in flat]
+        found = _predict_by_spec(flat, rows, compute or Compute(), Path(notes), (texts, merge), progress)
         reasons = read_notes(Path(notes))
     unreadable = _listed({row_id: reasons[path] for row_id, path in rows if path in reasons}, len(rows))
     keep = np.array([row_id not in unreadable for row_id, _ in rows], dtype=bool)
@@ -246,10 +249,14 @@ def _predict_by_spec(
     rows: Rows,
     compute: Compute,
     notes: Path,
-    how: dict[str, str],
+    how: tuple[Sequence[str], str],
     progress: Progress | None,
 ) -> Probs:
-    """Return what each model says, (M, N, C); images that cannot be read are noted in ``notes``."""
+    """Return what each model says, (M, N, C); images that cannot be read are noted in ``notes``.
+
+    Args:
+        how: the views of each model, and how they are merged.
+    """
     alike: dict[ImageSpec, list[int]] = {}
     for position, model in enumerate(models):
         alike.setdefault(model.spec, []).append(position)
@@ -263,6 +270,11 @@ def _predict_by_spec(
                 progress(passed * of + done, len(alike) * of)
 
         found[positions] = predict_rows(
-            some, rows, tta=how["tta"], merge=how["merge"], compute=replace(compute, source=source), progress=advance
+            some,
+            rows,
+            tta=[how[0][position] for position in positions],
+            merge=how[1],
+            compute=replace(compute, source=source),
+            progress=advance,
         )
     return found

@@ -20,7 +20,7 @@ class ModelGroup:
     Attributes:
         members: positions among the caller's models.
         models: those M models, which want the same input.
-        parts: of the first model, when all share its backbone; None for a model of its own.
+        parts: of the first model, when all share its backbone; None for a model of its own, or several times the same.
         fingerprint: of the backbone, or of the model's file.
     """
 
@@ -50,15 +50,17 @@ class ModelGroup:
 
 @dataclass(frozen=True)
 class GroupEngine:
-    """An engine, and the heads that turn its features (B, F) into logits (M, B, C); without them it gives logits itself."""
+    """An engine, and the heads that turn its features (B, F) into logits (M, B, C); without them it gives logits itself, the
+    same for M equal models."""
 
     engine: Engine
     heads: Callable[[torch.Tensor], torch.Tensor] | None = None
+    members: int = 1
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised float32 to (M, B, C) float32."""
         output = self.engine.logits(images)
-        return output[None] if self.heads is None else self.heads(output)
+        return output.expand(self.members, *output.shape) if self.heads is None else self.heads(output)
 
 
 def make_group_engine(group: ModelGroup, name: str, options: EngineOptions) -> GroupEngine:
@@ -69,7 +71,8 @@ def make_group_engine(group: ModelGroup, name: str, options: EngineOptions) -> G
     """
     if group.parts is None:
         model = group.models[0].model
-        return GroupEngine(make_engine(name, model, group.spec, fingerprint=group.fingerprint, options=options))
+        engine = make_engine(name, model, group.spec, fingerprint=group.fingerprint, options=options)
+        return GroupEngine(engine, members=len(group.members))
     return GroupEngine(backbone_engine(group.parts, group.fingerprint, group.spec, name, options), group.heads(options.device))
 
 
@@ -83,7 +86,7 @@ def group_models(
         known: whether features of a backbone (fingerprint, spec) are kept, so that even one model is worth taking apart.
     """
     if len(members) == 1 and known is None:
-        return [_alone(models, members[0])]
+        return _each(models, members)
     alike: dict[str, list[int]] = {}
     for member in members:
         alike.setdefault(backbone_fingerprint(models[member].model), []).append(member)
@@ -93,14 +96,21 @@ def group_models(
         kept = known is not None and known(fingerprint, first.spec)
         parts = split_model(first.model, first.spec.size) if kept or len(some) > 1 else None
         if parts is None:
-            groups += [_alone(models, member) for member in some]
+            groups += _each(models, some)
         else:
             groups.append(ModelGroup(tuple(some), tuple(models[member] for member in some), parts, fingerprint))
     return groups
 
 
-def _alone(models: Sequence[LoadedModel], member: int) -> ModelGroup:
-    return ModelGroup((member,), (models[member],), None, models[member].fingerprint)
+def _each(models: Sequence[LoadedModel], members: Sequence[int]) -> list[ModelGroup]:
+    """A group for each model, and for those of one file."""
+    same: dict[str, list[int]] = {}
+    for member in members:
+        same.setdefault(models[member].fingerprint, []).append(member)
+    return [
+        ModelGroup(tuple(some), tuple(models[member] for member in some), None, fingerprint)
+        for fingerprint, some in same.items()
+    ]
 
 
 def backbone_engine(parts: Parts, fingerprint: str, spec: ImageSpec, name: str, options: EngineOptions) -> Engine:

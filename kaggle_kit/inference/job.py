@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit import files, runs
-from kaggle_kit.choices import MERGES, VIEWS
+from kaggle_kit.choices import MERGES
 from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
 from kaggle_kit.competition.records import Competition
-from kaggle_kit.errors import DataError, FoldError, MissingFileError
+from kaggle_kit.errors import ConfigError, DataError, FoldError, MissingFileError
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.inference.predict import Compute
-from kaggle_kit.inference.time_limit import NO_VIEWS
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.runs.view_record import read_views
 from kaggle_kit.tables import FoldTable, Predictions, read_prediction_meta, read_predictions, shown
+from kaggle_kit.views import NO_VIEWS, is_auto, require_views
 from kaggle_kit.workspace import Workspace
 
 
@@ -27,7 +28,7 @@ class PredictOptions:
     """What is predicted of each run.
 
     Attributes:
-        tta: the views of each image: "none", "hflip", "d4" …
+        tta: the views of each image, see :mod:`kaggle_kit.views`; "auto": those that were chosen for the run.
         merge: how the views' probabilities become one.
         control: training rows that are hidden among the test rows; 0 for none.
         oof: whether to predict the out-of-fold rows again when there are views.
@@ -53,6 +54,7 @@ class RunJob:
         with_oof: whether out-of-fold rows are predicted again when there are views.
         weight: the run's share of a blend; what weighs least is left out first when time is short.
         contents: part ("test", "train") -> what its images hold; nothing where that is not looked at.
+        mixes: fold -> its views, where they were chosen for each fold; ``tta`` is a name for all.
     """
 
     competition: Competition
@@ -65,6 +67,7 @@ class RunJob:
     with_oof: bool = True
     weight: float = 1.0
     contents: Mapping[str, Contents] = field(default_factory=dict)
+    mixes: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def train_paths(self) -> dict[str, Path]:
@@ -123,17 +126,18 @@ class RunJob:
 
     def _is_current(self, fold: FoldRun) -> bool:
         """Return whether all files of ``fold`` hold what would be written now."""
-        for kind, file_name in self.file_names(self.tta).items():
-            path = fold.path / file_name
-            try:
-                meta = read_prediction_meta(path)
-                if kind == "test":
-                    read_predictions(path)  # a file that is cut off has its meta all the same
-            except DataError:
-                return False
-            if any(meta.get(key) != value for key, value in self.meta(fold, kind, self.tta).items()):
-                return False
-        return True
+        return all(self.holds(fold, kind) for kind in self.file_names(self.tta))
+
+    def holds(self, fold: FoldRun, kind: str) -> bool:
+        """Return whether one file of ``fold`` holds what would be written now."""
+        path = fold.path / self.file_names(self.tta)[kind]
+        try:
+            meta = read_prediction_meta(path)
+            if kind == "test":
+                read_predictions(path)  # a file that is cut off has its meta all the same
+        except DataError:
+            return False
+        return all(meta.get(key) == value for key, value in self.meta(fold, kind, self.tta).items())
 
     def write(self, fold: FoldRun, kind: str, predictions: Predictions, *, tta: str, about: Mapping[str, Any]) -> None:
         """Write one file of a fold."""
@@ -193,11 +197,11 @@ def make_job(
     """Return what to predict of ``run``, all of it checked before any model is loaded.
 
     Raises:
-        ConfigError: there are no such views, or there is no such merge.
+        ConfigError: there are no such views, none were chosen for the models as they are, or there is no such merge.
         DataError: the run has no finished fold, or there is no test image.
         ClassMappingError, FoldError: run, competition and fold table do not belong together.
     """
-    VIEWS.require(options.tta)
+    require_views(options.tta, options.merge)
     MERGES.require(options.merge)
     _require_same_origin(competition, run, folds)
     left_out = {row_id for fold in run.finished_folds() for row_id in fold.record.left_out}
@@ -206,8 +210,23 @@ def make_job(
         "test": contents_of(competition.test, workspace.cache_dir),
         "train": training_contents(competition, folds, workspace.cache_dir),
     }
-    tta, merge, oof = options.tta, options.merge, options.oof
-    return RunJob(competition, run, folds, tta, merge, compute, control_ids, oof, contents=contents)
+    tta, mixes = _chosen_views(run) if is_auto(options.tta) else (options.tta, {})
+    merge, oof = options.merge, options.oof
+    return RunJob(competition, run, folds, tta, merge, compute, control_ids, oof, contents=contents, mixes=mixes)
+
+
+def _chosen_views(run: Run) -> tuple[str, dict[int, str]]:
+    """Return what the views that were chosen for ``run`` are called, and fold -> views where folds differ in them.
+
+    Raises:
+        ConfigError: none were chosen, or the run was trained further since.
+    """
+    record = read_views(run.path)
+    if record.models != {fold.fold: _model_fingerprint(fold) for fold in run.finished_folds()}:
+        raise ConfigError(
+            f"run {run.name} was trained further since its views were chosen. Run `kk predict --run {run.name} --tta auto`."
+        )
+    return record.name, record.mixes if len(set(record.mixes.values())) > 1 else {}
 
 
 def control_paths(jobs: Sequence[RunJob]) -> dict[str, Path]:

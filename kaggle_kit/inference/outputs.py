@@ -17,6 +17,7 @@ from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.job import RunJob
 from kaggle_kit.inference.predict import Compute, Said, predict_with_pixels, prepared_as, with_origins
 from kaggle_kit.inference.time_limit import RunShare
+from kaggle_kit.inference.tta import plan_views
 from kaggle_kit.inference.workers import OutOfTimeError, Stream, StreamResult, read_notes
 from kaggle_kit.results import Result
 from kaggle_kit.runs import FoldRun
@@ -102,10 +103,11 @@ class Outputs:
             with_oof = False
             left_out.append(f"out-of-fold rows with views of run {now.name}")
             self.stream.say(f"short of time: going on without {left_out[-1]}")
-        about = {"precision": self.result.rounding, **self._origin(job, now), **_stated(job, now, left_out)}
+        about = {"precision": self.result.rounding, **_stated(job, now, left_out)}
+        origin = self._origin(job, now, now.folds)
         for fold in job.todo:
             if fold.fold in now.folds:
-                self._write_fold(job, fold, rows, tta=now.tta, about=about)
+                self._write_fold(job, fold, rows, tta=now.tta, about={**about, **origin})
             else:  # files of an earlier call would be taken for this one's
                 for name in (runs.TEST, runs.CONTROL, runs.OOF_VIEWS):
                     (fold.path / name).unlink(missing_ok=True)
@@ -127,9 +129,12 @@ class Outputs:
             )
         return np.flatnonzero(done & ~bad), tuple(row_id for row_id in missing if row_id in self.test)
 
-    def _origin(self, job: RunJob, now: RunShare) -> dict[str, Any]:
-        """Return what images were prepared by: under one such name an id has the same pixels everywhere."""
-        return {"prepared": prepared_as(self.stream.models[now.name, now.folds[0]].spec, job.compute.source)}
+    def _origin(self, job: RunJob, now: RunShare, folds: Sequence[int]) -> dict[str, Any]:
+        """Return what images were prepared by, as the hash of their pixels was taken: under one such name an id has the same
+        pixels everywhere."""
+        spec = self.stream.models[now.name, folds[0]].spec
+        first = plan_views([now.views_of(fold) for fold in folds], spec)[0]
+        return {"prepared": prepared_as(first.spec, job.compute.source)}
 
     def _write_fold(
         self, job: RunJob, fold: FoldRun, rows: npt.NDArray[np.int64], *, tta: str, about: Mapping[str, Any]
@@ -160,17 +165,18 @@ class Outputs:
     def _predict_oof(self, job: RunJob, now: RunShare, about: Mapping[str, Any]) -> None:
         """Predict the out-of-fold rows of each fold again, with the views, for as long as there is time."""
         compute = replace(job.compute, device=self.device, features=kept_features(job.compute, "train"))
-        for fold in (fold for fold in job.todo if fold.fold in now.folds):
+        for fold in (fold for fold in job.todo if fold.fold in now.folds and not job.holds(fold, "oof")):
             rows, model = job.oof_rows(fold), self.stream.models[now.name, fold.fold]
             try:
                 probs, pixels = predict_with_pixels(
-                    model, rows, tta=now.tta, merge=now.merge, compute=compute, progress=self.stream.counter()
+                    model, rows, tta=now.views_of(fold.fold), merge=now.merge, compute=compute, progress=self.stream.counter()
                 )
             except OutOfTimeError:
                 self.stream.say(f"out of time: no out-of-fold rows with views for fold {fold.fold} of run {now.name}")
                 return
             oof = Predictions(tuple(row_id for row_id, _ in rows), probs, model.classes, {}, pixels)
-            job.write(fold, "oof", oof, tta=now.tta, about={**about, "precision": compute.rounding})
+            origin = self._origin(job, now, [fold.fold])
+            job.write(fold, "oof", oof, tta=now.tta, about={**about, **origin, "precision": compute.rounding})
 
 
 def _stated(job: RunJob, now: RunShare, left_out: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ What is said of an image travels with a hash of the pixels that the models saw, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from kaggle_kit import files
-from kaggle_kit.errors import DataError, ImageError
+from kaggle_kit.errors import ConfigError, DataError, ImageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import Progress, check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
@@ -30,11 +30,12 @@ from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engi
 from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
 from kaggle_kit.inference.groups import GroupEngine, ModelGroup, group_models, make_group_engine
 from kaggle_kit.inference.inputs import to_input
-from kaggle_kit.inference.tta import make_views, merge_views, to_probs
+from kaggle_kit.inference.tta import Change, ViewPass, merge_views, normalised, plan_views, to_probs
 from kaggle_kit.machine.device import choose_device, half_dtype, memory_errors
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import LoadedModel, unwrap
 from kaggle_kit.tables import Classes, shown
+from kaggle_kit.views import NO_VIEWS
 
 Probs: TypeAlias = npt.NDArray[np.float32]
 Rows: TypeAlias = Sequence[tuple[str, Path]]
@@ -88,7 +89,7 @@ def predict_rows(
     models: Sequence[LoadedModel],
     rows: Rows,
     *,
-    tta: str = "none",
+    tta: str | Sequence[str] = NO_VIEWS,
     merge: str = "mean",
     compute: Compute | None = None,
     progress: Progress | None = None,
@@ -97,6 +98,7 @@ def predict_rows(
 
     Args:
         rows: N pairs of id and file; the id serves messages alone.
+        tta: the views, see :mod:`kaggle_kit.views`; one text for all models, or one for each.
 
     Returns:
         (M, N, C) float32 probabilities: M models, rows in the order given, classes in the models' order.
@@ -146,7 +148,7 @@ class Predictor:
     """Models and rows with all that is made ready once; rows may be predicted in parts.
 
     Attributes:
-        passes: how often each image is decoded: once for all models that want the same input.
+        passes: how often each image is decoded: once for all models that want the same input, in each size of their views.
         origins: file -> hash of the pixels that were read from it, of the rows predicted so far.
 
     Raises:
@@ -159,7 +161,7 @@ class Predictor:
         models: Sequence[LoadedModel],
         rows: Rows,
         *,
-        tta: str = "none",
+        tta: str | Sequence[str] = NO_VIEWS,
         merge: str = "mean",
         compute: Compute | None = None,
     ) -> None:
@@ -167,8 +169,8 @@ class Predictor:
         compute = compute or Compute()
         self.origins: dict[str, int] = {}
         self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes))
-        self._how = _How(tta, merge, task, choose_device(compute.device), compute)
-        self._passes = _plan(models, rows, self._how)
+        self._how = _How(merge, task, choose_device(compute.device), compute)
+        self._passes = _plan(models, rows, [tta] * len(models) if isinstance(tta, str) else tta, self._how)
         self._engines: dict[int, list[GroupEngine]] = {}
 
     @property
@@ -191,13 +193,23 @@ class Predictor:
         part = range(len(self._rows)) if part is None else part
         result = np.zeros((self._n_models, len(part)), dtype=self._type)
         result["probs"] = np.nan
+        sizes: dict[int, dict[int, _Sized]] = {}  # of models that see images in several: input -> size -> what was said
         for number, one in enumerate(self._passes):
             advance = _counter(progress, offset=number * len(part), total=len(self._passes) * len(part))
-            members = [member for group in one.groups for member in group.members]
+            probs, members = result["probs"], np.array(one.members)[:, None]
+            if not one.alone:
+                sized = sizes.setdefault(one.input, {}).setdefault(one.size, _Sized(np.full_like(probs, np.nan), {}))
+                sized.share.update(zip(one.members, one.views.share.tolist(), strict=True))
+                probs = sized.probs
             with kept_heap(self._how.device.type):
                 for positions, said in chain(self._from_features(one, part), self._from_files(number, one, part)):
-                    result[np.array(members)[:, None], positions - part.start] = said
+                    probs[members, positions - part.start] = said["probs"]
+                    if one.size == 0:
+                        result["pixels"][members, positions - part.start] = said["pixels"]
                     advance(len(positions))
+        for of_input in sizes.values():
+            models = sorted(of_input[0].share)
+            result["probs"][models] = _over_sizes(list(of_input.values()), models, self._how)
         _require_every_row(result["probs"], [self._rows[position] for position in part])
         return result
 
@@ -210,8 +222,8 @@ class Predictor:
         for positions in np.array_split(places, -(-len(places) // _CHUNK)) if len(places) else ():
             paths = [self._rows[position][1] for position in positions.tolist()]
             with torch.inference_mode():
-                features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in KEPT_VIEWS[how.tta]]
-                probs = _merged([heads(of_view) for of_view in features], how)
+                features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in _kept_views(one.views)]
+                probs = _merged([heads(of_view) for of_view in features], one, how)
             hashes = one.table.pixels(paths)
             self.origins |= zip(map(str, paths), hashes[:, 1].tolist(), strict=True)
             yield positions, _together(probs, hashes[:, 0])
@@ -223,20 +235,23 @@ class Predictor:
             return
         if number not in self._engines:
             self._engines[number] = self._make_engines(one)
-        spec, compute = one.groups[0].spec, self._how.compute
+        spec, compute = one.views.spec, self._how.compute
         todo = [self._rows[position] for position in places.tolist()]
+        source = compute.source
+        if source is not None and not one.plain:
+            source = source.at(spec.prepare_size)
         batches = eval_batches(
-            todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=compute.source, origins=True
+            todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=source, origins=one.size == 0
         )
         try:
-            for positions, said in _said_of_batches(self._engines[number], self._noting(batches), spec, self._how):
+            for positions, said in _said_of_batches(self._engines[number], self._noting(batches), one, self._how):
                 yield places[positions], said
         except ImageError as error:
             raise _all_unreadable(todo, compute.workers, error) from error
 
     def _make_engines(self, one: _Pass) -> list[GroupEngine]:
-        spec, how = one.groups[0].spec, self._how
-        pixels = int((~one.kept).sum()) * len(make_views(how.tta, *spec.size)) * spec.height * spec.width
+        seen, how = one.views.seen, self._how
+        pixels = int((~one.kept).sum()) * len(one.views.views) * seen.height * seen.width
         name = choose_engine(how.compute.engine, how.device, pixels)
         with memory_errors():
             return [make_group_engine(group, name, how.options) for group in one.groups]
@@ -252,7 +267,6 @@ class Predictor:
 class _How:
     """What is the same for all passes of a call."""
 
-    tta: str
     merge: str
     task: str
     device: torch.device
@@ -265,40 +279,110 @@ class _How:
 
 @dataclass(frozen=True)
 class _Pass:
-    """Groups that want the same input, and where the features of rows (N,) that are ``kept`` lie."""
+    """Groups that want the same input, their views of it, and where the features of rows (N,) that are ``kept`` lie.
+
+    Attributes:
+        input: number of the input that the models want, and ``size`` of the size that it is prepared in, both from 0.
+        alone: whether the models see images in this size only.
+        plain: whether images are prepared as for training.
+    """
 
     groups: tuple[ModelGroup, ...]
+    views: ViewPass
     kept: npt.NDArray[np.bool_]
     table: FeatureTable | None = None
+    input: int = 0
+    size: int = 0
+    alone: bool = True
+    plain: bool = True
+
+    @property
+    def members(self) -> list[int]:
+        """Positions of the models among the caller's, in the order in which they are computed."""
+        return [member for group in self.groups for member in group.members]
 
 
-def _plan(models: Sequence[LoadedModel], rows: Rows, how: _How) -> list[_Pass]:
-    """One pass for all models that want the same input; a group whose features are kept has one of its own."""
+def _plan(models: Sequence[LoadedModel], rows: Rows, texts: Sequence[str], how: _How) -> list[_Pass]:
+    """For all models that want the same input, one pass for each size that they see; a group whose features are kept has one of
+    its own."""
+    passes: list[_Pass] = []
     nothing = np.zeros(len(rows), dtype=bool)
+    for number, (spec, members) in enumerate(_by_spec(models).items()):
+        planned = plan_views([texts[member] for member in members], spec)
+        for size, views in enumerate(planned):
+            sized = [replace(models[member], spec=views.seen) for member in members]
+            if views.seen != spec:
+                _require_size(sized)
+            empty = _Pass((), views, nothing, None, number, size, len(planned) == 1, views.spec == spec)
+            passes += _passes_of(sized, members, rows, empty, how)
+    return passes
+
+
+def _passes_of(models: Sequence[LoadedModel], members: Sequence[int], rows: Rows, empty: _Pass, how: _How) -> Iterator[_Pass]:
+    """Yield ``empty`` with the groups of ``models``, whose positions among the caller's are ``members``."""
     tables: dict[str, tuple[FeatureTable, npt.NDArray[np.bool_]]] = {}
-    cache = how.compute.features if how.tta in KEPT_VIEWS else None
+    names, nothing = _kept_views(empty.views) if empty.plain else (), empty.kept
+    cache = how.compute.features if names else None
 
     def known(fingerprint: str, spec: ImageSpec) -> bool:
         table = cache.table(fingerprint, spec, how.device, how.compute.precision) if cache is not None else None
         if not table:
             return False
-        kept = np.asarray(table.has([path for _, path in rows], KEPT_VIEWS[how.tta]).all(axis=0))
+        kept = np.asarray(table.has([path for _, path in rows], names).all(axis=0))
         if not kept.any():
             return False
         tables[fingerprint] = table, kept
         return True
 
-    passes = []
-    for members in _by_spec(models).values():
-        tables.clear()
-        groups = group_models(models, members, known=None if cache is None else known)
-        with_features = [
-            group for group in groups if group.parts is not None and tables.get(group.fingerprint, (None, nothing))[1].any()
-        ]
-        without = tuple(group for group in groups if group not in with_features)
-        passes += [_Pass((group,), tables[group.fingerprint][1], tables[group.fingerprint][0]) for group in with_features]
-        passes += [_Pass(without, nothing)] if without else []
-    return passes
+    def placed(some: Iterable[ModelGroup]) -> tuple[tuple[ModelGroup, ...], ViewPass]:
+        """Groups with the caller's positions, and the weights of their models alone."""
+        some = tuple(some)
+        at = [member for group in some for member in group.members]
+        views = replace(empty.views, weights=empty.views.weights[:, at], share=empty.views.share[at])
+        return tuple(replace(group, members=tuple(members[at] for at in group.members)) for group in some), views
+
+    groups = group_models(models, range(len(models)), known=None if cache is None else known)
+    with_features = [
+        group for group in groups if group.parts is not None and tables.get(group.fingerprint, (None, nothing))[1].any()
+    ]
+    for group in with_features:
+        own, views = placed([group])
+        table, kept = tables[group.fingerprint]
+        yield replace(empty, groups=own, views=views, kept=kept, table=table)
+    if len(with_features) < len(groups):
+        others, views = placed(group for group in groups if group not in with_features)
+        yield replace(empty, groups=others, views=views)
+
+
+def _kept_views(views: ViewPass) -> tuple[str, ...]:
+    """Return what the views are called where features are kept; nothing where they are not kept."""
+    if not set(views.names) <= set(KEPT_VIEWS):
+        return ()
+    return max((KEPT_VIEWS[name] for name in views.names), key=len)
+
+
+def _require_size(models: Sequence[LoadedModel]) -> None:
+    """Refuse models that cannot see images of the size of their spec, which is larger than that of training.
+
+    Raises:
+        ConfigError: names the model.
+    """
+    for loaded in {id(loaded.model): loaded for loaded in models}.values():
+        if not sees(loaded, loaded.spec.size):
+            height, width = loaded.spec.size
+            raise ConfigError(f"{loaded.name} cannot see images of {height}x{width} pixels; leave out views of larger images.")
+
+
+def sees(loaded: LoadedModel, size: tuple[int, int]) -> bool:
+    """Return whether a model gives logits for images of (height, width)."""
+    inner = unwrap(loaded.model).eval()
+    device = next((parameter.device for parameter in inner.parameters()), torch.device("cpu"))
+    try:
+        with torch.inference_mode():
+            logits = inner(torch.zeros(1, 3, *size, device=device))
+    except (RuntimeError, AssertionError, ValueError):  # what architectures of a fixed size raise
+        return False
+    return bool(logits.shape == (1, len(loaded.classes)))
 
 
 def predict_model(
@@ -319,11 +403,12 @@ def predict_model(
         The row numbers that the loader gave, (N,), and their probabilities (N, C) float32, both in its order.
     """
     # Without what training wraps around it: a compiled or autocast forward would differ from `kk predict` by rounding.
-    how = _How("none", "mean", task, device, Compute(precision=precision))
+    how = _How("mean", task, device, Compute(precision=precision))
     engine = GroupEngine(TorchEngine(unwrap(model), how.options))
+    plain = _Pass((), plan_views([NO_VIEWS], spec)[0], np.zeros(0, dtype=bool))
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []
-    for positions, part in _said_of_batches([engine], batches, spec, how, hashed=False):
+    for positions, part in _said_of_batches([engine], batches, plain, how, hashed=False):
         rows.append(positions)
         probs.append(part[0]["probs"])
         if on_batch is not None:
@@ -332,22 +417,33 @@ def predict_model(
 
 
 def _said_of_batches(
-    engines: Sequence[GroupEngine], batches: Iterable[Batch], spec: ImageSpec, how: _How, *, hashed: bool = True
+    engines: Sequence[GroupEngine], batches: Iterable[Batch], one: _Pass, how: _How, *, hashed: bool = True
 ) -> Iterator[Part]:
     """Yield for each batch its row numbers (B,) and what the engines' models say, (M, B)."""
     channels_last = any(isinstance(engine.engine, TorchEngine) for engine in engines)
-    views = make_views(how.tta, *spec.size)
+    spec = one.views.seen  # of its mean and std
     for batch in batches:
+        inputs: dict[Change | None, torch.Tensor] = {}
         with torch.inference_mode(), memory_errors():
-            images = to_input(batch.images, spec, how.device, channels_last=channels_last)  # (B, 3, H, W)
             by_view = []
-            for view in views:
-                seen = view(images)
+            for view in one.views.views:
+                if view.change not in inputs:
+                    pixels = _changed(batch.images, view.change)
+                    inputs[view.change] = to_input(pixels, spec, how.device, channels_last=channels_last)  # (B, 3, H, W)
+                seen = view.look(inputs[view.change])
                 by_view.append(torch.cat([engine.logits(seen) for engine in engines]))
             # Of the very tensor; a GPU is still computing meanwhile.
             hashes = batch_hashes(batch.images) if hashed else np.zeros(len(batch.rows), dtype=np.uint64)
-            merged = _merged(by_view, how)
+            merged = _merged(by_view, one, how)
         yield batch.rows.numpy(), _together(merged, hashes)
+
+
+def _changed(images: torch.Tensor, change: Change | None) -> torch.Tensor:
+    """Return a batch (B, 3, H, W) uint8 with each image changed."""
+    if change is None:
+        return images
+    changed = np.stack([change(image) for image in images.permute(0, 2, 3, 1).contiguous().numpy()])
+    return torch.from_numpy(changed).permute(0, 3, 1, 2)
 
 
 def _together(probs: Probs, hashes: npt.NDArray[np.uint64]) -> Said:
@@ -357,13 +453,33 @@ def _together(probs: Probs, hashes: npt.NDArray[np.uint64]) -> Said:
     return said
 
 
-def _merged(by_view: Sequence[torch.Tensor], how: _How) -> Probs:
+def _merged(by_view: Sequence[torch.Tensor], one: _Pass, how: _How) -> Probs:
     """Logits (M, B, C) of each of V views to probabilities (M, B, C)."""
     # Views are merged for each model alone; rows of all models lie side by side meanwhile.
     side_by_side = torch.stack([to_probs(logits.flatten(0, 1), how.task) for logits in by_view])  # (V, M * B, C)
-    merged = merge_views(side_by_side, how.merge, how.task).view(by_view[0].shape)
-    probs: Probs = merged.float().cpu().numpy()
+    weights = one.views.weights.to(side_by_side.device).repeat_interleave(by_view[0].shape[1], dim=1)[:, :, None]
+    merged = merge_views(side_by_side, how.merge, weights)
+    if len(by_view) > 1 and one.alone:
+        merged = normalised(merged, how.task)
+    probs: Probs = merged.view(by_view[0].shape).float().cpu().numpy()
     return probs
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """What models say of images in one size, (M, N, C), not normalised yet; and model -> the size's share in what it says."""
+
+    probs: Probs
+    share: dict[int, float]
+
+
+def _over_sizes(sizes: Sequence[_Sized], members: Sequence[int], how: _How) -> Probs:
+    """Probabilities (M, N, C) of ``members`` from those of each size that they see."""
+    weights = [[sized.share[member] for member in members] for sized in sizes]
+    stacked = torch.from_numpy(np.stack([sized.probs[list(members)] for sized in sizes]))  # (S, M, N, C)
+    merged = merge_views(stacked, how.merge, torch.tensor(weights)[:, :, None, None])
+    result: Probs = normalised(merged, how.task).numpy()
+    return result
 
 
 def _common(models: Sequence[LoadedModel]) -> tuple[Classes, str]:

@@ -26,12 +26,13 @@ from kaggle_kit.inference.job import PredictOptions, RunJob, control_paths, make
 from kaggle_kit.inference.outputs import Outputs, RunPrediction, kept_features
 from kaggle_kit.inference.predict import Compute
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
-from kaggle_kit.inference.time_limit import NO_VIEWS, RunShare, TimeLimit, Worklist
-from kaggle_kit.inference.tta import make_views
+from kaggle_kit.inference.time_limit import RunShare, TimeLimit, Worklist
+from kaggle_kit.inference.tta import count_passes, plan_views
 from kaggle_kit.inference.workers import Key, Stream, predict_stream, usable_devices
 from kaggle_kit.models import LoadedModel
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import read_folds, shown
+from kaggle_kit.views import NO_VIEWS
 from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
@@ -179,8 +180,9 @@ class _Pass:
         share = tuple(self._full_share(job) for job in jobs.values() if any(name == job.run.name for name, _ in self._models))
         strict = told.notes is None
         worklist = Worklist(len(self._rows), share, told.limit, devices=len(devices), say=told.say, strict=strict)
-        specs = {(self._models[run.name, run.folds[0]].spec, run.tta, run.merge) for run in share}
-        total = len(specs) * len(self._rows) + sum(run.oof_rows for run in share)
+        views = {(self._models[run.name, run.folds[0]].spec, run.tta, run.merge): run for run in share}
+        sizes = [len(plan_views([run.views_of(fold) for fold in run.folds], spec)) for (spec, *_), run in views.items()]
+        total = sum(sizes) * len(self._rows) + sum(run.oof_rows for run in share)
         done = 0
 
         def advance(images: int) -> None:
@@ -221,7 +223,9 @@ class _Pass:
             self._left_out[name].append(f"{tta} views of run {name}")
             tta = NO_VIEWS
         spec = self._models[name, folds[0]].spec
-        count = 1 if tta == NO_VIEWS else len(make_views(tta, spec.height, spec.width))
+        mixes = {} if tta == NO_VIEWS else job.mixes
+        count = count_passes(list(mixes.values()) or [tta], spec)
         with_oof = "oof" in job.file_names(tta)
-        oof_rows = sum(len(job.oof_rows(fold)) for fold in job.todo) if with_oof else 0
-        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows)
+        again = [fold for fold in job.todo if with_oof and not job.holds(fold, "oof")]
+        oof_rows = sum(len(job.oof_rows(fold)) for fold in again)
+        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows, mixes)

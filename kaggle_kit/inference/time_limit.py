@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.units import format_duration
+from kaggle_kit.views import NO_VIEWS
 
-NO_VIEWS = "none"
 _FIRST = 32
 """Images of the first part that a device predicts: it warms up, and says roughly how long an image takes."""
 _LARGEST, _SMALLEST = 2048, 16
@@ -40,6 +40,7 @@ class RunShare:
         tta, merge: what each model sees of an image, ``count`` passes, and how they become one.
         weight: the run's share of the blend.
         oof_rows: training images that are predicted once more when there are views.
+        mixes: fold -> its views, where folds differ in them; ``tta`` is a name for all.
     """
 
     name: str
@@ -49,6 +50,11 @@ class RunShare:
     count: int = 1
     weight: float = 1.0
     oof_rows: int = 0
+    mixes: Mapping[int, str] = field(default_factory=dict)
+
+    def views_of(self, fold: int) -> str:
+        """Return what the model of ``fold`` sees of an image."""
+        return self.mixes.get(fold, self.tta)
 
     @property
     def passes(self) -> int:
@@ -58,7 +64,7 @@ class RunShare:
     @property
     def oof_passes(self) -> int:
         """Forward passes of all training images."""
-        return self.oof_rows * self.count if self.count > 1 else 0
+        return self.oof_rows * self.count if self.tta != NO_VIEWS else 0
 
 
 Share = tuple[RunShare, ...]
@@ -86,7 +92,7 @@ def shrink(share: Share, worth: Callable[[RunShare], bool] = lambda _run: True) 
     least = min(share, key=lambda run: run.weight)
     if least.weight == 0 and len(share) > 1:
         return _without(share, least), f"run {least.name}, which has no weight in the blend"
-    with_views = [run for run in share if run.count > 1 and worth(run)]
+    with_views = [run for run in share if run.tta != NO_VIEWS and worth(run)]
     if with_views:
         dearest = max(with_views, key=lambda run: run.passes)
         return _with(share, without_views(dearest)), f"the {dearest.tta} views of run {dearest.name}"
@@ -98,7 +104,7 @@ def shrink(share: Share, worth: Callable[[RunShare], bool] = lambda _run: True) 
 
 def without_views(run: RunShare) -> RunShare:
     """Return ``run`` with the plain image only."""
-    return replace(run, tta=NO_VIEWS, count=1)
+    return replace(run, tta=NO_VIEWS, count=1, mixes={})
 
 
 def _without(share: Share, left_out: RunShare) -> Share:

@@ -48,6 +48,9 @@ class TolerantSource:
             (self.notes / name).write_text(f"{path}\n{error}", encoding="utf-8")
             return np.full((*self.size, 3), 128, dtype=np.uint8)
 
+    def at(self, size: tuple[int, int]) -> TolerantSource:
+        return TolerantSource(self.source.at(size), size, self.notes)
+
 
 def tolerant_source(source: PixelSource | None, model: LoadedModel, notes: Path) -> TolerantSource:
     """Return a source for ``model`` that reads from ``source``, or from the files, and notes what it cannot read."""
@@ -247,14 +250,17 @@ class _Worker:
     def _predict(self, part: Part) -> dict[Key, Said]:
         """Return what each model says. Runs with the same input, views and way of computing share the decoding."""
         groups: dict[_Group, list[Key]] = {}
+        views: dict[Key, str] = {}
         for run in part.share:
             compute = self._stream.computes[run.name]
             how = (run.tta, run.merge, compute.engine, compute.precision)
+            views |= {(run.name, fold): run.views_of(fold) for fold in run.folds}
             for fold in run.folds:
                 groups.setdefault((self._models[run.name, fold].spec, *how), []).append((run.name, fold))
         found: dict[Key, Said] = {}
         for group, keys in groups.items():
-            found |= zip(keys, self._predict_group(group, tuple(keys), part.rows), strict=True)
+            texts = tuple(views[key] for key in keys)
+            found |= zip(keys, self._predict_group((*group, texts), tuple(keys), part.rows), strict=True)
         return found
 
     def _predict_group(self, group: _Group, keys: tuple[Key, ...], rows: range) -> Said:
@@ -294,9 +300,13 @@ class _Worker:
                 precision=self._precision or first.precision,
                 source=source if notes is None else tolerant_source(source, models[0], notes),
             )
-            _, tta, merge, *_ = group
+            _, _, merge, *_, texts = group
             self._predictors[group, keys] = Predictor(
-                models, self._stream.rows, tta=str(tta), merge=str(merge), compute=compute
+                models,
+                self._stream.rows,
+                tta=texts,  # type: ignore[arg-type]
+                merge=str(merge),
+                compute=compute,
             )
             if self._predictors[group, keys].rounding != "fp32":
                 self._work.result.rounding = self._predictors[group, keys].rounding

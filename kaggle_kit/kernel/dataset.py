@@ -165,10 +165,11 @@ def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, A
             raise DataError(f"{path} is not the model that fold {fold.fold} was trained to. Train it again.")
         models[str(fold.fold)] = name
     code = _write_code(folder, run, root)
-    views, merge = _views_of(run)
+    views, merge, mixes = _views_of(run)
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
     kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
-    return {"name": run.name, "views": views, "merge": merge, "models": models, **code, "record": without_paths_of_config(kept)}
+    record = without_paths_of_config(kept)
+    return {"name": run.name, "views": views, "merge": merge, **mixes, "models": models, **code, "record": record}
 
 
 def _write_code(folder: Path, run: Run, root: Path) -> dict[str, str]:
@@ -189,8 +190,9 @@ def without_paths_of_config(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "config": without_paths(record["config"])}
 
 
-def _views_of(run: Run) -> tuple[str, str]:
-    """Views and merge of the run's test predictions; none where it was not predicted yet."""
+def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
+    """Views and merge of the run's test predictions, none where it was not predicted yet; and the views of each fold, where
+    they were chosen for each."""
     tests = [fold.path / run_files.TEST for fold in run.finished_folds()]
     found = {
         (str(meta.get("views", "none")), str(meta.get("merge", "mean")))
@@ -201,7 +203,15 @@ def _views_of(run: Run) -> tuple[str, str]:
             f"the folds of run {run.name} were predicted with different views ({shown(sorted(views for views, _ in found))}). "
             f"Run `kk predict --run {run.name}` again."
         )
-    return found.pop() if found else ("none", "mean")
+    views, merge = found.pop() if found else ("none", "mean")
+    if not views.startswith("auto-"):
+        return views, merge, {}
+    record = run_files.read_views(run.path)
+    if record.name != views:
+        raise DataError(
+            f"other views were chosen for run {run.name} since it was predicted. Run `kk predict` and `kk blend` again."
+        )
+    return views, merge, {"mixes": {str(fold): mix for fold, mix in record.mixes.items()}}
 
 
 def _batch_size(run: Run) -> int:

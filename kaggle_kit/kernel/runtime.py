@@ -220,7 +220,8 @@ def _predict(
         known = runs.read_run(workspace, str(run["name"]))
         if any(fold.finished for fold in known.folds):
             tta, merge = str(run["views"]), str(run["merge"])
-            jobs.append(RunJob(competition, known, None, tta, merge, compute, with_oof=False, weight=weight))
+            mixes = {int(fold): str(mix) for fold, mix in run.get("mixes", {}).items()}
+            jobs.append(RunJob(competition, known, None, tta, merge, compute, with_oof=False, weight=weight, mixes=mixes))
     started, seconds = budget
     return predict_jobs(jobs, limit=TimeLimit(seconds, started=started), tolerant=True, say=say) if there else []
 

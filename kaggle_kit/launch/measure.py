@@ -23,7 +23,7 @@ from kaggle_kit.images.loaders import EvalLoader
 from kaggle_kit.images.samplers import epoch_size
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
-from kaggle_kit.inference.tta import make_views
+from kaggle_kit.inference.tta import count_passes
 from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.launch.proposals import less, more
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
@@ -80,7 +80,7 @@ def plan_run(
     fabric = make_fabric(run.hardware)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         plan = _measured(jobs, fabric, seconds, config.hardware.devices)
-    n_views = len(make_views(tta, *plan.image_size))
+    n_views = count_passes([tta], ImageSpec(*plan.image_size))
     plan = replace(plan, limit=allowed, work=replace(plan.work, views=n_views, devices=devices))
     return replace(plan, options=tuple(more(plan) if plan.fits else less(plan)))
 

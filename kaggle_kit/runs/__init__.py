@@ -23,6 +23,7 @@ from kaggle_kit.runs.files import (
     TRAIN_LOG,
     FoldRun,
     Run,
+    average_by_id,
     choose_runs,
     image_size,
     list_runs,
@@ -35,6 +36,7 @@ from kaggle_kit.runs.files import (
     rows_fingerprint,
 )
 from kaggle_kit.runs.record import FOLD_RECORD, RUN_RECORD, FoldRecord, RunRecord, write_fold_record, write_run_record
+from kaggle_kit.runs.view_record import VIEWS_RECORD, ViewsRecord, read_views, write_views
 
 __all__ = [
     "BEST",
@@ -49,6 +51,7 @@ __all__ = [
     "RUN_RECORD",
     "TEST",
     "TRAIN_LOG",
+    "VIEWS_RECORD",
     "BlendRecord",
     "BlendScores",
     "BlendedRun",
@@ -57,6 +60,8 @@ __all__ = [
     "FoldRun",
     "Run",
     "RunRecord",
+    "ViewsRecord",
+    "average_by_id",
     "blend_record_path",
     "blend_records",
     "choose_runs",
@@ -69,8 +74,10 @@ __all__ = [
     "read_oof",
     "read_run",
     "read_test",
+    "read_views",
     "rows_fingerprint",
     "write_blend_record",
     "write_fold_record",
     "write_run_record",
+    "write_views",
 ]

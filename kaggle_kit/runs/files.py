@@ -164,7 +164,7 @@ def read_oof(run: Run, *, tta: str = "none") -> Predictions:
         if part.meta.get("views", "none") != tta:
             raise DataError(f"{path} was made with views {part.meta.get('views')!r}, expected {tta!r}. Run `kk predict` again.")
         parts.append(part)
-    return _average_by_id(parts, run.classes)
+    return average_by_id(parts, run.classes)
 
 
 def predicted_folds(run: Run) -> list[FoldRun]:
@@ -227,7 +227,8 @@ def rows_fingerprint(ids: Sequence[str], probs: npt.NDArray[np.float32]) -> str:
     return digest.hexdigest()
 
 
-def _average_by_id(parts: Sequence[Predictions], classes: Classes) -> Predictions:
+def average_by_id(parts: Sequence[Predictions], classes: Classes) -> Predictions:
+    """Return one row an id: its mean over the parts, such as repeats of the folds, that hold it."""
     for part in parts:
         require_unique(part.ids, "out-of-fold rows of one fold")
     ids = tuple(dict.fromkeys(row_id for part in parts for row_id in part.ids))

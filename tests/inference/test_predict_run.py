@@ -233,7 +233,7 @@ def clock(monkeypatch):
 
     class Slow(workers.Predictor):
         def __init__(self, models, rows, **options):
-            self.each = len(models) * (2 if options["tta"] == "hflip" else 1)
+            self.each = len(models) * (2 if "hflip" in options["tta"] else 1)
             super().__init__(models, rows, **options)
 
         def predict(self, part=None, *, progress=None):

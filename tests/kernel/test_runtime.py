@@ -146,7 +146,7 @@ def patch_predictor(monkeypatch, before):
 
     class Patched(workers.Predictor):
         def __init__(self, models, rows, *, compute, **options):
-            self.compute, self.each = compute, len(models) * (2 if options["tta"] == "hflip" else 1)
+            self.compute, self.each = compute, len(models) * (2 if "hflip" in options["tta"] else 1)
             super().__init__(models, rows, compute=dataclasses.replace(compute, device="cpu"), **options)
 
         def predict(self, part=None, *, progress=None):
