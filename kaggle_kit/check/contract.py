@@ -174,7 +174,8 @@ def _runs(case: Case, name: str) -> Check:
     unknown = [text for run in case.runs if (text := unknown_start(run, case.workspace))]
     if unknown:
         return Check(name, INCONCLUSIVE, unknown[0], "Train it again, or leave it out of the blend, to trust its score.")
-    return Check(name, PASSED, f"{len(case.runs)} runs, {models} checkpoints, all with the classes of kk.yaml")
+    text = f"{len(case.runs)} runs, {models} checkpoints, all with the classes of kk.yaml"
+    return Check(name, PASSED, text, shows=("scores",))
 
 
 def _checkpoint(case: Case, run: Run, fold: FoldRun) -> str:

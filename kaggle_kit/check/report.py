@@ -29,11 +29,12 @@ EXIT_CODES: dict[Verdict, int] = {"PASSED": 0, "FAILED": 1, "NOT PROVEN": 3}
 VERDICT = "verdict.json"
 """In the folder of a kernel: what the check said of the blend that it repeats."""
 
-Claim = Literal["classes", "rows", "file"]
+Claim = Literal["classes", "rows", "file", "scores"]
 CLAIMS: dict[Claim, str] = {
     "classes": "which class each column or value stands for",
     "rows": "which image each row belongs to",
     "file": "that the file says what the models predicted",
+    "scores": "that no model was scored on images that it was trained on",
 }
 """What a submission must have been compared with something independent about, before its verdict is PASSED. Other checks that
 are inconclusive leave the verdict as it is."""

@@ -7,7 +7,8 @@ from safetensors.numpy import save_file
 
 from kaggle_kit import runs
 from kaggle_kit.blending.blend import blend
-from kaggle_kit.errors import FoldError
+from kaggle_kit.check import require_passed
+from kaggle_kit.errors import FoldError, SubmissionError
 from kaggle_kit.runs.model_header import read_model_record
 
 
@@ -48,8 +49,12 @@ def test_a_run_of_version_0_1_0_is_judged_by_the_weights_that_its_configuration_
         blend(made.setup)
     began_from(made, "run1", "weights/of_timm.safetensors")
     report, line = runs_line(made)
-    assert (line.status, report.verdict) == ("inconclusive", "PASSED")
+    assert (line.status, report.verdict, report.exit_code) == ("inconclusive", "NOT PROVEN", 3)
+    assert report.headline.startswith("NOT PROVEN: nothing independent shows that no model was scored on images that it was tr")
+    with pytest.raises(SubmissionError, match="not proven: nothing independent shows that no model was scored on images"):
+        require_passed(report.path, root=made.workspace.root)
     assert "began from" in line.evidence
     assert "not here any more" in line.evidence
     began_from(made, "run1", True)
-    assert runs_line(made)[1].status == "passed"
+    report, line = runs_line(made)
+    assert (line.status, report.verdict) == ("passed", "PASSED")
