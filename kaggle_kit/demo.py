@@ -68,17 +68,19 @@ def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], No
 
     Raises:
         ConfigError: ``folder`` holds something, and ``force`` is not set or it is no demo.
+        LockedError: another process makes a demo there.
     """
-    _clear(folder, force=force)
-    write_competition(folder / "data", folder / "answers.csv")
     workspace = Workspace(folder / "work")
-    workspace.root.mkdir()
     seconds: dict[str, float] = {}
-    with contextlib.chdir(workspace.root):
-        for step in STEPS:
-            start = perf_counter()
-            execute(step)
-            seconds[step[0]] = perf_counter() - start
+    with files.lock_beside(folder, patience=1.0):
+        _clear(folder, force=force)
+        write_competition(folder / "data", folder / "answers.csv")
+        workspace.root.mkdir()
+        with contextlib.chdir(workspace.root):
+            for step in STEPS:
+                start = perf_counter()
+                execute(step)
+                seconds[step[0]] = perf_counter() - start
     return DemoResult(
         workspace.submission_path("blend"), share_right(workspace.submission_path("blend"), folder / "answers.csv"), seconds
     )

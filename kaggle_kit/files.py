@@ -104,7 +104,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, *, name: str = ".lock", patience: float = 60.0) -> Iterator[None]:
+def folder_lock(folder: Path, *, name: str = ".lock", patience: float = 60.0, what: Path | None = None) -> Iterator[None]:
     """Hold a lock on ``folder`` while inside, for what takes several files to change; waits for whoever holds it.
 
     The operating system frees the lock of a process that dies.
@@ -123,13 +123,18 @@ def folder_lock(folder: Path, *, name: str = ".lock", patience: float = 60.0) ->
         lock = FileLock(folder / name)
         lock.acquire(timeout=patience)
     except Timeout:
-        raise LockedError(f"another process is changing {folder} and did not end; wait for it, or stop it.") from None
+        raise LockedError(f"another process is changing {what or folder} and did not end; wait for it, or stop it.") from None
     except OSError as error:
         raise storage_error(error, folder) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def lock_beside(path: Path, *, patience: float = 60.0) -> contextlib.AbstractContextManager[None]:
+    """Return a :func:`folder_lock` for a file or folder that is written as a whole; the lock lies beside it."""
+    return folder_lock(path.parent, name=f".{path.name}.lock", patience=patience, what=path)
 
 
 def remove_leftovers(folder: Path) -> None:

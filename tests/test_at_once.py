@@ -31,13 +31,17 @@ from kaggle_kit.check import check_submission
 from kaggle_kit.competition import Setup, init_workspace
 from kaggle_kit.competition import init as init_module
 from kaggle_kit.config import FoldsConfig, load_config
-from kaggle_kit.errors import ConfigError, FoldError, KaggleKitError, LockedError, SubmissionError
+from kaggle_kit.demo import run_demo
+from kaggle_kit.errors import ConfigError, FoldError, KaggleKitError, LockedError, MissingFileError, SubmissionError
 from kaggle_kit.folds import create_folds
+from kaggle_kit.images import store
 from kaggle_kit.inference import PredictOptions, predict_runs
 from kaggle_kit.inference import run as inference_run
 from kaggle_kit.kaggle_api.records import begin_entry
 from kaggle_kit.kernel.bundle import read_bundle
 from kaggle_kit.report import write_page
+from kaggle_kit.report.make import make_report, page_path
+from kaggle_kit.runs import comparison
 from kaggle_kit.runs.comparison import remove_runs
 from kaggle_kit.tables import Predictions, read_folds, read_prediction_meta, read_predictions
 from kaggle_kit.training.run import Outcome, TrainOptions, train_run
@@ -222,6 +226,78 @@ def test_a_run_is_not_deleted_while_it_is_predicted_trained_or_blended(made: Mad
     with FileLock(made.workspace.run_dir("run0") / ".lock"), pytest.raises(LockedError, match="being trained"):
         remove_runs(made.workspace, ["run0", "run1"])
     assert runs.list_runs(made.workspace) == ["run0", "run1"]
+
+
+def test_a_run_that_somebody_else_deletes_meanwhile(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = comparison._alone
+
+    def late(chosen: Sequence[Any]) -> Any:
+        monkeypatch.setattr(comparison, "_alone", alone)
+        remove_runs(made.workspace, ["run0"])
+        return alone(chosen)
+
+    monkeypatch.setattr(comparison, "_alone", late)
+    with pytest.raises(MissingFileError, match="no run 'run0'"):
+        remove_runs(made.workspace, ["run0", "run1"])
+    assert runs.list_runs(made.workspace) == ["run1"]
+
+
+def test_kk_train_restart_waits_for_kk_predict_and_kk_blend(tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path)
+    setup = tiny.setup("epochs=1")
+
+    def train(*, restart: bool) -> Any:
+        return train_run(setup, TrainOptions("run", "0", restart), folds=tiny.folds, trainer=lambda *_, **__: Outcome())
+
+    train(restart=False)
+    predicted = tiny.workspace.fold_dir("run", 0) / runs.TEST
+    files.write_text(predicted, "of the pass that goes on")
+    with runs.predictions_held(runs.choose_runs(tiny.workspace, ["run"])):
+        restarted = in_background(lambda: train(restart=True))
+        time.sleep(0.5)
+        assert not restarted.done()
+        assert predicted.exists()
+    restarted.result(SOON)
+    assert not predicted.exists()
+
+
+def test_kk_cache_drop_waits_for_whoever_fills_the_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(row.id, row.path) for row in world.competition.train]
+    cache, fill, begun, go_on = world.workspace.cache_dir, store.fill, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        begun.set()
+        go_on.wait(SOON)
+        return fill(*arguments, **options)
+
+    monkeypatch.setattr(store, "fill", slowly)
+    filled = in_background(lambda: store.open_store(cache, rows, (8, 8)))
+    assert begun.wait(SOON)
+    (folder,) = store.chosen_stores(cache)
+    dropped = in_background(lambda: store.drop_store(folder))
+    time.sleep(0.3)
+    assert not dropped.done()
+    go_on.set()
+    assert filled.result(SOON).directory == folder
+    assert dropped.result(SOON) > 0
+    assert store.list_stores(cache) == []
+    assert len(store.open_store(cache, rows, (8, 8))) == len(rows)
+
+
+def test_a_page_and_the_images_beside_it_are_of_one_call(made: Made) -> None:
+    with files.lock_beside(page_path(made.workspace, ["run0"])):
+        reported = in_background(lambda: make_report(setup_of(made), ["run0"]))
+        time.sleep(0.3)
+        assert not reported.done()
+    assert reported.result(SOON).path.is_file()
+
+
+def test_two_demos_in_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    (folder / "data").mkdir(parents=True)
+    with files.lock_beside(folder), pytest.raises(LockedError, match="another process is changing .*demo and"):
+        run_demo(folder, force=True, execute=lambda _: None)
+    assert (folder / "data").is_dir()
 
 
 def test_kk_blend_and_kk_submit_of_one_name(made: Made) -> None:

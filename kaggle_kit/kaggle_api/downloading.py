@@ -17,7 +17,9 @@ from kaggle_kit.kaggle_api.session import connect
 log = logging.getLogger(__name__)
 
 RECORD = ".kk-download.json"
-_INCOMING = ".kk-download"
+_INCOMING, _LOCK = ".kk-download", ".kk-download.lock"
+_PATIENCE = 10.0
+"""Seconds to wait for another process that downloads into the same folder."""
 
 
 def download(slug: str, folder: Path, *, resume: bool = True, show_bar: bool = False, patience: Patience | None = None) -> Path:
@@ -36,6 +38,7 @@ def download(slug: str, folder: Path, *, resume: bool = True, show_bar: bool = F
         RemoteError: rules not accepted, refused, or not reachable.
         StorageError: not enough room.
         DataError: the archive is damaged, would leave the folder or replace a file that is not Kaggle's.
+        LockedError: another process downloads into the folder.
     """
     if not slug or "/" in slug or slug.startswith("."):
         raise ConfigError(f"expected the competition's name as in its address, like digit-recognizer, got {slug!r}.")
@@ -44,7 +47,7 @@ def download(slug: str, folder: Path, *, resume: bool = True, show_bar: bool = F
         raise ConfigError(f"{folder} is a workspace; give the data a folder of its own, like {slug}.")
     incoming = folder / _INCOMING
     kaggle = connect(patience)
-    with files.storage_errors(incoming):
+    with files.folder_lock(folder, name=_LOCK, patience=_PATIENCE), files.storage_errors(incoming):
         if not resume:
             shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir(parents=True, exist_ok=True)

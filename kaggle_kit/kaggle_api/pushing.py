@@ -86,14 +86,18 @@ def push(
 
     Raises:
         SubmissionError: the blend that the kernel repeats failed its check or is not proven.
+        LockedError: another process builds or pushes it.
         as :func:`push_dataset` and :func:`push_kernel`.
     """
     folder = Path(folder)
-    require_copied_verdict(folder / VERDICT, force=force)
-    dataset, _ = read_dataset(folder / "dataset"), read_kernel(folder / "kernel")  # both, before anything is uploaded
     options: dict[str, Any] = {"force": force, "timeout": timeout, "on_status": on_status, "patience": patience}
-    first = push_dataset(folder / "dataset", wait=True, **options)
-    second = push_kernel(folder / "kernel", wait=wait, inputs=(dataset.fingerprint(),), **options)
+    with files.lock_beside(folder):  # what is built meanwhile must not go up in parts, nor anything twice
+        require_copied_verdict(folder / VERDICT, force=force)
+        dataset, _ = read_dataset(folder / "dataset"), read_kernel(folder / "kernel")  # both, before anything is uploaded
+        first = push_dataset(folder / "dataset", wait=True, **options)
+        second = push_kernel(folder / "kernel", wait=False, inputs=(dataset.fingerprint(),), **options)
+    if wait and second.status not in _RUN_ENDED:
+        second = _await_kernel(connect(patience or Patience()), second, _Watch(wait, timeout, on_status))
     return first, second
 
 

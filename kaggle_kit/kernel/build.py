@@ -173,7 +173,7 @@ def _alone(out: Path) -> Iterator[Path]:
     Raises:
         ConfigError: ``out`` holds something that is no earlier build.
     """
-    with files.folder_lock(out.parent, name=f".{out.name}.lock"):
+    with files.lock_beside(out):
         _require_replaceable(out)
         prefix = f".{out.name}-building-"
         for left in out.parent.glob(f"{glob.escape(prefix)}*"):

@@ -11,8 +11,7 @@ import hmac
 import json
 import logging
 import secrets
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from kaggle_kit import files
 from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.images.decode import decode_image
 from kaggle_kit.labels.issues import LabelIssues, Suspect
@@ -79,9 +79,8 @@ class Desk:
 
     def __init__(self, path: Path, classes: Classes, suspects: Sequence[Suspect], *, multilabel: bool) -> None:
         self.path, self.classes, self.suspects, self.multilabel = path, classes, list(suspects), multilabel
-        self.review = read_review(path, classes) if path.exists() else Review()
+        self.review = self._read()
         require_of(self.review, {**{one.id: one.was for one in self.review.entries.values()}, **self._labels()}, path)
-        self._lock = threading.Lock()
 
     def _labels(self) -> dict[str, tuple[str, ...]]:
         return {one.id: one.labels for one in self.suspects}
@@ -93,19 +92,23 @@ class Desk:
         entry = make_entry(suspect.id, decision, labels, suspect.labels, classes=self.classes, time=now)
         if decision == "wrong" and not self.multilabel and len(entry.labels) != 1:
             raise DataError("a row has exactly one label here.")
-        with self._lock:
-            changed = self.review.with_entry(entry)
-            write_review(self.path, changed)
-            self.review = changed
+        self._change(lambda review: review.with_entry(entry))
         return self.state(number)
 
     def undo(self, number: int) -> dict[str, Any]:
         """Take back the decision about row ``number``."""
-        with self._lock:
-            changed = self.review.without(self.suspects[number].id)
+        self._change(lambda review: review.without(self.suspects[number].id))
+        return self.state(number)
+
+    def _change(self, change: Callable[[Review], Review]) -> None:
+        """Apply a change to the review as it stands in the file now, since another page may have written there."""
+        with files.lock_beside(self.path):
+            changed = change(self._read())
             write_review(self.path, changed)
             self.review = changed
-        return self.state(number)
+
+    def _read(self) -> Review:
+        return read_review(self.path, self.classes) if self.path.exists() else Review()
 
     def state(self, number: int) -> dict[str, Any]:
         """Return what the page shows of row ``number``, and how many decisions there are."""

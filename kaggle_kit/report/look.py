@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kaggle_kit import files
 from kaggle_kit.competition import Competition, Inference, Setup, infer_competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ImageError, KaggleKitError
@@ -84,10 +85,11 @@ def look_at_data(setup: Setup, wishes: Wishes | None = None, *, progress: Progre
     )
     _compare_parts(look)
     path = workspace.root / "report" / PAGE
-    album = _album(look, path)
-    look.remarks = list(_remarks(look))
-    page = {**values_of(look, album), **extras}
-    write_page(path, "data.html", allowed=BESIDE_PAGE if album.beside else IN_PAGE, **page)
+    with files.lock_beside(path):  # the images beside a page are those of one call
+        album = _album(look, path)
+        look.remarks = list(_remarks(look))
+        page = {**values_of(look, album), **extras}
+        write_page(path, "data.html", allowed=BESIDE_PAGE if album.beside else IN_PAGE, **page)
     size = path.stat().st_size + (album.size if album.beside else 0)
     return _result(look, path, size, time.monotonic() - begin)
 

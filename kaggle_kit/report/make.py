@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_kit import files
 from kaggle_kit.competition import Setup
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.report.blocks import Section, scripts_of
@@ -74,9 +75,10 @@ def make_report(
     path = page_path(workspace, [subject.name for subject in subjects])
     if len(subjects) == 1:
         return write_subject(workspace, subjects[0], path, gradcam=gradcam, started=started, progress=progress)
-    sections, left_out = compare_sections(workspace, subjects, path, progress)
     title = f"{' and '.join(subject.name for subject in subjects)} compared"
-    return _write(path, title, sections, left_out, started, [subject.name for subject in subjects])
+    with files.lock_beside(path):
+        sections, left_out = compare_sections(workspace, subjects, path, progress)
+        return _write(path, title, sections, left_out, started, [subject.name for subject in subjects])
 
 
 def write_subject(
@@ -91,10 +93,11 @@ def write_subject(
 ) -> ReportResult:
     """Write the page of one subject, after ``first`` sections of the caller; arguments and errors as of :func:`make_report`."""
     started = time.monotonic() if started is None else started
-    page = Page(workspace, subject, take_pictures(subject, path, progress), gradcam)
-    sections, left_out = make_sections(page)
     title = f"{subject.kind.capitalize()} {subject.name}"
-    return _write(path, title, [*first, *sections], left_out, started, [subject.name])
+    with files.lock_beside(path):  # the images beside a page are those of one call
+        page = Page(workspace, subject, take_pictures(subject, path, progress), gradcam)
+        sections, left_out = make_sections(page)
+        return _write(path, title, [*first, *sections], left_out, started, [subject.name])
 
 
 def page_path(workspace: Workspace, names: Sequence[str]) -> Path:

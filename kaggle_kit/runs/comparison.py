@@ -237,7 +237,8 @@ def remove_runs(workspace: Workspace, names: Sequence[str], *, force: bool = Fal
         raise ConfigError("name the runs to delete: kk runs --rm RUN …; `kk runs` lists them.")
     runs = [read_run(workspace, name) for name in dict.fromkeys(names)]
     with _alone(runs):
-        return _remove(workspace, runs, force=force)
+        # Once more, since somebody else may have deleted one of them meanwhile.
+        return _remove(workspace, [read_run(workspace, run.name) for run in runs], force=force)
 
 
 def _remove(workspace: Workspace, runs: Sequence[Run], *, force: bool) -> Done:

@@ -191,7 +191,9 @@ def require_same(before: RunRecord, now: RunRecord) -> None:
 
 
 def _throw_away(workspace: Workspace, run: str) -> None:
+    """Delete what a run has trained, once nobody predicts or blends it any more; the caller holds the run's lock."""
     folder = workspace.run_dir(run)
-    for fold in folder.glob("fold*"):
-        shutil.rmtree(fold)
-    (folder / runs.RUN_RECORD).unlink(missing_ok=True)
+    with files.folder_lock(folder, name=runs.PREDICT_LOCK):
+        for fold in folder.glob("fold*"):
+            shutil.rmtree(fold)
+        (folder / runs.RUN_RECORD).unlink(missing_ok=True)

@@ -48,6 +48,20 @@ def test_train_and_val_folders(made):
     assert any("only trained on" in finding for finding in inference.findings)
 
 
+def test_each_part_is_said_to_hold_its_own_images(made):
+    parts = {"train": {"rose": 3, "iris": 2}, "val": {"rose": 1, "iris": 1}, "extra": {"rose": 4, "iris": 1}}
+    files = {
+        f"{part}/{name}/{part}{number}.jpg": None
+        for part, classes in parts.items()
+        for name, count in classes.items()
+        for number in range(count)
+    }
+    text = " ".join(made(files).init().findings)
+    assert "train holds a folder per class: 2 classes, 5 images, from 2 ('iris') to 3 ('rose') a class." in text
+    assert "val holds 2 validation images" in text
+    assert "extra looks like additional data of 5 images" in text
+
+
 def test_class_folders_without_a_train_folder_and_additional_data(made):
     files = {f"{folder}/{name}/1.png": None for folder in ("extra", "sushi_data") for name in ("sushi", "sandwich")}
     competition = made(files).both()
@@ -246,7 +260,10 @@ def test_integer_labels_and_group_and_fold_columns(made):
 def test_validation_table(made):
     files = {**photos("images", range(1, 5)), "train.csv": "image,label\n1,a\n2,b\n", "valid.csv": "image,label\n3,a\n4,b\n"}
     work = made(files)
-    assert work.init().folds.scheme == "column"
+    inference = work.init()
+    assert inference.folds.scheme == "column"
+    assert any("valid.csv holds 2 validation rows" in finding for finding in inference.findings)
+    assert any("4 of 4 rows of train.csv and valid.csv name images" in finding for finding in inference.findings)
     assert [row.fold for row in work.load().train] == [None, None, 0, 0]
 
 

@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import stat
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fake_kaggle import FakeKaggle, Fault, Timed
 
-from kaggle_kit.errors import ConfigError, DataError, RemoteError, StorageError
-from kaggle_kit.kaggle_api import download
+from kaggle_kit.errors import ConfigError, DataError, LockedError, RemoteError, StorageError
+from kaggle_kit.kaggle_api import download, downloading
 from kaggle_kit.kaggle_api.archive import unpack
 
 CONTENT = {"train.csv": b"id,label\n1,cat\n", "train/cat/1.png": b"\x89PNG" * 1_200_000, "test/2.png": bytes(range(256)) * 400}
@@ -43,7 +45,7 @@ def server(kaggle: FakeKaggle) -> FakeKaggle:
 def test_fetches_and_unpacks(server: FakeKaggle, timed: Timed, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = download("digits", tmp_path / "data", show_bar=True, patience=timed.patience)
     assert written(folder) == CONTENT
-    assert {path.name for path in folder.iterdir()} == {"train.csv", "train", "test", ".kk-download.json"}
+    assert {path.name for path in folder.iterdir()} == {"train.csv", "train", "test", ".kk-download.json", ".kk-download.lock"}
     out, err = capfd.readouterr()
     assert out == ""
     assert "100%" in err
@@ -60,6 +62,30 @@ def test_nothing_is_fetched_twice(server: FakeKaggle, timed: Timed, tmp_path: Pa
     download("digits", tmp_path, resume=False, patience=timed.patience)
     assert written(tmp_path / "train") == {"cat/1.png": CONTENT["train/cat/1.png"]}
     assert (folder / "train.csv").read_bytes() == CONTENT["train.csv"]
+
+
+def test_a_second_download_into_the_folder_is_refused(
+    server: FakeKaggle, timed: Timed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, begun, go_on = tmp_path / "data", threading.Event(), threading.Event()
+
+    def slowly(*arguments: object, **options: object) -> object:
+        begun.set()
+        go_on.wait(60)
+        return unpack(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(downloading, "unpack", slowly)
+    monkeypatch.setattr(downloading, "_PATIENCE", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(download, "digits", folder, patience=timed.patience)
+        assert begun.wait(60)
+        for resume in (True, False):
+            with pytest.raises(LockedError, match="another process is changing .*data and did not end"):
+                download("digits", folder, resume=resume, patience=timed.patience)
+        go_on.set()
+        assert first.result(60) == folder
+    assert written(folder) == CONTENT
+    assert server.calls.count("GET") == 1
 
 
 def test_goes_on_within_one_call(server: FakeKaggle, timed: Timed, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from fake_kaggle import USER, FakeKaggle, Fault, Timed
 
 from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError, RemoteError, SubmissionError
-from kaggle_kit.kaggle_api import PushResult, push, push_dataset, push_kernel, slug_of
+from kaggle_kit.kaggle_api import PushResult, push, push_dataset, push_kernel, pushing, slug_of
 from kaggle_kit.kaggle_api.metadata import read_dataset, read_kernel
 
 DATASET = {"id": f"{USER}/kk-digits-models", "title": "KK Digits models", "licenses": [{"name": "CC0-1.0"}]}
@@ -84,6 +87,22 @@ def test_nothing_is_pushed_twice(kaggle: FakeKaggle, timed: Timed, built: Path) 
     assert (dataset.status, kernel.status) == ("ready", "complete")
     assert kaggle.received == sent
     assert kaggle.count("SaveKernel") == kaggle.count("CreateDataset") == 1
+
+
+def test_two_at_once_push_once(kaggle: FakeKaggle, timed: Timed, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, require_owner = threading.Barrier(2), pushing._require_owner
+
+    def together(*arguments: Any) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):  # as it must be, since one waits for the other
+            both.wait(0.3)
+        require_owner(*arguments)
+
+    monkeypatch.setattr(pushing, "_require_owner", together)
+    with ThreadPoolExecutor(2) as pool:
+        pushes = [pool.submit(push, built, patience=timed.patience) for _ in range(2)]
+        uploaded = [[one.uploaded for one in done.result(60)] for done in pushes]
+    assert sorted(uploaded) == [[False, False], [True, True]]
+    assert len(kaggle.datasets[DATASET["id"]].versions) == len(kaggle.kernels[KERNEL["id"]]) == 1
 
 
 def test_a_change_makes_a_new_version_and_runs_the_notebook_again(kaggle: FakeKaggle, timed: Timed, built: Path) -> None:

@@ -1,14 +1,17 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from kaggle_kit import kernel
-from kaggle_kit.errors import DependencyError, MissingFileError
+from kaggle_kit.errors import ConfigError, DependencyError, MissingFileError
 from kaggle_kit.kernel.image import load_image
 from kaggle_kit.kernel.sandbox import session as sessions
+from kaggle_kit.kernel.sandbox import testing
 from kaggle_kit.kernel.sandbox.environment import make_environment
 from kaggle_kit.kernel.sandbox.inputs import hidden_images, visible_images, write_test_data
 from kaggle_kit.kernel.sandbox.session import Isolation, find_isolation, printed, run_session
@@ -141,6 +144,22 @@ def test_a_kernel_is_tested_on_a_visible_and_a_hidden_test_set(built, world):
     assert record["passed"]
     assert record["build"] == built.build
     assert record["sessions"]["visible"]["peak_bytes"] > 1e8
+
+
+def test_a_kernel_that_is_built_anew_while_it_is_tested_has_no_verdict(built, world, tmp_path, monkeypatch):
+    folder = tmp_path / "kernel"
+    shutil.copytree(built.folder, folder, ignore=shutil.ignore_patterns("test.json"))
+    ended = SimpleNamespace(name="visible", environment=None, seconds=1.0, peak_bytes=1)
+
+    def rebuilt(*_):
+        yield ended, []
+        kernel.build_kernel(world.setup, folder, kernel.Address("somebody"), kernel.Content(runs=["a"]))
+
+    monkeypatch.setattr(testing, "_inference", rebuilt)
+    monkeypatch.setattr(testing, "_packages", lambda *_: testing.Check("packages", "passed", "all"))
+    with pytest.raises(ConfigError, match="built anew while it was tested"):
+        kernel.test_kernel(folder, world.setup)
+    assert not (folder / "test.json").exists()
 
 
 ESCAPES = """

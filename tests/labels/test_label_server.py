@@ -161,6 +161,20 @@ def test_a_form_of_another_page_is_no_decision(server):
     assert not server.desk.path.exists()
 
 
+def test_two_pages_of_one_review_keep_the_decisions_of_both(server, made):
+    first = server.desk
+    second = Desk(first.path, made.competition.classes, first.suspects, multilabel=False)
+    first.decide(0, "drop", ())
+    assert second.decide(1, "unsure", ())["counts"]["drop"] == 1
+    second.decide(2, "right", ())
+    first.undo(0)
+    kept = read_review(first.path, made.competition.classes).entries
+    assert {row_id: one.decision for row_id, one in kept.items()} == {
+        first.suspects[1].id: "unsure",
+        first.suspects[2].id: "right",
+    }
+
+
 def test_an_image_that_cannot_be_read_is_said(server, made):
     server.desk.suspects[3] = Suspect("gone", Path("/nowhere.png"), ("b",), 0.0, True, ())
     assert ask(server, f"/{server.token}/image/3")[0] == 422

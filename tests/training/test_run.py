@@ -20,6 +20,7 @@ from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progres
 from kaggle_kit.files import read_json
 from kaggle_kit.folds import parse_folds
 from kaggle_kit.inference import sources as readable
+from kaggle_kit.runs.comparison import runs_table
 from kaggle_kit.runs.provenance import seen_by
 from kaggle_kit.tables import Classes
 from kaggle_kit.training import checkpoint
@@ -49,6 +50,17 @@ def test_all_folds_give_every_row_once_and_a_summary(tiny, caplog):
     assert run.record.config_fingerprint == tiny.config("epochs=1").fingerprint
     assert "pretrained weights: none" in caplog.text
     assert "epoch 1/1" in caplog.text
+
+
+def test_a_run_that_was_told_no_image_size_shows_the_one_of_its_model(tiny):
+    setup = tiny.setup("epochs=1", "data.image_size=null", "model.name=test_vit")
+    train_run(setup, TrainOptions("run", "0"), folds=tiny.folds)
+    run = runs.read_run(tiny.workspace, "run")
+    assert run.record.config.data.image_size is None
+    assert runs_table(tiny.workspace)["image_size"].tolist() == ["160"]
+    path = run.path / "fold0" / runs.FOLD_RECORD
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_size": None}))  # as records of 0.1.0 are
+    assert runs_table(tiny.workspace)["image_size"].tolist() == ["160"]
 
 
 def test_folds_do_not_depend_on_the_folds_before(tiny):

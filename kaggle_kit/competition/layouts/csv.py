@@ -61,7 +61,8 @@ def infer_table(material: Material, candidates: Sequence[CsvTable], *, layout: s
         index.require(cells, source=table.file)
     dirs, found = choose_dirs(asker, "train_dirs", cells, train_places(material.tree), source=table.file)
     missing = [cell for cell, paths in zip(cells, found, strict=True) if not paths]
-    asker.find(f"{len(cells) - len(missing):,} of {len(cells):,} rows of {table.file} name images in {shown(dirs)}.")
+    files = table.file if held_out is None else f"{table.file} and {held_out.file}"
+    asker.find(f"{len(cells) - len(missing):,} of {len(cells):,} rows of {files} name images in {shown(dirs)}.")
     if missing:
         asker.find(f"{len(missing):,} rows have no image ({shown(map(repr, missing))}); until that is mended nothing loads.")
     names, fields, multilabel = _infer_labels(asker, frame, label_columns, table.file, sample)
@@ -92,7 +93,7 @@ def _held_out(asker: Asker, table: CsvTable, tables: Sequence[CsvTable], needed:
     if len(fitting) != 1 or fitting[0] is table:
         return None
     asker.find(
-        f"{fitting[0].file} holds validation rows: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
+        f"{fitting[0].file} holds {len(fitting[0].frame):,} validation rows: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
         f"rows of {table.file} are only trained on. To cross-validate over all of them, set scheme: auto in kk.yaml."
     )
     return fitting[0]

@@ -70,31 +70,39 @@ def _infer(material: Material) -> TrainReading:
     asker, tree, sample, roots = material.asker, material.tree, material.sample, roots_of(material)
     train, val, extra = (roots.get(role, []) for role in ("train", "val", "extra"))
     taken = [folder for folders in role_folders(tree).values() for folder in folders]
-    found = [
-        (path, levels)
-        for folder in (*train, *val, *extra)
-        for path, levels in _levels(tree.images, folder, [other for other in taken if other != folder])
-        if levels
-    ]
+    parts = {
+        role: [
+            (path, levels)
+            for folder in folders
+            for path, levels in _levels(tree.images, folder, [other for other in taken if other != folder])
+            if levels
+        ]
+        for role, folders in (("train", train), ("val", val), ("extra", extra))
+    }
+    found = [one for part in parts.values() for one in part]
     level = _class_level(asker, [levels for _, levels in found], sample)
-    counts = Counter(LEVELS[level](levels) for _, levels in found)
+    names = dict.fromkeys(LEVELS[level](levels) for _, levels in found)
+    counts = Counter(LEVELS[level](levels) for _, levels in parts["train"])
     config = TrainDataConfig.model_validate(
         {"layout": "folders", "dirs": [*train, *val], "val_dirs": val, "train_only_dirs": extra, "class_level": level}
     )
     rare, common = min(counts, key=lambda name: counts[name]), max(counts, key=lambda name: counts[name])
     asker.find(
-        f"{shown(train)} holds a folder per class: {len(counts)} classes, {len(found):,} images, from {counts[rare]:,} "
+        f"{shown(train)} holds a folder per class: {len(counts)} classes, {counts.total():,} images, from {counts[rare]:,} "
         f"({rare!r}) to {counts[common]:,} ({common!r}) a class."
     )
     if val:
         asker.find(
-            f"{shown(val)} holds validation images: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
+            f"{shown(val)} holds {len(parts['val']):,} validation images: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
             "others are only trained on. To cross-validate over all of them, set scheme: auto in kk.yaml."
         )
     if extra:
-        asker.find(f"{shown(extra)} looks like additional data: trained on (train_only_dirs), never validated on.")
-    _note_empty(asker, tree, train, counts)
-    return TrainReading(config, tuple(counts), frozenset(path for path, _ in found), count=len(found))
+        count = len(parts["extra"])
+        asker.find(
+            f"{shown(extra)} looks like additional data of {count:,} images: trained on (train_only_dirs), never validated on."
+        )
+    _note_empty(asker, tree, train, names)
+    return TrainReading(config, tuple(names), frozenset(path for path, _ in found), count=len(found))
 
 
 def _read(data_dir: Path, config: CompetitionConfig, own: Sequence[str]) -> list[ImageRow]:

@@ -21,7 +21,7 @@ from kaggle_kit.check import Check, CheckReport, record_path
 from kaggle_kit.check.report import Status
 from kaggle_kit.competition import Setup
 from kaggle_kit.competition.containers import data_folder
-from kaggle_kit.errors import KaggleKitError, MissingFileError
+from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError
 from kaggle_kit.kernel.build import DATASET, KERNEL
 from kaggle_kit.kernel.bundle import Bundle, read_bundle
 from kaggle_kit.kernel.image import ImageList, canonical, load_image
@@ -159,6 +159,7 @@ def test_kernel(
     Raises:
         DependencyError: what executes notebooks is not installed.
         MissingFileError: ``folder`` holds no kernel.
+        ConfigError: it was built anew meanwhile.
         KaggleKitError: the sandbox could not be made.
     """
     require_client()
@@ -180,7 +181,10 @@ def test_kernel(
     report = CheckReport(notebook, tuple(checks), files.file_fingerprint(notebook), {})
     created = datetime.now(UTC).isoformat(timespec="seconds")
     times = {one.name: {"seconds": round(one.seconds, 1), "peak_bytes": one.peak_bytes} for one in sessions}
-    files.write_json(folder / RECORD, {**report.to_dict(), "build": bundle.build, "sessions": times, "created": created})
+    with files.lock_beside(folder):
+        if read_bundle(folder / DATASET).build != bundle.build:
+            raise ConfigError(f"{folder} was built anew while it was tested. Run `kk kernel test` again.")
+        files.write_json(folder / RECORD, {**report.to_dict(), "build": bundle.build, "sessions": times, "created": created})
     return KernelTest(tuple(sessions), report, isolation.words)
 
 
