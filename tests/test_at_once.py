@@ -295,7 +295,7 @@ def test_a_page_and_the_images_beside_it_are_of_one_call(made: Made) -> None:
 def test_two_demos_in_one_folder(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     (folder / "data").mkdir(parents=True)
-    with files.lock_beside(folder), pytest.raises(LockedError, match="another process is changing .*demo and"):
+    with files.lock_beside(folder), pytest.raises(LockedError, match=r"another process is changing .*demo and"):
         run_demo(folder, force=True, execute=lambda _: None)
     assert (folder / "data").is_dir()
 

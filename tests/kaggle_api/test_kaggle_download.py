@@ -80,7 +80,7 @@ def test_a_second_download_into_the_folder_is_refused(
         first = pool.submit(download, "digits", folder, patience=timed.patience)
         assert begun.wait(60)
         for resume in (True, False):
-            with pytest.raises(LockedError, match="another process is changing .*data and did not end"):
+            with pytest.raises(LockedError, match=r"another process is changing .*data and did not end"):
                 download("digits", folder, resume=resume, patience=timed.patience)
         go_on.set()
         assert first.result(60) == folder

@@ -49,3 +49,11 @@ class Layout:
     offers: Callable[[Material], str | None]
     infer: Callable[[Material], TrainReading]
     read: Callable[[Path, CompetitionConfig, Sequence[str]], list[ImageRow]]
+
+
+def note_held_out(asker: Asker, held_out: str, others: str) -> None:
+    """Say what becomes of validation data that the organisers have set apart."""
+    asker.find(
+        f"{held_out}: they get fold 0, and `kk folds` (scheme column) makes that one fold; {others} are only trained on. To "
+        "cross-validate over all of them, set scheme: auto in kk.yaml."
+    )

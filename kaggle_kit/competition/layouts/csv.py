@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_kit.competition.layouts import columns
-from kaggle_kit.competition.layouts.base import Layout, Material
+from kaggle_kit.competition.layouts.base import Layout, Material, note_held_out
 from kaggle_kit.competition.layouts.columns import CsvTable
 from kaggle_kit.competition.layouts.labels import NO, YES, mapped, read_labels, require_columns, split_cell
 from kaggle_kit.competition.matching import ImageIndex, inside, leaves_folder
@@ -92,10 +92,7 @@ def _held_out(asker: Asker, table: CsvTable, tables: Sequence[CsvTable], needed:
     fitting = [other for other in tables if other.role == "val" and set(needed) <= set(other.frame.columns)]
     if len(fitting) != 1 or fitting[0] is table:
         return None
-    asker.find(
-        f"{fitting[0].file} holds {len(fitting[0].frame):,} validation rows: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
-        f"rows of {table.file} are only trained on. To cross-validate over all of them, set scheme: auto in kk.yaml."
-    )
+    note_held_out(asker, f"{fitting[0].file} holds {len(fitting[0].frame):,} validation rows", f"the rows of {table.file}")
     return fitting[0]
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from kaggle_kit.competition.layouts.base import Layout, Material
+from kaggle_kit.competition.layouts.base import Layout, Material, note_held_out
 from kaggle_kit.competition.layouts.labels import mapped
 from kaggle_kit.competition.matching import inside
 from kaggle_kit.competition.questions import Asker
@@ -92,10 +92,7 @@ def _infer(material: Material) -> TrainReading:
         f"({rare!r}) to {counts[common]:,} ({common!r}) a class."
     )
     if val:
-        asker.find(
-            f"{shown(val)} holds {len(parts['val']):,} validation images: they get fold 0, and `kk folds` (scheme column) makes that one fold; the "
-            "others are only trained on. To cross-validate over all of them, set scheme: auto in kk.yaml."
-        )
+        note_held_out(asker, f"{shown(val)} holds {len(parts['val']):,} validation images", "the others")
     if extra:
         count = len(parts["extra"])
         asker.find(
