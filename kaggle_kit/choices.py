@@ -154,7 +154,10 @@ BLENDERS = _registry(
     ("coordinate", "COORDINATE", "weighted mean, searched by the metric"),
     ("hill-climb", "HILL_CLIMB", "greedy selection of runs by the metric"),
     ("pool", "POOL", "weighted log probabilities with class biases"),
+    ("vector", "VECTOR", "mean of probabilities with a scale and a bias for each class, fitted out of fold"),
     ("stack", "STACK", "logistic regression on log probabilities"),
+    ("trees", "TREES", "gradient-boosted trees on log probabilities, beginning at the mean (LightGBM)"),
+    ("auto", "AUTO", "of these the best, cross-fitted, if it is better beyond noise, else the mean"),
 )
 
 PRECISIONS: Registry[str] = Registry(

@@ -368,6 +368,7 @@ class Project:
         seed: int = 0,
         tune_thresholds: bool = False,
         force: bool = False,
+        oof: bool = False,
     ) -> BlendResult:
         """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it.
 
@@ -377,12 +378,14 @@ class Project:
             name: of the submission; by default the next of ``blend-0001``, ``blend-0002`` …
             tune_thresholds: for multi-label: find a threshold for each class out of fold.
             force: write over a submission of that name, unless it was sent to Kaggle.
+            oof: score the blend out of fold, which needs no test predictions, and write no submission.
         """
         from kaggle_kit.blending.blend import blend
 
         thresholds: Any = "tuned" if tune_thresholds else "config"
         options: dict[str, Any] = {"method": method, "name": name, "seed": seed, "thresholds": thresholds, "force": force}
-        return blend(self._open(), runs=names(runs), **options)
+        setup = self._open()
+        return blend(setup.without_test() if oof else setup, runs=names(runs), **options)
 
     def check(self, file: PathLike | None = None, *, answers: PathLike | None = None) -> CheckReport:
         """Say whether a submission would be accepted, and whether each class stands in its own column.

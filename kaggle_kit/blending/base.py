@@ -114,6 +114,7 @@ class Blender:
         learn: ``problem -> parameters``; by default there is nothing to learn.
         max_cells: a fit uses at most so many probabilities; of a larger problem a random part of the rows.
         learns_scale: whether it may change the probabilities of a single run (a stacker does, an average does not).
+        needs: the package that it cannot do without, and the extra that installs it.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Blender:
     learn: Callable[[Problem], Parameters] = _nothing
     max_cells: int = 20_000_000
     learns_scale: bool = False
+    needs: tuple[str, str] | None = None
 
     def fit(self, oof: Stack, truth: Array, metric: Metric, *, seed: int = 0, threshold: npt.ArrayLike = 0.5) -> Fitted:
         """Find parameters on out-of-fold rows.
@@ -157,7 +159,7 @@ class Fitted:
         if "weights" in self.parameters:
             total = sum(self.parameters["weights"])
             return [weight / total if total else 1 / self.n_runs for weight in self.parameters["weights"]]
-        return None if "coefficients" in self.parameters else [1 / self.n_runs] * self.n_runs
+        return None if self.parameters.keys() & {"coefficients", "trees", "scales"} else [1 / self.n_runs] * self.n_runs
 
     def apply(self, probs: Stack) -> npt.NDArray[np.float32]:
         """Blend M arrays (N, C), in the order of runs that the blender was fitted with, to one: (N, C) float32 in 0..1.
@@ -174,7 +176,7 @@ class Fitted:
 
     def describe(self) -> str:
         """The method and what it has learnt, on one line."""
-        learnt = {key: value for key, value in self.parameters.items() if np.ndim(value) == 0}
+        learnt = {key: value for key, value in self.parameters.items() if isinstance(value, str | int | float)}
         text = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in learnt.items())
         return f"{self.blender.name} of {self.n_runs} run{'s' * (self.n_runs != 1)}" + (f" ({text})" if text else "")
 

@@ -54,9 +54,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LOG = logging.getLogger(__name__)
+OOF_SUFFIX = ".oof.parquet"
 MADE_FROM = ("name", "competition", "competition_fingerprint", "folds_fingerprint", "views")
 """Entries of the record that the prediction files carry, too."""
-NO_TEST_SET = "there is no test set: the blend is scored out of fold only, and no submission is written"
+ONLY_SCORED = "without test rows the blend is scored out of fold only, and no submission is written"
 Thresholds = Literal["config", "tuned"]
 
 
@@ -85,8 +86,9 @@ class BlendResult(Result, Plots):
     """What :func:`blend` made.
 
     Attributes:
-        path: the submission; its record, probabilities, out-of-fold rows and control rows lie beside it. None without a test
-            set.
+        path: the submission; its record, probabilities, out-of-fold rows and control rows lie beside it. None where the blend
+            was only scored.
+        oof: the cross-fitted out-of-fold rows; the record lies beside them.
         description: the method and what it learnt.
         notes: what a reader should know: unfinished folds, unlike views, left-out rows.
         report: what ``kk check`` says; None without a submission. The files stay, whatever it says.
@@ -99,18 +101,21 @@ class BlendResult(Result, Plots):
     scores: BlendScores
     thresholds: tuple[float, ...] | None
     notes: tuple[str, ...]
-    record: BlendRecord | None
+    record: BlendRecord
     report: CheckReport | None
+    oof: Path
+
+    @property
+    def name(self) -> str:
+        return self.record.name
 
     @property
     def passed(self) -> bool:
         return self.report is None or self.report.passed
 
     def scored(self) -> Scored:
-        """Return the cross-fitted out-of-fold rows; raises DataError where no submission was written."""
-        if self.path is None:
-            raise DataError("without a test set a blend leaves no rows behind; look at its runs instead.")
-        return scored_blend(Workspace(self.path.parent.parent), self.path.stem)
+        """Return the cross-fitted out-of-fold rows."""
+        return scored_blend(Workspace(self.oof.parent.parent), self.name)
 
     def plot_weights(self) -> Figure:
         """Return the weights of the runs; raises DataError for a method that has none."""
@@ -151,11 +156,16 @@ class BlendResult(Result, Plots):
             f"{scores.in_sample:.5f} where its weights were fitted,",
             f"  {scores.cross_fitted:.5f} cross-fitted (each row blended by weights found without its fold)",
         ]
+        tried = self.record.blend.get("parameters", {}).get("scores", {})
+        if tried:
+            listed = ", ".join(f"{name} {score:.5f}" for name, score in tried.items())
+            lines.append(f"methods, cross-fitted within all rows: {listed}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the blend's scores, its runs and its check."""
         return {
+            "name": self.name,
             "path": None if self.path is None else self.path.as_posix(),
             "method": self.method,
             "description": self.description,
@@ -192,7 +202,7 @@ def blend(
 
     Beside it are written ``<name>.json`` (how it was made), ``<name>.probs.parquet`` (blended test probabilities),
     ``<name>.oof.parquet`` (cross-fitted out-of-fold rows) and, when ``kk predict`` left control rows, ``<name>.control.csv``.
-    Without a test set nothing is written: the runs are blended and scored out of fold.
+    Without test images the blend is only scored: record and out-of-fold rows are written, and no submission.
 
     Args:
         runs: names; all runs with a finished fold when none are given.
@@ -224,18 +234,34 @@ def blend(
         oof_rows = gather(workspace, competition, chosen, folds, views, seed, notes)
         fit = _fit(blender, oof_rows, setup, seed=seed, tuned=thresholds == "tuned")
         scores = _run_scores(chosen, fit, views, oof_rows.oof_views)
-        tuned = None if fit.thresholds is None else tuple(fit.thresholds.tolist())
-        result = BlendResult(None, blender.name, fit.fitted.describe(), scores, fit.scores, tuned, tuple(notes), None, None)
         if test is None:
-            return _told(replace(result, notes=(*notes, NO_TEST_SET)))
-        probs = fit.fitted.apply(test.stack)
-        control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
-        with claimed_path(workspace, name, force=force) as path:
+            notes.append(ONLY_SCORED)
+            control = blended = None
+        else:
+            blended = Predictions(test.ids, fit.fitted.apply(test.stack), competition.classes, {})
+            control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
+        with claimed_path(workspace, name, force=force, latest=blended is not None) as path:
             about = replace(_about(competition, chosen, scores, folds, fit, seed), name=path.stem, notes=tuple(notes))
-            blended = Predictions(test.ids, probs, competition.classes, {"kind": "blend", "name": path.stem})
-            record = _write(path, competition, blended, control, oof_rows, fit, about)
-        report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
-    return _told(replace(result, path=path, notes=tuple(notes), record=record, report=report))
+            if blended is None:
+                record, report = _write_scores(path, oof_rows, fit, about), None
+            else:
+                record = _write(path, competition, blended, control, oof_rows, fit, about)
+        if blended is not None:
+            report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
+    return _told(
+        BlendResult(
+            path=None if blended is None else path,
+            method=blender.name,
+            description=fit.fitted.describe(),
+            runs=scores,
+            scores=fit.scores,
+            thresholds=record.thresholds,
+            notes=tuple(notes),
+            record=record,
+            report=report,
+            oof=path.with_suffix(OOF_SUFFIX),
+        )
+    )
 
 
 def _run_scores(
@@ -369,9 +395,8 @@ def _write(
         write_submission(target, predictions, form, classes=classes, ids=ids, columns=header, thresholds=fit.thresholds)
         return files.file_fingerprint(target)
 
-    made_from = {key: getattr(about, key) for key in MADE_FROM}
-    test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **made_from})
-    oof = Predictions(oof_rows.aligned.ids, fit.cross.probs, competition.classes, {"kind": "blend-oof", **made_from})
+    test = Predictions(blended.ids, blended.probs, blended.classes, {"kind": "blend", **_made_from(about)})
+    oof = _oof_table(oof_rows, fit, about)
     with files.atomic_path(path) as temporary:  # it appears last: a submission that is there is there with all its files
         sha256 = write(temporary, blended, [row.id for row in competition.test])
         # Of an earlier blend, and no longer true of this one.
@@ -380,9 +405,29 @@ def _write(
             stale.unlink(missing_ok=True)
         written = None if control is None else ControlFile(len(control), write(control_path, control, control.ids))
         tables = {}
-        for suffix, rows in ((".probs.parquet", test), (".oof.parquet", oof)):
+        for suffix, rows in ((".probs.parquet", test), (OOF_SUFFIX, oof)):
             rows.write(path.with_suffix(suffix))
             tables[suffix] = files.file_fingerprint(path.with_suffix(suffix))
         record = replace(about, n_test=len(blended), sha256=sha256, control=written, tables=tables)
         write_blend_record(path, record)
     return record
+
+
+def _write_scores(path: Path, oof_rows: OutOfFoldRows, fit: _Fit, about: BlendRecord) -> BlendRecord:
+    """Write what a blend leaves behind that is only scored: its out-of-fold rows, then the record; returns that."""
+    for stale in (path, path.with_suffix(".probs.parquet"), path.with_suffix(".control.csv"), verdict_path(path)):
+        stale.unlink(missing_ok=True)
+    target = path.with_suffix(OOF_SUFFIX)
+    _oof_table(oof_rows, fit, about).write(target)
+    record = replace(about, tables={OOF_SUFFIX: files.file_fingerprint(target)})
+    write_blend_record(path, record)
+    return record
+
+
+def _oof_table(oof_rows: OutOfFoldRows, fit: _Fit, about: BlendRecord) -> Predictions:
+    aligned = oof_rows.aligned
+    return Predictions(aligned.ids, fit.cross.probs, aligned.classes, {"kind": "blend-oof", **_made_from(about)})
+
+
+def _made_from(about: BlendRecord) -> dict[str, Any]:
+    return {key: getattr(about, key) for key in MADE_FROM}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from kaggle_kit.blending import calibration, means, stacking, weights
+from kaggle_kit.blending import best, calibration, means, stacking, trees, weights
 from kaggle_kit.blending.base import Blender, Fitted, fitted_from
 from kaggle_kit.choices import BLENDERS
-from kaggle_kit.errors import ConfigError
+from kaggle_kit.errors import ConfigError, DependencyError
 
 MEAN = Blender("mean", means.mean)
 GMEAN = Blender("gmean", means.gmean)
@@ -20,12 +21,25 @@ WEIGHTS = Blender("weights", means.mean, weights.learn_weights)
 COORDINATE = Blender("coordinate", means.mean, weights.learn_coordinates)
 HILL_CLIMB = Blender("hill-climb", means.mean, weights.learn_hill_climb)
 POOL = Blender("pool", stacking.pool, stacking.learn_pool, max_cells=5_000_000, learns_scale=True)
+VECTOR = Blender("vector", calibration.scaled_by_class, calibration.learn_vector, learns_scale=True)
 STACK = Blender("stack", stacking.logistic, stacking.learn_logistic, learns_scale=True)
+TREES = Blender(
+    "trees", trees.boosted, trees.learn_boosted, max_cells=5_000_000, learns_scale=True, needs=("lightgbm", "trees")
+)
+AUTO = Blender("auto", best.chosen, best.learn_best, max_cells=5_000_000, learns_scale=True)
 
 
 def get_blender(name: str) -> Blender:
-    """Return the blender called ``name``; raises ConfigError that lists them."""
+    """Return the blender called ``name``.
+
+    Raises:
+        ConfigError: there is none; lists them.
+        DependencyError: it needs a package that is not installed.
+    """
     blender: Blender = BLENDERS.lookup(name)
+    if blender.needs is not None and importlib.util.find_spec(blender.needs[0]) is None:
+        package, extra = blender.needs
+        raise DependencyError(f"method {name} needs the package {package}: pip install 'kaggle-kit[{extra}]'.")
     return blender
 
 

@@ -17,12 +17,13 @@ _NUMBERED = re.compile(r"blend-(\d{4,})\.(csv|json)")
 
 
 @contextlib.contextmanager
-def claimed_path(workspace: Workspace, name: str | None, *, force: bool) -> Iterator[Path]:
+def claimed_path(workspace: Workspace, name: str | None, *, force: bool, latest: bool = True) -> Iterator[Path]:
     """Yield where a blend is to be written, which no other process writes meanwhile; then ``submissions/latest`` names it.
 
     Args:
         name: None for the next of ``blend-0001``, ``blend-0002`` …
         force: write over a submission of that name, unless it was sent to Kaggle.
+        latest: whether it is a submission; one that is only scored is not what `kk check` and `kk submit` take.
 
     Raises:
         SubmissionError: the name is taken.
@@ -31,7 +32,8 @@ def claimed_path(workspace: Workspace, name: str | None, *, force: bool) -> Iter
         path = workspace.submission_path(name or _next_name(workspace.submissions_dir))
         require_free(path, force=force)
         yield path
-        files.write_text(workspace.submissions_dir / LATEST, f"{path.stem}\n")
+        if latest:
+            files.write_text(workspace.submissions_dir / LATEST, f"{path.stem}\n")
 
 
 def require_free(path: Path, *, force: bool) -> None:
@@ -55,7 +57,7 @@ def require_free(path: Path, *, force: bool) -> None:
 
 def _is_unfinished(path: Path, record: BlendRecord | None) -> bool:
     """Whether all that is there was written by a ``kk blend`` that did not come to its verdict, which is written last."""
-    if record is None or not record.runs or verdict_path(path).exists():
+    if record is None or not record.runs or record.sha256 is None or verdict_path(path).exists():
         return False
     return not path.exists() or files.file_fingerprint(path) == record.sha256
 

@@ -17,7 +17,7 @@ from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import table_like
 from kaggle_kit.runs import Run
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold
-from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_predictions, shown
+from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, read_predictions, shown
 from kaggle_kit.workspace import Workspace
 
 
@@ -94,10 +94,21 @@ def require_unseen_rows(workspace: Workspace, competition: Competition, chosen: 
 
 
 def test_rows(workspace: Workspace, competition: Competition, chosen: Sequence[Run]) -> tuple[Aligned | None, dict[str, str]]:
-    """Test rows of the runs as :func:`align_test` gives them; none, and no views, where the competition has no test set."""
+    """Test rows of the runs as :func:`align_test` gives them; none where the competition has no test images, and then the views
+    are those of the out-of-fold rows."""
     if not competition.test:
-        return None, {run.name: "none" for run in chosen}
+        return None, views_out_of_fold(chosen)
     return align_test(workspace, competition, chosen, run_files.TEST)
+
+
+def views_out_of_fold(chosen: Sequence[Run]) -> dict[str, str]:
+    """Return run -> the views that all its folds were last predicted with out of fold; "none" where they were not."""
+    found = {}
+    for run in chosen:
+        paths = [fold.path / run_files.OOF_VIEWS for fold in run.finished_folds()]
+        views = {str(read_prediction_meta(path).get("views")) if path.exists() else "none" for path in paths}
+        found[run.name] = views.pop() if len(views) == 1 else "none"
+    return found
 
 
 def align_test(

@@ -32,7 +32,7 @@ def learn_pool(problem: Problem) -> Parameters:
 
     The penalty pulls towards the geometric mean (weights 1/M, no bias). Weights need not sum to 1: their sum is a temperature.
     """
-    penalty = _choose(problem, POOL_PENALTIES, _fit_pool, pool)
+    penalty = choose(problem, POOL_PENALTIES, _fit_pool, pool)
     return {**_fit_pool(problem, penalty), "penalty": penalty}
 
 
@@ -92,7 +92,7 @@ def learn_logistic(problem: Problem) -> Parameters:
     """
     work = len(problem.stack) * problem.n_classes**2
     problem = problem.thinned(max(_STACK_WORK // work, 200) * len(problem.stack) * problem.n_classes)
-    strength = _choose(problem, STACK_STRENGTHS, _fit_logistic, logistic)
+    strength = choose(problem, STACK_STRENGTHS, _fit_logistic, logistic)
     return {**_fit_logistic(problem, strength), "strength": strength}
 
 
@@ -135,7 +135,7 @@ def _regression(features: Array, truth: Array, strength: float) -> Any:
         return LogisticRegression(C=strength, max_iter=200).fit(features, truth)
 
 
-def _choose(
+def choose(
     problem: Problem,
     options: Sequence[float],
     fit: Callable[[Problem, float], Parameters],

@@ -184,7 +184,7 @@ def predict(
     return Project.open().predict(run=run, tta=tta, merge=merge, control=control, oof=oof, engine=engine, time_limit=time_limit)
 
 
-@command(app, see=lambda found: _page(found.path.stem) if found.path else None)
+@command(app, see=lambda found: _page(found.name))
 def blend(
     runs: Annotated[str, typer.Option(help="runs to blend, separated by commas; default: all")] = "",
     method: Annotated[str, typer.Option(help=BLENDERS.listed)] = "mean",
@@ -194,9 +194,11 @@ def blend(
         bool, typer.Option("--tune-thresholds", help="multi-label: a threshold a class, out of fold")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="write over NAME, unless it was sent to Kaggle")] = False,
+    oof: Annotated[bool, typer.Option("--oof", help="score out of fold only: no test rows needed, no submission")] = False,
 ) -> object:
     """Blend runs by their out-of-fold rows, write the submission in the sample's form, and check it."""
-    return Project.open().blend(runs, method=method, name=name, seed=seed, tune_thresholds=tune_thresholds, force=force)
+    project = Project.open()
+    return project.blend(runs, method=method, name=name, seed=seed, tune_thresholds=tune_thresholds, force=force, oof=oof)
 
 
 @command(app, see=lambda found: _page(found.path.stem) if found.path.with_suffix(".oof.parquet").is_file() else None)

@@ -30,6 +30,10 @@ class Setup:
         """Return the same with another configuration of the run."""
         return replace(self, config=self.config.model_copy(update={"run": run}))
 
+    def without_test(self) -> Setup:
+        """Return the same without test images, where only out-of-fold rows are wanted."""
+        return replace(self, competition=replace(self.competition, test=()))
+
 
 def open_setup(workspace: Workspace, overrides: Sequence[str] = (), run_file: Path | None = None) -> Setup:
     """Return what a workspace holds now: ``kk.yaml`` is read, and the data that it describes.

@@ -154,7 +154,9 @@ def build_kernel(
         folder = temporary / "built"
         dataset = folder / DATASET
         dataset.mkdir(parents=True)
-        notes = [f"the image has {one}" for one in unlike(image, needs)] + _write_content(folder, setup, content)
+        notes, more = _write_content(folder, setup, content)
+        needs = (*needs, *more)
+        notes = [f"the image has {one}" for one in unlike(image, needs)] + notes
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
         bundle = write_manifest(dataset, content.kind, (wheel.path.name for wheel in wheels))
         refs = _describe(folder, bundle, titles, address, setup.competition.name)
@@ -182,17 +184,18 @@ def _alone(out: Path) -> Iterator[Path]:
             yield Path(temporary)
 
 
-def _write_content(folder: Path, setup: Setup, content: Content) -> list[str]:
-    """Write models or what training needs, and the verdict on the blend; return what a reader should know."""
+def _write_content(folder: Path, setup: Setup, content: Content) -> tuple[list[str], tuple[str, ...]]:
+    """Write models or what training needs, and the verdict on the blend; return what a reader should know, and the packages
+    that the blend needs."""
     dataset, workspace = folder / DATASET, setup.workspace
     if content.train:
         write_training(dataset, setup)
-        return []
+        return [], ()
     recipe, notes = choose_recipe(workspace, setup.competition, runs=content.runs, blend=content.blend, force=content.force)
     write_inference(dataset, setup, recipe, half=content.half)
     if recipe.name:
         copy_verdict(workspace.submission_path(recipe.name), folder / VERDICT)
-    return notes
+    return notes, recipe.packages
 
 
 def _describe(folder: Path, bundle: Bundle, titles: tuple[str, str], address: Address, competition: str) -> tuple[str, str]:

@@ -50,6 +50,12 @@ class Recipe:
     fitted: Fitted
     thresholds: list[float] | None
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What the blend cannot be repeated without, beside what every kernel needs."""
+        needs = get_blender(self.fitted.parameters.get("chosen", self.fitted.blender.name)).needs
+        return () if needs is None else needs[:1]
+
 
 def choose_recipe(
     workspace: Workspace, competition: Competition, *, runs: Sequence[str], blend: str | None, force: bool

@@ -5,10 +5,11 @@ import pytest
 from factories import make_workspace
 
 from kaggle_kit import files
-from kaggle_kit.blending.blend import NO_TEST_SET, blend
+from kaggle_kit.blending.blend import ONLY_SCORED, blend
 from kaggle_kit.check import check_submission
 from kaggle_kit.errors import MissingFileError, SubmissionError
 from kaggle_kit.kaggle_api.records import write_entry
+from kaggle_kit.report.make import make_report
 
 
 def run_blend(made, **options):
@@ -102,10 +103,48 @@ def test_without_a_test_set_a_blend_is_scored_out_of_fold_and_says_so(made):
     result = blend(replace(made.setup, competition=replace(made.competition, test=())), method="weights")
     assert (result.path, result.report, result.passed, result.exit_code) == (None, None, True, 0)
     assert result.scores == whole.scores
-    assert NO_TEST_SET in result.notes
-    assert NO_TEST_SET in result.describe()
+    assert ONLY_SCORED in result.notes
+    assert ONLY_SCORED in result.describe()
     assert result.to_dict()["cross_fitted"] == whole.scores.cross_fitted
+    after = contents(made.workspace.submissions_dir)
+    assert {name: data for name, data in after.items() if name in before} == before
+    assert set(after) - set(before) == {"blend-0002.json", "blend-0002.oof.parquet"}
+
+
+def without_test(made):
+    return made.setup.without_test()
+
+
+def test_a_blend_that_is_only_scored_leaves_a_record_that_can_be_read(made):
+    result = blend(without_test(made), method="hill-climb", name="try")
+    assert result.record.name == result.name == "try"
+    assert result.record.sha256 is None
+    scored = result.scored()
+    assert scored.score == pytest.approx(result.scores.cross_fitted)
+    assert len(scored) == 120
+    assert not (made.workspace.submissions_dir / "latest").exists()
+    assert made.workspace.submissions_dir.exists()
+    page = make_report(made.setup, ("try",))
+    assert "try" in page.path.read_text()
+
+
+def test_a_blend_that_is_only_scored_is_not_written_over(made):
+    blend(without_test(made), name="try")
+    before = contents(made.workspace.submissions_dir)
+    with pytest.raises(SubmissionError, match="is there already"):
+        run_blend(made, name="try")
     assert contents(made.workspace.submissions_dir) == before
+    assert run_blend(made, name="try", force=True).path.exists()
+    again = blend(without_test(made), name="try", force=True)
+    assert again.path is None
+    assert not made.workspace.submission_path("try").exists()
+
+
+def test_out_of_fold_views_are_those_of_the_runs(tmp_path):
+    made = make_workspace(tmp_path, n_runs=1, views="hflip")
+    assert blend(without_test(made)).runs[0].views == "hflip"
+    (made.workspace.fold_dir("run0", 1) / "oof_views.parquet").unlink()
+    assert blend(without_test(made)).runs[0].views == "none"
 
 
 def _blend(root, count, errors):

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from kaggle_kit import files, runs
+from kaggle_kit import files, kernel, runs
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.competition import Competition, Setup, init_workspace, load_competition
 from kaggle_kit.config import Config, DataConfig, FoldsConfig, ModelConfig, load_config
@@ -101,3 +101,26 @@ def write_image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     small.resize((40, 36), Image.Resampling.BICUBIC).save(path)
+
+
+@dataclass
+class Mounted:
+    """Inputs as Kaggle mounts them."""
+
+    inputs: Path
+    working: Path
+
+    @property
+    def dataset(self) -> Path:
+        return self.inputs / "colours-inference-data"
+
+    @property
+    def data(self) -> Path:
+        return self.inputs / "colours"
+
+    def run(self, **options):
+        self.lines: list[str] = []
+        return kernel.run_inference_kernel(self.inputs, self.working, say=self.lines.append, **options)
+
+    def said(self, *words: str) -> bool:
+        return any(all(word in line for word in words) for line in self.lines)

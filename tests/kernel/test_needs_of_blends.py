@@ -1,4 +1,4 @@
-"""Views that were chosen for each fold go with a kernel."""
+"""What a blend needs beside models goes with a kernel: views that were chosen for each fold, the package of boosted trees."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Mounted
-from kernel_world import make_world
+from kernel_world import Mounted, make_world
 
 from kaggle_kit import files, kernel, runs
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.errors import DataError
 from kaggle_kit.inference import PredictOptions, predict_runs
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference
+from kaggle_kit.kernel.image import load_image
 
 
 def test_the_kernel_views_as_kk_predict_did(tmp_path):
@@ -43,3 +43,21 @@ def test_the_kernel_views_as_kk_predict_did(tmp_path):
     recipe, _ = choose_recipe(world.workspace, world.competition, runs=(), blend="viewed", force=True)
     with pytest.raises(DataError, match="other views were chosen for run a"):
         write_inference(tmp_path / "again", world.setup, recipe, half=False)
+
+
+def test_a_blend_of_trees_takes_its_package_along(tmp_path):
+    world = make_world(tmp_path / "world")
+    blend(world.setup, name="boosted", method="trees")
+    recipe, _ = choose_recipe(world.workspace, world.competition, runs=(), blend="boosted", force=True)
+    assert recipe.packages == ("lightgbm",)
+    image = tmp_path / "image.txt"
+    known = load_image().packages
+    image.write_text("\n".join(f"{name}=={version or '1'}" for name, version in known.items() if name != "lightgbm"))
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "lightgbm-4.7.0-py3-none-any.whl").write_bytes(b"stands for a wheel")
+    address, content = kernel.Address("somebody"), kernel.Content(blend="boosted", force=True)
+    with_it = kernel.build_kernel(world.setup, tmp_path / "a", address, content, image_list=image, wheels_dir=wheels)
+    assert any(name.startswith("lightgbm") for name in with_it.wheels)
+    without = kernel.build_kernel(world.setup, tmp_path / "b", address, content)
+    assert not any(name.startswith("lightgbm") for name in without.wheels)
