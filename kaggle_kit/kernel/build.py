@@ -158,7 +158,7 @@ def build_kernel(
         needs = (*needs, *more)
         notes = [f"the image has {one}" for one in unlike(image, needs)] + notes
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
-        bundle = write_manifest(dataset, content.kind, (wheel.path.name for wheel in wheels))
+        bundle = write_manifest(dataset, content.kind, [wheel.path.name for wheel in wheels])
         refs = _describe(folder, bundle, titles, address, setup.competition.name)
         if out.exists():
             out.rename(temporary / "replaced")

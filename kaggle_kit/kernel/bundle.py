@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +70,7 @@ class Bundle:
         return "" if digest == stated["sha256"] else f"its sha256 is {digest[:12]}…, expected {str(stated['sha256'])[:12]}…"
 
 
-def write_manifest(folder: Path, kind: str, wheels: Iterable[str]) -> Bundle:
+def write_manifest(folder: Path, kind: str, wheels: Sequence[str]) -> Bundle:
     """Describe everything in ``folder``; the last file to be written there."""
     described = {
         path.name: {"sha256": files.file_fingerprint(path), "bytes": path.stat().st_size}

@@ -58,6 +58,6 @@ def test_a_blend_of_trees_takes_its_package_along(tmp_path):
     (wheels / "lightgbm-4.7.0-py3-none-any.whl").write_bytes(b"stands for a wheel")
     address, content = kernel.Address("somebody"), kernel.Content(blend="boosted", force=True)
     with_it = kernel.build_kernel(world.setup, tmp_path / "a", address, content, image_list=image, wheels_dir=wheels)
-    assert any(name.startswith("lightgbm") for name in with_it.wheels)
+    assert any(name.startswith("lightgbm") for name in with_it.wheels), with_it.wheels
     without = kernel.build_kernel(world.setup, tmp_path / "b", address, content)
     assert not any(name.startswith("lightgbm") for name in without.wheels)
