@@ -246,3 +246,13 @@ PRUNERS = _registry(
     ("median", "median", "stop trials that are worse than the median of earlier ones"),
     ("none", "no_pruning", "train every trial to its end"),
 )
+
+GOALS: Registry[int] = Registry(
+    "goal",
+    [
+        Entry("fast", "fine-tuned runs of 2 epochs", 2),
+        Entry("balanced", "fine-tuned runs of 4 epochs and more, with CutMix and larger images as well", 4),
+        Entry("best", "fine-tuned runs of 8 epochs and more, and further seeds", 8),
+    ],
+)
+"""What ``kk auto`` aims at: values are epochs of a fine-tuned run."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, LAUNCHERS, PRUNERS
+from kaggle_kit.choices import AUGMENTATIONS, GOALS, LAUNCHERS, PRUNERS
 from kaggle_kit.project_parts import (
     Cache,
     Kernel,
@@ -33,6 +33,7 @@ from kaggle_kit.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kaggle_kit.auto import AutoResult
     from kaggle_kit.blending.blend import BlendResult
     from kaggle_kit.check import CheckReport
     from kaggle_kit.competition import Competition, Inference, Setup
@@ -530,6 +531,42 @@ class Project:
             address=address,
         )
         return tune(setup, options, reporter=make_tune_reporter())
+
+    def auto(
+        self,
+        *,
+        time_limit: Duration = "1h",
+        goal: str = "balanced",
+        only: str | Sequence[str] = (),
+        max_size: str | int | None = None,
+        launcher: str | None = None,
+        devices: int | None = None,
+        address: str | None = None,
+    ) -> AutoResult:
+        """Train, predict and blend what is expected to gain most a minute, until the time is over; goes on where it ended.
+
+        The first checked submission comes from a probe of the smallest backbone; a run joins the blend only where out-of-fold
+        rows show the blend to be better with it, so that ``submissions/latest`` is always the best so far.
+
+        Args:
+            time_limit: of all calls together.
+            goal: ``"fast"``, ``"balanced"`` or ``"best"``: how long a run is trained, and how many kinds are tried.
+            only: shell patterns of backbones, ``"tf_efficientnet_lite*"``; none: all whose weights are on this machine.
+            max_size: of the models of the blend, all folds together: ``"500MB"``.
+            launcher, devices, address: as for :meth:`train`.
+        """
+        from kaggle_kit.units import as_seconds, parse_bytes
+
+        GOALS.require(goal)
+        if launcher:
+            LAUNCHERS.require(launcher)
+        limit = as_seconds(time_limit) or 0.0
+        where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
+        most = None if max_size is None else parse_bytes(max_size, "--max-size")
+        from kaggle_kit.auto import AutoOptions, run_auto
+
+        options = AutoOptions(limit, goal, tuple(names(only)), most, where)
+        return run_auto(self, options, say=show.line)
 
     def dashboard(self, study: str = "tune", *, storage: str | None = None) -> None:
         """Serve optuna-dashboard for a study until Ctrl-C."""

@@ -57,16 +57,19 @@ def format_clock(seconds: float, now: datetime | None = None) -> str:
 _BYTES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 
 
-def parse_bytes(value: str | int) -> int:
+def parse_bytes(value: str | int, key: str = "cache.budget") -> int:
     """``8GB``, ``500 MB``, ``1.5G`` or a plain number, in units of 1000.
+
+    Args:
+        key: what has this value, for the message.
 
     Raises:
         ConfigError: it is none of these.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", str(value), re.IGNORECASE)
     if match is None:
-        raise ConfigError(f"cache.budget must be a number of bytes such as 8GB, got {value!r}.")
+        raise ConfigError(f"{key} must be a number of bytes such as 8GB, got {value!r}.")
     size = float(match[1]) * _BYTES[match[2].upper()]
     if math.isinf(size):
-        raise ConfigError(f"cache.budget must be a number of bytes such as 8GB, got one of {len(match[1]):,} digits.")
+        raise ConfigError(f"{key} must be a number of bytes such as 8GB, got one of {len(match[1]):,} digits.")
     return int(size)

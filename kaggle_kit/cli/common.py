@@ -12,6 +12,8 @@ import typer
 
 from kaggle_kit import show
 from kaggle_kit.choices import LAUNCHERS, STRATEGIES, VIEWS
+from kaggle_kit.errors import AmbiguousDataError
+from kaggle_kit.project import Project
 from kaggle_kit.show.terminal import NORMAL, QUIET, VERBOSE
 
 Then = Callable[[Any], str | None]
@@ -137,3 +139,12 @@ def choices_made(given: Sequence[str] | None) -> dict[str, str]:
         if not equals:
             raise ConfigError(f"expected --choose KEY=VALUE, got {key + value!r}.")
     return {key: value for key, _, value in pairs}
+
+
+def begin(data_dir: Path, choices: dict[str, str], **told: Any) -> Project:
+    """Make a workspace here as ``Project.init`` does; in a terminal, ask what the data leave open."""
+    while True:
+        try:
+            return Project.init(data_dir, choose=choices, **told)
+        except AmbiguousDataError as error:
+            choices |= show.ask(error)

@@ -23,10 +23,10 @@ from kaggle_kit.cli.common import (
     Strategy,
     Tta,
     app,
+    begin,
     choices_made,
     command,
 )
-from kaggle_kit.errors import AmbiguousDataError
 from kaggle_kit.project import Project
 from kaggle_kit.results import Done
 
@@ -55,14 +55,8 @@ def init(
     ] = False,
 ) -> object:
     """Look at the data and write a commented kk.yaml here, saying what was concluded and why."""
-    choices = choices_made(choose)
-    while True:
-        try:
-            return Project.init(
-                data_dir, name=name, metric=metric, competition=competition, choose=choices, force=force
-            ).inference
-        except AmbiguousDataError as error:
-            choices |= show.ask(error)
+    told = {"name": name, "metric": metric, "competition": competition}
+    return begin(data_dir, choices_made(choose), **told, force=force).inference
 
 
 @command(app, then="kk folds")

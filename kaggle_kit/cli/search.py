@@ -1,4 +1,4 @@
-"""``kk tune``, ``kk plan`` and ``kk lr``: what to train, what it will cost, and at which rate."""
+"""``kk auto``, ``kk tune``, ``kk plan`` and ``kk lr``: what to train, what it will cost, and at which rate."""
 
 from __future__ import annotations
 
@@ -7,9 +7,42 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_kit.choices import PRUNERS
-from kaggle_kit.cli.common import Address, Entries, Fold, Launcher, Limit, Strategy, Tta, app, command
+from kaggle_kit.choices import GOALS, PRUNERS
+from kaggle_kit.cli.common import (
+    Address,
+    Entries,
+    Fold,
+    Launcher,
+    Limit,
+    Strategy,
+    Tta,
+    app,
+    begin,
+    choices_made,
+    command,
+)
 from kaggle_kit.project import Project
+from kaggle_kit.workspace import CONFIG_NAME
+
+
+@command(app, then="kk check", see=lambda found: str(found.page))
+def auto(
+    data_dir: Annotated[Path | None, typer.Argument(help="the competition's files, where there is no kk.yaml yet")] = None,
+    time_limit: Annotated[str, typer.Option("--time-limit", "--time", help="of all calls together, e.g. 2h")] = "1h",
+    goal: Annotated[str, typer.Option(help=GOALS.listed)] = "balanced",
+    only: Annotated[str, typer.Option(help="patterns of backbones, separated by commas; default: all that are here")] = "",
+    max_size: Annotated[str | None, typer.Option(help="of the models of the blend, e.g. 500MB")] = None,
+    metric: Annotated[str | None, typer.Option(help="how Kaggle scores, for a new workspace")] = None,
+    choose: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="settle a question about the data")] = None,
+    launcher: Launcher = None,
+    devices: Annotated[int | None, typer.Option(help="with --launcher: folds at a time")] = None,
+    address: Address = None,
+) -> object:
+    """From raw files to the best checked submission within a time; stop it at any moment, and the same command goes on."""
+    new = data_dir is not None and not Path(CONFIG_NAME).exists()
+    project = begin(data_dir, choices_made(choose), metric=metric) if new and data_dir else Project.open()
+    where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
+    return project.auto(time_limit=time_limit, goal=goal, only=only, max_size=max_size, **where)
 
 
 @command(app, then=lambda found: found and found.best_path and f"kk train --fold all --config {found.best_path}")

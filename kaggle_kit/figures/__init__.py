@@ -8,7 +8,7 @@ from kaggle_kit.figures.classes import plot_classes
 from kaggle_kit.figures.confusion import plot_confusion, plot_confusion_whole
 from kaggle_kit.figures.curves import plot_curves, plot_lr_test, plot_schedule
 from kaggle_kit.figures.features import plot_filters, plot_map
-from kaggle_kit.figures.scores import plot_public, plot_scores, plot_weights
+from kaggle_kit.figures.scores import plot_progress, plot_public, plot_scores, plot_weights
 
 __all__ = [
     "plot_calibration",
@@ -19,6 +19,7 @@ __all__ = [
     "plot_filters",
     "plot_lr_test",
     "plot_map",
+    "plot_progress",
     "plot_public",
     "plot_schedule",
     "plot_scores",

@@ -66,3 +66,20 @@ def plot_public(table: pd.DataFrame, *, marked: str = "") -> Figure:
     axes.set_ylabel("public score")
     plain_axes(axes, grid="both")
     return figure
+
+
+def plot_progress(minutes: Sequence[float], scores: Sequence[float], metric: str, *, end: float) -> Figure:
+    """Return the best score so far against time as steps, a dot at each better one.
+
+    Args:
+        minutes: when each of ``scores`` was reached.
+        end: the minute at which the line ends.
+    """
+    figure, (axes,) = new_figure(8, 3.2)
+    axes.step([*minutes, max(end, minutes[-1])], [*scores, scores[-1]], where="post", color=colour(0))
+    axes.plot(minutes, scores, "o", color=colour(0), markersize=5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel(metric)
+    plain_axes(axes)
+    return figure

@@ -29,6 +29,7 @@ METHODS = {
     "report": [Project.report],
     "evaluate": [Project.evaluate],
     "runs": [Project.runs, Project.compare, Project.remove, Project.submissions],
+    "auto": [Project.auto],
     "tune": [Project.tune, Project.dashboard],
     "plan": [Project.plan],
     "lr": [Project.lr],
@@ -45,6 +46,8 @@ METHODS = {
 """Command -> the methods that it calls."""
 SWITCHES = {"init": {"list_metrics"}, "labels": {"effect"}, "runs": {"submissions", "rm"}, "tune": {"dashboard"}}
 """Options that choose among a command's methods."""
+BEFORE = {"auto": {"data_dir", "metric", "choose"}}
+"""Options of a command that first makes the workspace, as `kk init` does."""
 RENAMED = {"runs": {"names": "runs"}}
 """Arguments that stand for several methods' ones."""
 
@@ -68,7 +71,7 @@ def option_names(name: str) -> set[str]:
         long = [text for text in parameter.opts if text.startswith("--")]
         taken.add(long[0].removeprefix("--").replace("-", "_") if long else parameter.name)
     renamed = RENAMED.get(name, {})
-    return {renamed.get(one, one) for one in taken} - SHARED - SWITCHES.get(name, set())
+    return {renamed.get(one, one) for one in taken} - SHARED - SWITCHES.get(name, set()) - BEFORE.get(name, set())
 
 
 def test_every_command_is_known_here():

@@ -1,0 +1,140 @@
+"""Whether another run, or another way of blending, is better than what there is: paired, on out-of-fold rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kaggle_kit.blending import cross_fit, get_blender
+from kaggle_kit.blending.sources import OutOfFoldRows, common_folds, gather, test_rows, usable_runs
+from kaggle_kit.competition import Setup
+from kaggle_kit.metrics import Metric
+from kaggle_kit.scores import log_loss
+
+Array = npt.NDArray[Any]
+_BLOCKS = 25
+"""Parts of the rows that are left out in turn, for the error of a difference."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How much better ``after`` is than ``before``.
+
+    Attributes:
+        difference: of the scores; positive is better, whatever the metric.
+        error: its standard error, by leaving out parts of the rows in turn (jackknife), groups whole.
+        gain: share of the error that is gone: of 1 - score, or of the score where small ones are good.
+        better: whether to keep it.
+        why: in words.
+    """
+
+    before: float
+    after: float
+    difference: float
+    error: float
+    gain: float
+    better: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Out-of-fold rows of several runs, with what is needed to judge blends of them."""
+
+    names: tuple[str, ...]
+    rows: OutOfFoldRows
+    metric: Metric
+    groups: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    threshold: float
+
+    def blended(self, names: Sequence[str], method: str = "mean") -> Array:
+        """Return the cross-fitted probabilities (N, C) of a blend of some of the runs."""
+        stack = [self.rows.aligned.stack[self.names.index(name)] for name in names]
+        blender = get_blender(method)
+        if len(stack) == 1 and not blender.learns_scale:
+            return np.asarray(stack[0])
+        fitted = cross_fit(blender, stack, self.rows.truth, self.rows.parts, self.metric, threshold=self.threshold)
+        return fitted.probs
+
+    def score(self, probs: Array) -> float:
+        """Return the metric over all rows."""
+        return self.metric(self.rows.truth, probs, threshold=self.threshold)
+
+    def judge(self, before: Array, after: Array, *, fold: int | None = None) -> Judgement:
+        """Compare two blends on all rows, or on those of one fold."""
+        chosen = np.flatnonzero(self.folds == fold) if fold is not None else np.arange(len(self.folds))
+        return compare(
+            self.metric, self.rows.truth[chosen], before[chosen], after[chosen], self.groups[chosen], threshold=self.threshold
+        )
+
+
+def read_rows(setup: Setup, names: Sequence[str]) -> Rows:
+    """Read the out-of-fold rows of runs, made with the views that their test rows were made with."""
+    chosen, notes = usable_runs(setup.workspace, names)
+    folds = common_folds(setup.workspace, chosen)
+    views = test_rows(setup.workspace, setup.competition, chosen)[1]
+    rows = gather(setup.workspace, setup.competition, chosen, folds, views, 0, notes)
+    at = folds.rows_of(rows.aligned.ids)
+    form = setup.competition.submission
+    threshold = form.threshold if form.form == "labels" else 0.5
+    return Rows(tuple(names), rows, setup.metric, folds.groups[at], folds.assignments[0, at], threshold)
+
+
+def compare(
+    metric: Metric, truth: Array, before: Array, after: Array, groups: Array, *, threshold: npt.ArrayLike = 0.5
+) -> Judgement:
+    """Judge ``after`` against ``before``, both (N, C) for the same rows.
+
+    It is better when its score is, by more than the standard error of the difference. Scores that count right rows are coarse,
+    though, and one run more shows in the likelihood first: it is also better when its score is not worse and its log loss lower
+    by more than two standard errors.
+    """
+    sign = 1.0 if metric.greater_is_better else -1.0
+
+    def score(rows: Array) -> tuple[float, float]:
+        old, new = (metric(truth[rows], probs[rows], threshold=threshold) for probs in (before, after))
+        return old, new
+
+    blocks = _blocks(groups)
+    old, new = score(np.arange(len(truth)))
+    difference = sign * (new - old)
+    error = _jackknife([sign * float(np.subtract(*score(np.flatnonzero(blocks != one))[::-1])) for one in np.unique(blocks)])
+    likelier, spread = _likelihood_gain(truth, before, after, blocks)
+    if difference > 0 and difference > error:
+        better, why = True, f"better by {difference:.4f}, more than its standard error of {error:.4f}"
+    elif difference >= 0 and likelier > 2 * spread:
+        better, why = True, f"no worse ({difference:+.4f}), and log loss lower by {likelier:.4f} ± {spread:.4f}"
+    else:
+        better, why = False, f"difference {difference:+.4f}, standard error {error:.4f}: not shown to be better"
+    wrong = 1.0 - old if metric.greater_is_better else old
+    gain = difference / wrong if wrong > 0 and math.isfinite(difference) else 0.0
+    return Judgement(old, new, difference, error, gain, better, why)
+
+
+def _likelihood_gain(truth: Array, before: Array, after: Array, blocks: Array) -> tuple[float, float]:
+    """By how much log loss falls, and the standard error of that."""
+
+    def gap(rows: Array) -> float:
+        return log_loss(truth[rows], before[rows]) - log_loss(truth[rows], after[rows])
+
+    return gap(np.arange(len(truth))), _jackknife([gap(np.flatnonzero(blocks != one)) for one in np.unique(blocks)])
+
+
+def _blocks(groups: Array) -> npt.NDArray[np.int64]:
+    """Deal the groups of rows to blocks, (N,) the block of each row."""
+    names, owner = np.unique(groups, return_inverse=True)
+    return np.asarray((np.random.default_rng(0).permutation(len(names)) % _BLOCKS)[owner], dtype=np.int64)
+
+
+def _jackknife(values: Sequence[float]) -> float:
+    """Return the standard error of a statistic from its values without each block in turn (Tukey 1958)."""
+    if len(values) < 2:
+        return math.inf
+    found = float(np.sqrt((len(values) - 1) / len(values) * np.sum((np.array(values) - np.mean(values)) ** 2)))
+    return found if math.isfinite(found) else math.inf

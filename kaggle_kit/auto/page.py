@@ -1,0 +1,71 @@
+"""``report/auto.html``: score against time, every decision with what it rests on, and the commands that repeat it by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kaggle_kit.figures import plot_progress
+from kaggle_kit.report import svg_of, write_page
+from kaggle_kit.units import format_duration
+
+Entries = Sequence[Mapping[str, Any]]
+
+
+def write_auto_page(path: Path, entries: Entries, *, metric: str) -> None:
+    """Write the page about a journal's entries.
+
+    Raises:
+        StorageError: the page cannot be written.
+    """
+    blends = [entry for entry in entries if entry["kind"] == "blended"]
+    figure = None
+    if blends:
+        times, scores = [entry["used"] / 60 for entry in blends], [entry["score"] for entry in blends]
+        figure = svg_of(plot_progress(times, scores, metric, end=entries[-1]["used"] / 60))
+    ended = entries[-1]
+    best = f"{metric} {blends[-1]['score']:.4f} out of fold, cross-fitted; check {blends[-1]['verdict']}" if blends else ""
+    write_page(
+        path,
+        "auto.html",
+        title="kk auto",
+        best=best,
+        ended=ended.get("why", ""),
+        more=ended.get("more", []),
+        svg=figure,
+        decisions=decisions(entries),
+        commands="\n".join(commands(entries)),
+    )
+
+
+def decisions(entries: Entries) -> pd.DataFrame:
+    """Return a row for each thing that was found out: when, what, and why."""
+    rows = [
+        {"time": format_duration(entry["used"]), "what": _WORDS[entry["kind"]](entry), "why": entry.get("why", "")}
+        for entry in entries
+        if entry["kind"] in _WORDS
+    ]
+    return pd.DataFrame(rows, columns=["time", "what", "why"])
+
+
+def commands(entries: Entries) -> list[str]:
+    """Return the commands that lead to the best submission when they are typed one after another."""
+    blends = [entry for entry in entries if entry["kind"] == "blended"]
+    kept = set(blends[-1]["runs"]) if blends else set()
+    folds = [entry["command"] for entry in entries if entry["kind"] == "folds"]
+    trained = [text for entry in entries if entry["kind"] == "trained" and entry["run"] in kept for text in entry["commands"]]
+    return [*folds, *trained, *(entry["command"] for entry in blends[-1:])]
+
+
+_WORDS = {
+    "mirrors": lambda entry: f"mirrored images mean {'the same' if entry['mirrors'] else 'something else'}",
+    "measured": lambda entry: f"{entry['model']}: {entry['rates']['train']:.1f} images a second in training at {entry['side']}",
+    "raced": lambda entry: f"{entry['run']} on fold 0 alone",
+    "judged": lambda entry: f"{entry['run']} {'joins' if entry['better'] else 'is left out'}",
+    "blended": lambda entry: f"{entry['blend']}: {entry['method']} of {', '.join(entry['runs'])}, {entry['score']:.4f}",
+    "failed": lambda entry: f"{entry['run']} failed",
+}
+"""Kinds of entries that the page tells -> what it says."""

@@ -1,0 +1,384 @@
+"""The search: try what is expected to gain most a minute, keep what out-of-fold rows show to be better, end in time.
+
+Each step is a command of :class:`~kaggle_kit.project.Project`; the journal tells it with what it was decided on. Killed at any
+moment, the best submission so far stands, and the same call goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaggle_kit import files, seeds
+from kaggle_kit.auto.ideas import Candidate, Scene, candidates
+from kaggle_kit.auto.journal import Journal
+from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
+from kaggle_kit.auto.page import write_auto_page
+from kaggle_kit.auto.result import AutoResult
+from kaggle_kit.auto.state import State
+from kaggle_kit.auto.steps import Commands, Step
+from kaggle_kit.competition import Competition, Setup, open_setup
+from kaggle_kit.errors import KaggleKitError, WeightsError
+from kaggle_kit.folds import folds_for
+from kaggle_kit.models import find_weights
+from kaggle_kit.models.backbones import LocalBackbone, local_backbones
+from kaggle_kit.runs import MODEL, read_oof, read_run
+from kaggle_kit.runs.scored import score as scored_rows
+from kaggle_kit.units import format_duration
+
+FOLDER, NAME = "auto", "auto"
+_MARGIN = 1.1  # a run must fit with so many times the seconds that it is expected to take
+_MEASURE_SECONDS = 6.0
+_SAMPLED = 64  # images whose size is read
+_SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
+_METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
+
+
+@dataclass(frozen=True)
+class AutoOptions:
+    """How to search.
+
+    Attributes:
+        limit: seconds of all sessions together.
+        goal: an entry of GOALS.
+        only: shell patterns of backbones; none: all whose weights are here.
+        max_bytes: of the models of the blend, all folds together.
+        where: options of training that say where: launcher, devices, address.
+    """
+
+    limit: float
+    goal: str = "balanced"
+    only: tuple[str, ...] = ()
+    max_bytes: int | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Ended(Exception):
+    """The search is over; the text says why."""
+
+
+def run_auto(
+    project: Commands, options: AutoOptions, *, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+) -> AutoResult:
+    """Search until the time is over or nothing is left that fits into it.
+
+    Args:
+        say: shows a line to who is watching.
+        now: a clock in seconds.
+
+    Raises:
+        LockedError: another search is at work in the workspace.
+        KaggleKitError: the data cannot be used, or no first submission could be made.
+    """
+    folder = project.workspace.root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.folder_lock(folder, patience=0.5):
+        return _Search(project, options, say, now).run()
+
+
+class _Search:
+    def __init__(self, project: Commands, options: AutoOptions, say: Callable[[str], None], now: Callable[[], float]) -> None:
+        self.project, self.options, self.say, self._now = project, options, say, now
+        self.journal = Journal(project.workspace.root / FOLDER / f"{NAME}.jsonl")
+        self.entries = self.journal.read()
+        self.state = State.of(self.entries)
+        self._before, self._start = self.state.used, now()
+        self._tail = min(60.0, 0.2 * options.limit)  # seconds that prediction, judgement and blend need after training
+        self._told = False
+
+    @property
+    def used(self) -> float:
+        """Seconds so far, over all sessions."""
+        return self._before + self._now() - self._start
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit."""
+        return self.options.limit - self.used
+
+    def run(self) -> AutoResult:
+        """Search, write the page, and return how it ended."""
+        self._note("begun", limit=self.options.limit, goal=self.options.goal, only=self.options.only)
+        setup = self._with_folds()
+        self.n_folds = folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits
+        self.scene = self._scene(setup)
+        ended = self._until_over()
+        unknown = [one.run for one in self._candidates() if not math.isfinite(one.seconds)]
+        more = (*self._would_do(self.options.limit), *(f"{run} (not measured yet)" for run in unknown))
+        self._note("ended", why=ended, more=more)
+        return self._result(setup, ended, more)
+
+    def _until_over(self) -> str:
+        try:
+            while True:
+                self._try(self._next())
+        except _Ended as ended:
+            if not self.state.blend and self.state.failed:
+                why = "; ".join(f"{run}: {text}" for run, text in self.state.failed.items())
+                raise KaggleKitError(f"no submission could be made: {why}") from None
+            return str(ended)
+
+    def _with_folds(self) -> Setup:
+        setup = open_setup(self.project.workspace)
+        if not setup.workspace.folds_path(setup.config.run.folds).is_file():
+            step = Step("folds", options={"name": setup.config.run.folds})
+            step.run(self.project)
+            self._note("folds", command=step.text)
+        return setup
+
+    def _scene(self, setup: Setup) -> Scene:
+        side = _usual_side(setup.competition)
+        found = local_backbones(self.options.only)
+        if not found:
+            name = setup.config.run.model.name
+            try:
+                find_weights(name, True)
+                found = local_backbones([name])
+            except WeightsError as error:
+                self.say(f"no pretrained weights are here ({error}); a small network is trained from random ones instead")
+        if not found:
+            return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False)
+        self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
+        return Scene(found, side, self.options.goal)
+
+    def _next(self) -> Candidate:
+        """Return what is expected to gain most a second of what fits.
+
+        Raises:
+            _Ended: nothing fits.
+        """
+        if not self.state.blend:
+            first = next(iter(self._candidates()), None)
+            if first is None:
+                raise _Ended("nothing is left to try")
+            return first
+        self._measure()
+        if not self._told:
+            self._told = True
+            expected = self._would_do(self.left)
+            self._note("expects", steps=expected)
+            self.say("expected in the time left: " + ("; ".join(expected) or "nothing more"))
+        fitting = self._fitting()
+        if not fitting:
+            left = [one for one in self._candidates() if math.isfinite(one.seconds)]
+            raise _Ended("nothing more fits into the time left" if left else "nothing is left to try")
+        return max(fitting, key=lambda one: one.rate)
+
+    def _candidates(self) -> list[Candidate]:
+        """All that could be tried; what is partly done costs what is left of it."""
+        found = []
+        for one in candidates(self.scene, self.state):
+            done = self._finished_folds(one.run)
+            seconds = one.seconds * (1 - done / self.n_folds) if done < self.n_folds else 0.0
+            found.append(Candidate(one.idea, one.run, one.model, one.step, one.gain, seconds))
+        return found
+
+    def _finished_folds(self, run: str) -> int:
+        if not self.project.workspace.run_dir(run).is_dir():
+            return 0
+        return sum(fold.finished for fold in read_run(self.project.workspace, run).folds)
+
+    def _fitting(self) -> list[Candidate]:
+        """What fits into the time; where not all does, fine-tuned runs first race on fold 0, and the better half goes on."""
+        fitting = [one for one in self._candidates() if self._fits(one)]
+        tuned = [one for one in fitting if one.idea != "probe"]
+        if self.n_folds < 3 or len(tuned) < 2 or sum(one.seconds for one in tuned) < self.left:
+            return fitting
+        raced = sorted((one for one in tuned if one.run in self.state.raced), key=lambda one: -self.state.raced[one.run])
+        waiting = [one.on_one_fold(self.n_folds) for one in tuned if one.run not in self.state.raced]
+        probes = [one for one in fitting if one.idea == "probe"]
+        return [*probes, *(waiting or raced[: math.ceil(len(raced) / 2)])]
+
+    def _fits(self, candidate: Candidate) -> bool:
+        if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
+            return False
+        if self.options.max_bytes is None:
+            return True
+        own = next(one.n_bytes for one in self.scene.backbones if one.name == candidate.model) * self.n_folds
+        return self._bundle_bytes() + own <= self.options.max_bytes
+
+    def _bundle_bytes(self) -> int:
+        """Bytes of the models of the blend."""
+        folders = [self.project.workspace.run_dir(run) for run in self.state.kept]
+        return sum(path.stat().st_size for folder in folders for path in folder.glob(f"fold*/{MODEL}"))
+
+    def _measure(self) -> None:
+        """Measure how fast each backbone trains here, where there is time to use the answer."""
+        for backbone in self.scene.backbones:
+            if backbone.name in self.state.measured or self.left < 10 * _MEASURE_SECONDS:
+                continue
+            side = self.scene.tuned_side(backbone)
+            entries = (f"model={backbone.name}", f"image_size={side}", "model.compile=false")
+            try:
+                plan = Step("plan", entries, {"seconds": _MEASURE_SECONDS, "tta": self._views}).run(self.project)
+            except KaggleKitError as error:
+                self._note("not measured", model=backbone.name, why=str(error))
+                continue
+            self._note("measured", model=backbone.name, side=side, rates=asdict(plan.rates), work=asdict(plan.work))
+
+    @property
+    def _views(self) -> str:
+        return "hflip" if self.state.mirrors in (None, True) else "none"
+
+    def _try(self, candidate: Candidate) -> None:
+        """Train a run, predict with it, and keep it if that makes the blend better."""
+        expected = "" if not math.isfinite(candidate.seconds) else f", about {format_duration(candidate.seconds)}"
+        self.say(f"{format_duration(self.used)} used. {candidate.idea}{expected}: {candidate.step.text}")
+        began = self._now()
+        try:
+            limit = max(1.0, self.left - self._tail)
+            summary = candidate.step.run(self.project, time_limit=limit, **self.options.where)
+        except KaggleKitError as error:
+            self._fail(candidate, str(error))
+            return
+        if summary.cut_short:
+            raise _Ended(f"it was stopped: {summary.stopped}")
+        if summary.stopped:
+            raise _Ended(f"the time is over; {candidate.run} goes on when there is more")
+        if summary.failed:
+            self._fail(candidate, "; ".join(summary.failed.values()))
+        elif candidate.idea == "race":
+            self._judge_race(candidate, summary.oof_score)
+        else:
+            self._finish(candidate, summary.oof_score, began)
+
+    def _fail(self, candidate: Candidate, why: str) -> None:
+        self.say(f"{candidate.run} is left out: {why}")
+        self._note("failed", run=candidate.run, why=why, command=candidate.step.text)
+
+    def _finish(self, candidate: Candidate, score: float, began: float) -> None:
+        trained = self._now()
+        predict = self._predict(candidate.run)
+        seconds, facts = self._now() - began, {"model": candidate.model, "strategy": candidate.strategy}
+        estimate = candidate.seconds if math.isfinite(candidate.seconds) else None
+        commands = [candidate.step.text, predict.text]
+        run = {"run": candidate.run, "idea": candidate.idea, **facts, "estimate": estimate, "seconds": seconds}
+        self._note("trained", **run, score=score, commands=commands)
+        self._join(candidate)
+        self._tail = 1.5 * (self._now() - trained)
+
+    def _predict(self, run: str) -> Step:
+        """Predict with the views that help here; the first time it is found out whether mirrored images do."""
+        step = self._predicted(run)
+        if self.state.mirrors is not None:
+            return step
+        setup = open_setup(self.project.workspace)
+        folds = folds_for(setup.workspace, setup.competition, setup.config.run.folds)
+        plain, mirrored = (
+            scored_rows(read_oof(read_run(setup.workspace, run), tta=tta), folds, setup.metric) for tta in ("none", "hflip")
+        )
+        found = compare(setup.metric, plain.truth, plain.probs, mirrored.probs, plain.groups)
+        mirrors = not found.difference < -found.error
+        said = "mean the same" if mirrors else "mean something else"
+        self._note("mirrors", mirrors=mirrors, difference=found.difference, error=found.error, run=run)
+        self.say(f"mirrored images {said} here: {found.difference:+.4f} with them, standard error {found.error:.4f}")
+        return step if mirrors else self._predicted(run)
+
+    def _predicted(self, run: str) -> Step:
+        step = Step("predict", options={"run": run, "tta": self._views})
+        for outcome in step.run(self.project, time_limit=max(1.0, self.left)):
+            if outcome.left_out:
+                raise _Ended(f"the time is over; {run} was not predicted in full")
+        return step
+
+    def _judge_race(self, candidate: Candidate, score: float) -> None:
+        """Note what share of the error of fold 0 the run would remove from the blend."""
+        rows = self._rows((*self.state.kept, candidate.run))
+        found = rows.judge(rows.blended(self.state.kept), rows.blended((*self.state.kept, candidate.run)), fold=0)
+        self._note("raced", run=candidate.run, score=score, gain=found.gain, why=found.why, command=candidate.step.text)
+        self.say(f"{candidate.run} on fold 0: {score:.4f}; the blend would be {found.after:.4f} after {found.before:.4f} there")
+
+    def _join(self, candidate: Candidate) -> None:
+        """Blend the run with the others in each way, and write the submission if the best is better than what there is."""
+        run, kept = candidate.run, self.state.kept
+        rows = self._rows((*kept, run))
+        if not kept:
+            self._blend((run,), "mean")
+            return
+        before = best = rows.blended(kept, self.state.method)
+        names, method, together = kept, self.state.method, (*kept, run)
+        first = rows.judge(before, rows.blended(together))
+        for those, way in [*((together, way) for way in _METHODS), ((run,), "mean")]:
+            probs = rows.blended(those, way)
+            if rows.judge(best, probs).better:
+                best, names, method = probs, those, way
+        self._tell(run, first if names == kept else rows.judge(before, best), better=names != kept)
+        if names != kept:
+            self._blend(names, method)
+
+    def _tell(self, run: str, found: Judgement, *, better: bool) -> None:
+        facts = {"before": found.before, "after": found.after, "difference": found.difference, "error": found.error}
+        self._note("judged", run=run, better=better, **facts, gain=found.gain if better else 0.0, why=found.why)
+        self.say(f"{run} is {'kept' if better else 'left out'}: {found.before:.4f} -> {found.after:.4f}, {found.why}")
+
+    def _blend(self, names: Sequence[str], method: str) -> None:
+        step = Step("blend", options={"runs": tuple(names), "method": method})
+        made = step.run(self.project)
+        verdict = "PASSED" if made.report is None else str(made.report.verdict)
+        name = "" if made.path is None else made.path.stem
+        facts = {"runs": names, "method": method, "score": made.scores.cross_fitted, "verdict": verdict}
+        self._note("blended", **facts, blend=name or "out of fold only", command=step.text)
+        self.say(
+            f"{format_duration(self.used)}: {made.scores.metric} {made.scores.cross_fitted:.4f}, check {verdict}: {made.path}"
+        )
+        if verdict == "FAILED":
+            raise _Ended("the check of the submission failed; `kk check` says what is wrong")
+
+    def _rows(self, names: Sequence[str]) -> Rows:
+        return read_rows(open_setup(self.project.workspace), names)
+
+    def _would_do(self, seconds: float) -> list[str]:
+        """Say what would come next within ``seconds``, best first."""
+        found, left = [], seconds
+        for one in sorted((one for one in self._candidates() if math.isfinite(one.seconds)), key=lambda one: -one.rate):
+            if one.seconds * _MARGIN + self._tail <= left:
+                left -= one.seconds
+                found.append(f"{one.run} ({format_duration(one.seconds)})")
+        return found
+
+    def _note(self, kind: str, **facts: Any) -> None:
+        entry = self.journal.add(kind, used=round(self.used, 1), **facts)
+        self.entries.append(dict(entry))
+        self.state.take(entry)
+
+    def _result(self, setup: Setup, ended: str, more: tuple[str, ...]) -> AutoResult:
+        state, workspace = self.state, self.project.workspace
+        path = workspace.submission_path(state.blend) if state.blend and " " not in state.blend else None
+        page = workspace.root / "report" / f"{NAME}.html"
+        write_auto_page(page, self.entries, metric=setup.metric.name)
+        verdict, score = state.verdict or "FAILED", state.score
+        files_made = {"journal": self.journal.path, "page": page}
+        return AutoResult(
+            path,
+            setup.metric.name,
+            score,
+            verdict,
+            self.used,
+            self.options.limit,
+            state.kept,
+            ended,
+            more,
+            **files_made,
+            _state=state,
+        )
+
+
+def _usual_side(competition: Competition) -> float:
+    """Return the median short side of some training images, pixels; 224 where none can be opened."""
+    from PIL import Image, UnidentifiedImageError
+
+    rows = competition.train
+    some = seeds.generator(0, "auto sizes").choice(len(rows), size=min(_SAMPLED, len(rows)), replace=False)
+    sides = []
+    for row in sorted(some.tolist()):
+        try:
+            with Image.open(Path(rows[row].path)) as image:
+                sides.append(min(image.size))
+        except (OSError, UnidentifiedImageError, ValueError):
+            continue
+    return float(statistics.median(sides)) if sides else 224.0

@@ -1,0 +1,54 @@
+"""Which pretrained backbones are on this machine, without building any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
+
+from kaggle_kit.models.weights import PACKAGES, find_local_weights
+
+
+@dataclass(frozen=True)
+class LocalBackbone:
+    """A backbone whose weights are here.
+
+    Attributes:
+        name: as timm calls it.
+        side: of the images that it was trained on, pixels.
+        n_bytes: of the file with its weights.
+    """
+
+    name: str
+    side: int
+    n_bytes: int
+
+
+def local_backbones(patterns: Sequence[str] = ()) -> list[LocalBackbone]:
+    """Return the backbones with weights in an installed package or in the hub's cache, the smallest first.
+
+    Args:
+        patterns: shell patterns of names, such as ``tf_efficientnet_lite*``; none: all.
+    """
+    found = []
+    for name in dict.fromkeys([*PACKAGES, *_in_hub_cache()]):
+        if patterns and not any(fnmatch(name, pattern) for pattern in patterns):
+            continue
+        weights, cfg = find_local_weights(name), get_pretrained_cfg(name)
+        if weights is not None and weights.path is not None and cfg is not None:
+            found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size))
+    return sorted(found, key=lambda one: (one.n_bytes, one.name))
+
+
+def _in_hub_cache() -> Iterator[str]:
+    """Yield the names of timm's models that a download left in the hub's cache."""
+    from huggingface_hub import constants
+
+    prefix = "models--timm--"
+    for folder in sorted(Path(constants.HF_HUB_CACHE).glob(f"{prefix}*")):
+        name = folder.name.removeprefix(prefix)
+        if is_model(split_model_name_tag(name)[0]) and get_pretrained_cfg(name) is not None:
+            yield name

@@ -1,0 +1,49 @@
+"""Judgements: sound on chance, sharp on what is better."""
+
+import numpy as np
+import pytest
+
+from kaggle_kit.auto.judge import compare
+from kaggle_kit.metrics import get_metric
+
+ACCURACY, LOSS = get_metric("accuracy"), get_metric("log_loss")
+
+
+def probabilities(truth, share_right, rng):
+    shown = np.where(rng.random(len(truth)) < share_right, truth, (truth + 1) % 3)
+    probs = np.full((len(truth), 3), 0.2)
+    probs[np.arange(len(truth)), shown] = 0.6
+    return probs
+
+
+def test_a_better_blend_is_kept_and_a_worse_one_is_not():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 400)
+    old, new = probabilities(truth, 0.8, rng), probabilities(truth, 0.9, rng)
+    rows = np.arange(400)
+    for metric in (ACCURACY, LOSS):
+        assert compare(metric, truth, old, new, rows).better
+        assert not compare(metric, truth, new, old, rows).better
+        assert not compare(metric, truth, old, old, rows).better
+    found = compare(ACCURACY, truth, old, new, rows)
+    assert found.difference == pytest.approx(found.after - found.before)
+    assert found.gain == pytest.approx(found.difference / (1 - found.before))
+    lower = compare(LOSS, truth, old, new, rows)
+    assert lower.difference == pytest.approx(lower.before - lower.after)
+    assert lower.difference > 0
+
+
+def test_equally_good_blends_are_seldom_taken_for_better():
+    rng, kept = np.random.default_rng(1), 0
+    for _ in range(200):
+        truth = rng.integers(0, 3, 200)
+        kept += compare(ACCURACY, truth, *(probabilities(truth, 0.8, rng) for _ in range(2)), np.arange(200)).better
+    assert kept < 200 * 0.24  # more than a standard error by chance: 16 %
+
+
+def test_the_error_is_that_of_groups_where_rows_are_not_independent():
+    rng = np.random.default_rng(2)
+    truth = np.repeat(rng.integers(0, 3, 100), 10)
+    old, new = (np.repeat(probabilities(truth[::10], share, rng), 10, axis=0) for share in (0.8, 0.85))
+    apart, together = (compare(ACCURACY, truth, old, new, groups) for groups in (np.arange(1000), np.arange(1000) // 10))
+    assert together.error > 2 * apart.error

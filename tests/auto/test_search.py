@@ -1,0 +1,243 @@
+"""The search on a made workspace: commands are played by a fake project, whose clock stands still between them."""
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from factories import Made, make_workspace, write_run
+
+from kaggle_kit import files
+from kaggle_kit.auto import AutoOptions, run_auto, search
+from kaggle_kit.auto.journal import Journal
+from kaggle_kit.auto.page import commands
+from kaggle_kit.blending.blend import blend
+from kaggle_kit.errors import KaggleKitError, LockedError, WeightsError
+from kaggle_kit.launch.plan import Plan, Rates, Work
+from kaggle_kit.models.backbones import LocalBackbone
+from kaggle_kit.runs.blend_record import read_blend_record
+
+SMALL, LARGE = LocalBackbone("small", 224, 1000), LocalBackbone("large", 224, 2000)
+ACCURACY = {"probe": 0.8, "finetune": 0.9, "mix": 0.9, "larger": 0.9, "again": 0.9}
+
+
+@dataclass
+class FakeProject:
+    """Runs of known quality that take a known time.
+
+    Attributes:
+        seconds: of training a run of an idea, all folds.
+        accuracy: of the runs of an idea.
+        kills: run -> how often its training is interrupted by Ctrl-C.
+        broken: model -> its error.
+    """
+
+    made: Made
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ACCURACY, 100.0) | {"probe": 10.0})
+    accuracy: dict[str, float] = field(default_factory=lambda: dict(ACCURACY))
+    kills: dict[str, int] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    clock: float = 0.0
+    calls: list[str] = field(default_factory=list)
+
+    @property
+    def workspace(self):
+        return self.made.workspace
+
+    def train(self, *entries, run, strategy, fold, time_limit, **where):
+        self.calls.append(f"train {run} {fold}")
+        self.last = entries
+        model = entries[0].removeprefix("model=")
+        if model in self.broken:
+            raise WeightsError(self.broken[model])
+        if self.kills.get(run, 0):
+            self.kills[run] -= 1
+            raise KeyboardInterrupt
+        idea = run.split("-")[1]
+        share = 1.0 if fold == "all" else 1 / self.made.spec.n_folds
+        if self.seconds[idea] * share > time_limit:
+            self.clock += time_limit
+            return SimpleNamespace(cut_short=False, stopped="the time limit is reached", failed={}, oof_score=np.nan)
+        self.clock += self.seconds[idea] * share
+        spec = replace(self.made.spec, accuracy=self.accuracy[idea])
+        if fold != "all":
+            spec = replace(spec, unfinished={run: range(1, spec.n_folds)})
+        write_run(replace(self.made, spec=spec), run, seed=sum(map(ord, run)))
+        return SimpleNamespace(cut_short=False, stopped=None, failed={}, oof_score=self.accuracy[idea])
+
+    def predict(self, *, run, tta, time_limit):
+        self.calls.append(f"predict {run} {tta}")
+        self.clock += 2.0
+        return [SimpleNamespace(left_out=())]
+
+    def plan(self, *entries, seconds, tta):
+        self.clock += seconds
+        work = Work(folds=3, epochs=10, n_train=240, n_valid=120, n_test=120)
+        return Plan("m", "cpu", "fp32", (224, 224), 32, Rates(40.0, 100.0), work, 1.0)
+
+    def blend(self, *, runs, method):
+        self.calls.append(f"blend {','.join(runs)}")
+        self.clock += 1.0
+        return blend(self.made.setup, runs=list(runs), method=method)
+
+    def auto(self, limit=10_000.0, **options):
+        said: list[str] = []
+        result = run_auto(self, AutoOptions(limit, **options), say=said.append, now=lambda: self.clock)
+        return result, said
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "local_backbones", lambda only=(): [SMALL, LARGE])
+    return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
+
+
+def entries(project, kind):
+    return [entry for entry in Journal(project.workspace.root / "auto" / "auto.jsonl").read() if entry["kind"] == kind]
+
+
+def test_the_first_submission_is_of_a_probe_of_the_smallest_backbone_and_the_best_is_the_latest(project):
+    result, said = project.auto()
+    assert project.calls[:3] == ["train auto-probe-small all", "predict auto-probe-small hflip", "blend auto-probe-small"]
+    assert result.verdict == "PASSED"
+    assert result.submission == project.workspace.latest_submission()
+    scores = [entry["score"] for entry in entries(project, "blended")]
+    assert result.score == max(scores) == scores[-1]
+    assert len(scores) > 2
+    assert result.score > 0.93  # runs of 0.9 that err on different rows
+    assert read_blend_record(result.submission).scores.cross_fitted == result.score
+    assert any(line.startswith("expected in the time left: auto-") for line in said)
+    assert (project.workspace.root / "report" / "auto.html").read_text().count("<svg") == 1
+
+
+@pytest.mark.parametrize("limit", [15.0, 40.0, 130.0, 333.0, 2000.0])
+def test_the_time_is_never_exceeded(project, limit):
+    result, _ = project.auto(limit)
+    assert project.clock <= limit
+    assert result.seconds <= limit
+    assert (result.submission is None) == (limit == 15.0 and result.seconds < 12)
+
+
+def test_a_run_that_does_not_help_is_left_out(project):
+    project.accuracy |= {"finetune": 0.35, "larger": 0.35}
+    result, said = project.auto()
+    assert not any("finetune" in run or "larger" in run for run in result.runs)
+    left_out = {entry["run"] for entry in entries(project, "judged") if not entry["better"]}
+    assert {"auto-finetune-small", "auto-finetune-large"} <= left_out
+    assert any("auto-finetune-small is left out" in line for line in said)
+    table = result.table().set_index("run")
+    assert table.loc["auto-finetune-small", "in the blend"] == "no"
+
+
+@pytest.mark.parametrize("run", ["auto-probe-small", "auto-finetune-large", "auto-mix-small"])
+def test_killed_anywhere_nothing_is_lost_and_the_same_call_goes_on(project, run):
+    project.kills[run] = 1
+    with pytest.raises(KeyboardInterrupt):
+        project.auto()
+    before = [call for call in project.calls if call.startswith("train")]
+    used = entries(project, "begun")[0]["used"]
+    result, _ = project.auto()
+    trained = [call for call in project.calls if call.startswith("train")]
+    assert trained.count(f"train {run} all") == 2
+    assert all(trained.count(call) == 1 for call in before[:-1])
+    assert result.verdict == "PASSED"
+    assert entries(project, "begun")[1]["used"] >= used
+    assert result.seconds == pytest.approx(project.clock, abs=15)  # but for what the kill took with it
+
+
+def test_a_line_that_a_kill_cut_off_does_not_matter(project):
+    project.auto(60.0)
+    path = project.workspace.root / "auto" / "auto.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind": "blen')
+    result, _ = project.auto(60.0)
+    assert result.verdict == "PASSED"
+    assert path.read_bytes().startswith(whole)
+    assert b'"blen' not in path.read_bytes()[len(whole) :].replace(b'"blended"', b"")
+    path.write_bytes(b"nonsense\n" + whole)
+    with pytest.raises(KaggleKitError, match="line 1"):
+        project.auto(60.0)
+
+
+def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project):
+    project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6}
+    project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0}
+    result, _ = project.auto(200.0)
+    raced = entries(project, "raced")
+    assert len(raced) >= 3
+    best = max(raced, key=lambda entry: entry["gain"])
+    assert best["run"].startswith("auto-mix")
+    whole = [call.split()[1] for call in project.calls if call.startswith("train") and call.endswith("all")]
+    tuned = [run for run in whole if "probe" not in run]
+    assert tuned
+    assert tuned[0].startswith("auto-mix")
+    assert any(run.startswith("auto-mix") for run in result.runs)
+
+
+def test_where_mirrored_images_mean_something_else_nothing_is_mirrored(tmp_path, project, monkeypatch):
+    made, plain = project.made, search.read_oof
+
+    def mirrored_is_bad(run, *, tta="none"):
+        found = plain(run, tta="none")
+        return replace(found, probs=found.probs[:, ::-1].copy()) if tta == "hflip" else found
+
+    monkeypatch.setattr(search, "read_oof", mirrored_is_bad)
+    project.made = replace(made, spec=replace(made.spec, views="none"))
+    project.auto()
+    assert entries(project, "mirrors")[0]["mirrors"] is False
+    views = [call.split()[2] for call in project.calls if call.startswith("predict")]
+    assert views[0] == "hflip"
+    assert set(views[1:]) == {"none"}
+    assert not any("augment=medium" in call or "augment=light" in call for call in commands(list(entries(project, "trained"))))
+    assert any("augment=shift" in text for entry in entries(project, "trained") for text in entry["commands"])
+
+
+def test_what_cannot_be_trained_is_left_out_and_the_rest_goes_on(project):
+    project.broken["small"] = "no such weights"
+    result, said = project.auto()
+    assert result.runs
+    assert all(run.endswith("large") for run in result.runs)
+    assert any("no such weights" in line for line in said)
+    project.broken["large"] = "none either"
+    files.write_text(project.workspace.root / "auto" / "auto.jsonl", "")
+    with pytest.raises(KaggleKitError, match="none either"):
+        project.auto()
+
+
+def test_without_pretrained_weights_a_small_network_is_trained_from_random_ones(project, monkeypatch):
+    monkeypatch.setattr(search, "local_backbones", lambda only=(): [])
+    monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
+    result, said = project.auto()
+    assert result.runs[0] == "auto-finetune-resnet10t"
+    assert "pretrained=false" in project.last
+    assert any("offline" in line for line in said)
+
+
+def test_the_bundle_stays_below_its_size(project):
+    result, _ = project.auto(max_bytes=4000)
+    assert result.runs == ("auto-probe-small",)
+
+
+def test_the_commands_of_the_journal_repeat_the_best_submission(project):
+    result, _ = project.auto(200.0)
+    told = commands(Journal(result.journal).read())
+    assert told[-1] == f"kk blend --runs {','.join(result.runs)} --method {entries(project, 'blended')[-1]['method']}"
+    assert next(text for text in told if text.startswith("kk train")).startswith("kk train model=small data.crop_pct=1.0")
+    assert sum(text.startswith("kk predict") for text in told) == len(result.runs)
+    assert isinstance(result.table(), pd.DataFrame)
+
+
+def test_two_searches_at_once_do_not_meddle(project):
+    with files.folder_lock(project.workspace.root / "auto"), pytest.raises(LockedError):
+        project.auto()
+
+
+def test_more_time_goes_on_where_it_ended(project):
+    first, _ = project.auto(60.0)
+    assert first.more
+    second, _ = project.auto(60.0)
+    assert second.runs == first.runs
+    third, _ = project.auto(5000.0)
+    assert len(third.runs) > len(first.runs)
+    assert third.score > first.score
