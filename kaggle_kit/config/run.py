@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from kaggle_kit import files
 from kaggle_kit.choices import (
@@ -19,6 +20,8 @@ from kaggle_kit.choices import (
     STRATEGIES,
     TRACKERS,
 )
+from kaggle_kit.config.entries import ALIASES, resolve, with_entry
+from kaggle_kit.config.explain import explain
 from kaggle_kit.config.fields import (
     Count,
     Factor,
@@ -41,9 +44,17 @@ from kaggle_kit.config.fields import (
     one_of,
 )
 from kaggle_kit.config.optimizers import optimizers, require_optimizer
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.registry import shortened, suggest
 
 SIDES = (8, 4096)
 """Smallest and largest side of an image, in pixels."""
+STAGE_SECTIONS = ("schedule", "optimizer", "augment", "loss", "early_stopping")
+STAGE_KEYS = (
+    *("data.image_size", "data.batch_size", "data.sampler", "data.samples_per_epoch"),
+    *("model.freeze", "model.freeze_bn"),
+)
+"""What a stage may set: every key of the sections, and these keys."""
 
 
 class HeadConfig(Section):
@@ -206,8 +217,9 @@ class LossConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    """Stopping when the score no longer improves."""
+    """Stopping when the score no longer improves; of a run in stages, going on with the next one."""
 
+    monitor: Annotated[Literal["metric", "valid_loss"], Later()] = Field("metric", description="what has to improve")
     patience: Whole = Field(0, description="epochs without a better score after which training stops; 0: never")
     min_delta: NotNegative = Field(0.0, description="what counts as better")
 
@@ -260,6 +272,51 @@ class RunConfig(Section):
     early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
     probe: ProbeConfig = Field(ProbeConfig(), description="the linear head of the probe strategies")
     hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
+    # The last field, since a stage takes from the others what it does not say.
+    stages: Annotated[list[dict[str, Any]], Later()] = Field(
+        [], description="parts of the training with entries of their own, e.g. [{epochs: 2, freeze: -1}, {image_size: 224}]"
+    )
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _by_full_names(cls, value: Any) -> Any:
+        return [_stage_entries(number, stage) for number, stage in enumerate(value, 1)] if isinstance(value, list) else value
+
+    @field_validator("stages")
+    @classmethod
+    def _each_sound(cls, value: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
+        if len(info.data) < len(cls.model_fields) - 1:  # what is wrong with another key is said anyway
+            return value
+        if value and info.data["strategy"] == "probe":
+            raise ConfigError("a probe is fitted at once and has no stages; leave them out, or use strategy finetune.")
+        content = {key: one.model_dump(mode="json") if isinstance(one, Section) else one for key, one in info.data.items()}
+        for number, stage in enumerate(value, 1):
+            try:
+                _staged(content, stage)
+            except ValidationError as error:
+                problems = dict.fromkeys(explain(cls, problem, {cls: ALIASES}) for problem in error.errors())
+                raise ConfigError(f"stage {number}: {'; '.join(problems)}") from error
+        return value
+
+    @property
+    def stage_configs(self) -> tuple[RunConfig, ...]:
+        """What each stage is trained with; of a run without stages the run itself."""
+        content = self.model_dump(mode="json", exclude={"stages"})
+        return tuple(_staged(content, stage) for stage in self.stages) or (self,)
+
+    @property
+    def last_stage(self) -> RunConfig:
+        """What the last stage is trained with: its image size is that of validation and prediction."""
+        return self.stage_configs[-1]
+
+    def is_shadowed(self, key: str) -> bool:
+        """Return whether every stage sets the dotted ``key`` itself, so that its value outside of them counts nowhere."""
+        return bool(self.stages) and all(key in stage for stage in self.stages)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(stage.schedule.epochs for stage in self.stage_configs)
 
     @property
     def fingerprint(self) -> str:
@@ -278,3 +335,34 @@ class RunConfig(Section):
             "data": {"workers", "eval_batch_size"},
         }
         return as_before(self, self.model_dump(mode="json", exclude=left_out))
+
+
+def _stage_entries(number: int, stage: Any) -> dict[str, Any]:
+    """Return a stage's entries by their dotted keys; raises ConfigError for what a stage cannot set."""
+    if not isinstance(stage, Mapping):
+        raise ConfigError(f"stage {number} should hold entries such as {{epochs: 3, image_size: 128}}, got {shortened(stage)}.")
+    entries: dict[str, Any] = {}
+    for key, value in stage.items():
+        inside = isinstance(value, Mapping) and key in (*STAGE_SECTIONS, "data", "model")
+        entries |= {f"{key}.{name}": one for name, one in value.items()} if inside else {resolve(str(key)): value}
+    for key in entries:
+        if not _in_stage(key):
+            near = suggest(key, [*(name for name, full in ALIASES.items() if _in_stage(full)), *STAGE_KEYS, *STAGE_SECTIONS])
+            raise ConfigError(
+                f"stage {number} cannot set {shortened(key)}.{near} A stage may set {', '.join(STAGE_KEYS)} and the keys of "
+                f"{', '.join(STAGE_SECTIONS)}."
+            )
+    return entries
+
+
+def _in_stage(key: str) -> bool:
+    """Whether a stage may set a dotted key."""
+    return key in STAGE_KEYS or key.partition(".")[0] in STAGE_SECTIONS
+
+
+def _staged(content: Mapping[str, Any], stage: Mapping[str, Any]) -> RunConfig:
+    """Return the plain values ``content`` of a run with the entries of a stage."""
+    values = dict(content)
+    for key, value in stage.items():
+        values = with_entry(values, key.split("."), value, key)
+    return RunConfig.model_validate(values)

@@ -88,7 +88,7 @@ def predict_runs(
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
     """Return how to predict as ``run`` was trained; ``changes`` are fields of :class:`Compute`."""
-    config = run.record.config
+    config = run.record.config.last_stage
     chosen = {
         "batch_size": config.data.eval_batch_size or 2 * config.data.batch_size,
         "workers": config.data.workers,

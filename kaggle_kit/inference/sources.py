@@ -49,11 +49,14 @@ def training_pixels(
         ImageError: there are unreadable images and ``data.bad_images`` is "stop"; lists them with their ids.
     """
     # A probe reads each image once, for all folds and views.
-    reads = 1 if config.strategy == "probe" else n_folds * config.schedule.epochs
+    reads = 1 if config.strategy == "probe" else n_folds * config.total_epochs
     if cache is not None and cache.enabled and reads > 1:
-        model = build_model(config.model, n_classes, image_size=config.data.image_size, root=workspace.root)
-        size = image_spec(model, config.data).prepare_size
-        if store_pays([path for _, path in rows], size, reads=reads):
+        model = build_model(config.model, n_classes, image_size=config.last_stage.data.image_size, root=workspace.root)
+        sizes = [image_spec(model, stage.data).prepare_size for stage in config.stage_configs]
+        size = sizes[-1]  # test images are prepared for it as well, so a store of larger ones would not serve them
+        if all(one[0] <= size[0] and one[1] <= size[1] for one in sizes) and store_pays(
+            [path for _, path in rows], size, reads=reads
+        ):
             logger.info("images are decoded once, into the workspace's cache; `kk cache` shows it")
             source, reasons = pixel_source(workspace.cache_dir, rows, size, cache)
             return source, leave_out(reasons, rows, config.data.bad_images)

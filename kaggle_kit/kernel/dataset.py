@@ -221,5 +221,5 @@ def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
 
 
 def _batch_size(run: Run) -> int:
-    data = run.record.config.data
+    data = run.record.config.last_stage.data
     return data.eval_batch_size or 2 * data.batch_size

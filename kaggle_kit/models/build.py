@@ -27,7 +27,7 @@ from kaggle_kit.own_code import is_own
 from kaggle_kit.tables import shown
 
 _LOG = logging.getLogger(__name__)
-_RECORD = "_kaggle_kit_record"
+_RECORD, _FROZEN = "_kaggle_kit_record", "_kaggle_kit_frozen"
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\):)? \[?'(\w+)'")
 _OPTIONAL = ("drop_path_rate", "drop_rate")
 
@@ -292,23 +292,23 @@ def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tenso
 def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
     """Stop the training of ``config.freeze`` leading stages (timm's coarse parameter groups: stem, then stages).
 
-    With -1 everything but the classifier is frozen. Returns the names of the frozen parameters.
+    With -1 everything but the classifier is frozen. What an earlier call has frozen and this one does not is trained again.
+    Returns the names of the frozen parameters.
 
     Raises:
         ConfigError: the architecture has fewer stages, or timm does not know its groups.
     """
-    if config.freeze == 0:
-        return []
     inner = unwrap(model)
-    head = set(head_tensors(inner))
+    before, head = vars(inner).pop(_FROZEN, set()), set(head_tensors(inner))
     if config.freeze == -1:
         names = [name for name, _ in inner.named_parameters() if name not in head]
     else:
-        names = _leading_stages(inner, config.freeze, head)
+        names = _leading_stages(inner, config.freeze, head) if config.freeze else []
     frozen = set(names)
     for name, parameter in inner.named_parameters():
-        if name in frozen:
-            parameter.requires_grad_(False)
+        if name in before | frozen:
+            parameter.requires_grad_(name not in frozen)
+    vars(inner)[_FROZEN] = frozen
     return names
 
 
@@ -362,9 +362,12 @@ def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
     size = height_width(data.image_size) if data.image_size is not None else None
     if built is not None:
         built = height_width(built)
-        if size is not None and size != built:
-            raise ConfigError(f"data.image_size is {size}, but {model_name(inner)} was built for {built}.")
-        size = built
+        if size is not None and size != built and not record_of(inner).options.get("dynamic_img_size"):
+            raise ConfigError(
+                f"data.image_size is {size}, but {model_name(inner)} was built for {built}. Some models take any size with "
+                "model.options={dynamic_img_size: true}."
+            )
+        size = size or built
     test_size = tuple(cfg.get("test_input_size") or cfg.get("input_size") or (3, 0, 0))[1:]
     # timm tests many models at a larger size than it trained them at, with a wider crop; that crop belongs to that size.
     large = size is not None and min(size) >= min(test_size)

@@ -88,8 +88,8 @@ class Opinion:
 
 def spec_of(config: RunConfig, root: Path) -> ImageSpec:
     """Return how images must look for the configured model, without its weights. Raises ConfigError."""
-    model = build_model(config.model, 2, image_size=config.data.image_size, root=root)
-    return image_spec(model, config.data)
+    data = config.last_stage.data
+    return image_spec(build_model(config.model, 2, image_size=data.image_size, root=root), data)
 
 
 def draw_augmented(config: RunConfig, spec: ImageSpec, row: ImageRow, *, draws: int = DRAWS) -> Draws:

@@ -134,7 +134,7 @@ def image_size(run: Run) -> tuple[int, int] | None:
     for fold in done:
         if fold.record.image_size is not None:
             return fold.record.image_size
-    asked = run.record.config.data.image_size
+    asked = run.record.config.last_stage.data.image_size
     if asked is not None:
         return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
     for fold in done:  # records of 0.1.0 do not say it, but the model does

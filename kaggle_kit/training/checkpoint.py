@@ -155,6 +155,7 @@ class LoopState:
         epoch: the one in work, from 1; beyond the last when all are done.
         batch: its batches that are done, those that were skipped included.
         updates: optimizer steps since the beginning.
+        stage: the one in work, from 1; ``first_epoch`` and ``first_update`` are what was done before it.
         loss_sum: () float64 (float32 where the device has none), sum over the epoch's images.
         right_sum: () of the same type, sum of the shares of the images' labels that were right.
         images, seconds: of the epoch so far.
@@ -168,6 +169,9 @@ class LoopState:
     epoch: int = 1
     batch: int = 0
     updates: int = 0
+    stage: int = 1
+    first_epoch: int = 0
+    first_update: int = 0
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
@@ -186,6 +190,15 @@ class LoopState:
             self.images += images
         else:
             self.skipped += 1
+
+    @property
+    def stage_rows(self) -> list[EpochRow]:
+        """The history of the stage in work."""
+        return [row for row in self.history if row.stage == self.stage]
+
+    def next_stage(self) -> None:
+        """Begin the next stage where the last one has ended."""
+        self.stage, self.first_epoch, self.first_update = self.stage + 1, self.epoch - 1, self.updates
 
     def next_epoch(self) -> None:
         """Begin the next epoch's counts."""
@@ -232,18 +245,22 @@ class Checkpoints:
             save_rotating(self.folder, {"inputs": self.inputs, "loop": state.to_dict(), "learner": learner.to_dict()})
         learner.fabric.barrier()
 
-    def restore(self, learner: Learner, state: LoopState) -> bool:
-        """Go on from the newest good checkpoint that was made from the same inputs; return whether there was one."""
+    def restore(self, state: LoopState) -> dict[str, Any] | None:
+        """Go on from the newest good checkpoint that was made from the same inputs.
+
+        Returns:
+            What :meth:`Learner.restore` takes once it is made for the stage of ``state``; None without a checkpoint.
+        """
         saved = load_latest(self.folder)
         if saved is None:
-            return False
+            return None
         if saved.get("inputs") != self.inputs:
             logger.warning("%s holds a checkpoint made from other data or settings; this fold starts anew.", self.folder)
-            return False
-        learner.restore(saved["learner"])
+            return None
         state.restore(saved["loop"])
         _agree_with_best(self.folder, state)
-        return True
+        learner: dict[str, Any] = saved["learner"]
+        return learner
 
     def save_best(self, learner: Learner, state: LoopState) -> None:
         """Write the evaluated weights as the best so far.

@@ -37,15 +37,22 @@ def make_data(
     stop: Stop,
     *,
     reporter: Reporter = silent,
+    valid_spec: ImageSpec | None = None,
+    epochs: int | None = None,
 ) -> Iterator[FoldData]:
     """Loaders of the fold; their processes end with the context.
+
+    Args:
+        spec: of training images.
+        valid_spec: of validation images; None: the same.
+        epochs: of all stages; None: those of the configuration.
 
     Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
     share of the validation rows.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
     truth = job.train.truth
-    source = job.source or source_for(spec)
+    source, valid_spec = job.source or source_for(spec), valid_spec or spec
     dataset = ImageDataset(job.train.paths, train_transform(spec, job.config.augment), source=source, targets=truth)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
@@ -58,15 +65,22 @@ def make_data(
         world_size=processes,
     )
     share = job.valid.images[rank::processes]
-    valid = EvalLoader(share, spec, batch_size=job.eval_batch_size, workers=config.workers, source=source)
+    valid = EvalLoader(
+        share,
+        valid_spec,
+        batch_size=job.eval_batch_size,
+        workers=config.workers,
+        source=job.source or source_for(valid_spec),
+    )
     with train, valid:
         yield FoldData(
             fold=job.fold,
+            epochs=epochs or job.config.schedule.epochs,
             loader=train,
             ids=job.train.ids,
             spec=spec,
             n_classes=len(job.classes),
-            predict=_validator(job, spec, valid, fabric, stop, reporter),
+            predict=_validator(job, valid_spec, valid, fabric, stop, reporter),
             truth=job.valid.truth,
             metric=job.scorer,
         )
@@ -112,6 +126,7 @@ class FoldData:
     """What a fold is trained and validated on.
 
     Attributes:
+        epochs: of the fold, over all stages.
         loader: training batches of this process.
         ids: id of each training row, to name a batch by.
         predict: the evaluated model to probabilities (N, C) of the validation rows.
@@ -119,6 +134,7 @@ class FoldData:
     """
 
     fold: int
+    epochs: int
     loader: TrainLoader
     ids: Sequence[str]
     spec: ImageSpec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,14 +13,15 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kaggle_kit import files, runs
+from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError, MissingFileError
-from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Reporter, log_lines, phase, tee
+from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, predict_with_pixels, prepared_as
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.machine.host import kept_heap
-from kaggle_kit.models import load_model, model_name, save_model
+from kaggle_kit.models import image_spec, load_model, model_name, save_model
 from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.stop import Stop
@@ -66,12 +68,13 @@ def train_fold(
         contextlib.ExitStack() as tracked,
     ):
         model, spec = make_model(job)
-        with make_data(job, spec, fabric, stop, reporter=reporter) as data:
-            learner = make_learner(job, model, data, fabric, reporter)
-            state = begin(job, learner, checkpoints, reporter)
-            track = tracked.enter_context(trackers(job, epochs=len(state.history), writes=recorder.writes))
-            everybody = tee(noted_in(recorder), track, reporter)
-            fit(learner, data, job.config, state, checkpoints=checkpoints, reporter=everybody, stop=stop)
+        state = new_state(fabric.device)
+        saved = checkpoints.restore(state)
+        if fabric.is_global_zero:
+            reporter(started(job, fabric, model, state, resumed=saved is not None))
+        track = tracked.enter_context(trackers(job, epochs=len(state.history), writes=recorder.writes))
+        around = Surroundings(fabric, checkpoints, tee(noted_in(recorder), track, reporter), stop)
+        learner = train_stages(job, model, spec, state, around, saved)
         if fabric.is_global_zero:
             epoch = kept_epoch(job, learner, state, checkpoints)
             # Several processes cannot stop here: the others wait below.
@@ -84,6 +87,54 @@ def train_fold(
     return recorder.record
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a fold is trained, what keeps its checkpoints, who is told of it and what may stop it."""
+
+    fabric: Fabric
+    checkpoints: Checkpoints
+    reporter: Reporter
+    stop: Stop
+
+
+def train_stages(
+    job: FoldJob, model: nn.Module, spec: ImageSpec, state: LoopState, around: Surroundings, saved: dict[str, Any] | None
+) -> Learner:
+    """Train from the stage that ``state`` is in to the last one; return the learner of that.
+
+    Weights and their average go on from stage to stage; optimizer and schedule begin anew.
+
+    Args:
+        spec: of the last stage, by which all are validated, so that their scores compare.
+        saved: what a checkpoint holds of the learner.
+    """
+    stages, ema = job.config.stage_configs, None
+    while True:
+        staged = job.in_stage(state.stage)
+        train_spec = image_spec(model, staged.config.data)
+        if len(stages) > 1 and around.fabric.is_global_zero:
+            around.reporter(Phase(job.fold, _stage_text(state.stage, len(stages), staged.config, train_spec)))
+        options: dict[str, Any] = {"reporter": around.reporter, "valid_spec": spec, "epochs": job.config.total_epochs}
+        with make_data(staged, train_spec, around.fabric, around.stop, **options) as data:
+            learner = make_learner(staged, model, data, around.fabric, around.reporter, ema=ema)
+            if saved is not None:
+                learner.restore(saved)
+            told: dict[str, Any] = {"reporter": around.reporter, "stop": around.stop}
+            fit(learner, data, staged.config, state, checkpoints=around.checkpoints, **told)
+        if state.stage == len(stages):
+            return learner
+        state.next_stage()
+        saved, ema = None, learner.ema
+        del learner  # its hooks on the model's parameters go with it
+
+
+def _stage_text(number: int, stages: int, config: RunConfig, spec: ImageSpec) -> str:
+    """Say in words what a stage is."""
+    frozen = {0: "", -1: ", head only"}.get(config.model.freeze, f", {config.model.freeze} parts frozen")
+    size = f"{spec.height}x{spec.width}, batches of {config.data.batch_size}"
+    return f"stage {number} of {stages}: {config.schedule.epochs} epochs at {size}, {config.optimizer.name}{frozen}"
+
+
 def noted_in(recorder: FoldRecorder) -> Reporter:
     """Return a reporter that notes each epoch in ``fold.json``."""
 
@@ -94,16 +145,12 @@ def noted_in(recorder: FoldRecorder) -> Reporter:
     return note
 
 
-def begin(job: FoldJob, learner: Learner, checkpoints: Checkpoints, reporter: Reporter) -> LoopState:
-    """The state to train from: that of the last good checkpoint, or a new one; says which."""
-    state = new_state(learner.fabric.device)
-    resumed = checkpoints.restore(learner, state)
-    if learner.fabric.is_global_zero:
-        rows = f"{len(job.train):,} images to train on, {len(job.valid):,} to validate on"
-        device = f"{device_name(learner.fabric)}, {precision_of(learner.fabric)}"
-        place = f"; going on from epoch {state.epoch}, batch {state.batch + 1}" if resumed else ""
-        reporter(FoldStarted(job.fold, f"{model_name(learner.plain)}: {rows}; {device}{place}", state.epoch - 1))
-    return state
+def started(job: FoldJob, fabric: Fabric, model: nn.Module, state: LoopState, *, resumed: bool) -> FoldStarted:
+    """Return what to tell of a fold that begins or goes on."""
+    rows = f"{len(job.train):,} images to train on, {len(job.valid):,} to validate on"
+    device = f"{device_name(fabric)}, {precision_of(fabric)}"
+    place = f"; going on from epoch {state.epoch}, batch {state.batch + 1}" if resumed else ""
+    return FoldStarted(job.fold, f"{model_name(model)}: {rows}; {device}{place}", state.epoch - 1)
 
 
 def kept_epoch(job: FoldJob, learner: Learner, state: LoopState, checkpoints: Checkpoints) -> int:

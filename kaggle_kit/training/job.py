@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,14 @@ class FoldJob:
     @property
     def eval_batch_size(self) -> int:
         """Images of a batch that is only predicted, which takes less than half the memory of a step."""
-        return self.config.data.eval_batch_size or 2 * self.config.data.batch_size
+        data = self.config.last_stage.data
+        return data.eval_batch_size or 2 * data.batch_size
+
+    def in_stage(self, number: int) -> FoldJob:
+        """Return the job as a stage trains it, from 1; what it is validated and predicted by stays."""
+        stage = self.config.stage_configs[number - 1]
+        data = stage.data.model_copy(update={"eval_batch_size": self.eval_batch_size})
+        return replace(self, config=stage.model_copy(update={"data": data}))
 
     def keep_contents(self) -> str | None:
         """Keep the list of what the training images hold beside the run; return its fingerprint, None without such a list."""

@@ -42,27 +42,38 @@ A rule about the work and not about measured time, so that a run which goes on a
 
 
 def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
-    """The model with pretrained weights and a new head, frozen as configured, and how it wants its images.
+    """The model with its first weights, and how it wants the images of the last stage, which are those of prediction.
 
     Sets torch's global seed, since layers draw their first values from no other generator.
     """
-    config = job.config.model
+    data = job.config.last_stage.data
     torch.manual_seed(derive_seed(job.config.seed, job.fold, _HEAD))
-    model = build_model(config, len(job.classes), weights=job.weights, image_size=job.config.data.image_size, root=job.root)
+    model = build_model(job.config.model, len(job.classes), weights=job.weights, image_size=data.image_size, root=job.root)
     if job.initial is not None:
         model.load_state_dict(job.initial)
-    freeze(model, config)
-    return model, image_spec(model, job.config.data)
+    return model, image_spec(model, data)
 
 
-def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric, reporter: Reporter = silent) -> Learner:
-    """Everything that a step needs beside the batch.
+def make_learner(
+    job: FoldJob,
+    model: nn.Module,
+    data: FoldData,
+    fabric: Fabric,
+    reporter: Reporter = silent,
+    *,
+    ema: ModelEmaV3 | None = None,
+) -> Learner:
+    """Everything that a step needs beside the batch; ``model`` is frozen as configured, and what was frozen before is not.
+
+    Args:
+        ema: the average of an earlier stage, which goes on.
 
     Raises:
         ConfigError: an unknown name, an option that does not exist, or nothing left to train.
         DeviceMemoryError: the model does not fit.
     """
     config = job.config
+    freeze(model, config.model)
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         model = convert_sync_batchnorm(model)  # timm's: PyTorch's would lose the activations of fused layers
     loss = HeadLoss(build_loss(config.loss, job.task, job.classes, job.train.truth), config.model.head)
@@ -82,7 +93,7 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric,
             candidate = compiled(model, config, data.spec, fabric)
         ready, wrapped = fabric.setup(candidate, optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
-        ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
+        ema = ema or (ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None)
     return Learner(fabric, ready, model, wrapped, schedule, loss.to(fabric.device), ema, job.starts_trained)
 
 

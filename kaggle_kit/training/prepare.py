@@ -60,10 +60,11 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
     if folds.multilabel != competition.multilabel:
         raise FoldError(f"the fold table is not for task {competition.task!r}. Run `kk folds` again.")
-    if config.data.batch_size % config.hardware.devices:
+    uneven = [size for stage in config.stage_configs if (size := stage.data.batch_size) % config.hardware.devices]
+    if uneven:
         raise ConfigError(
             f"batch_size is that of all devices together and must be a multiple of devices ({config.hardware.devices}), "
-            f"got {config.data.batch_size}."
+            f"got {uneven[0]}."
         )
     require_known(config, competition.task)
     if config.init_from == run:
@@ -105,15 +106,20 @@ def _require_usable(setup: Setup, folds: FoldTable) -> None:
     Raises:
         ConfigError: one of them cannot be used; says which.
     """
-    config, competition = setup.config.run, setup.competition
-    build_loss(config.loss, competition.task, folds.classes, folds.truth())
-    if config.strategy != "probe":
-        build_schedule(torch.optim.SGD([torch.zeros(1)], lr=config.optimizer.lr), config.schedule, updates_per_epoch=10)
-    if config.model.freeze > 0 or config.augment.transforms or is_own(config.model.name):
+    config, truth = setup.config.run, folds.truth()
+    stages = config.stage_configs
+    for stage in stages:
+        build_loss(stage.loss, setup.competition.task, folds.classes, truth)
+        if config.strategy != "probe":
+            build_schedule(torch.optim.SGD([torch.zeros(1)], lr=stage.optimizer.lr), stage.schedule, updates_per_epoch=10)
+    changed = any(stage.model.freeze or stage.augment.transforms or stage.data != config.data for stage in stages)
+    if changed or is_own(config.model.name):
+        size, n_classes = config.last_stage.data.image_size, len(folds.classes)
         with torch.random.fork_rng(devices=[]):
-            model = build_model(config.model, len(folds.classes), image_size=config.data.image_size, root=setup.workspace.root)
-        freeze(model, config.model)
-        train_transform(image_spec(model, config.data), config.augment)
+            model = build_model(config.model, n_classes, image_size=size, root=setup.workspace.root)
+        for stage in stages:
+            freeze(model, stage.model)
+            train_transform(image_spec(model, stage.data), stage.augment)
 
 
 def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:

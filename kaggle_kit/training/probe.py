@@ -103,7 +103,7 @@ def train_probe_then_finetune(
     start = job.folder / START
     if fabric.is_global_zero and _read_start(job) is None:
         with random_state_kept(fabric):
-            probe = fit_probe(job, fabric, reporter, stop)
+            probe = fit_probe(replace(job, config=job.config.last_stage), fabric, reporter, stop)
         save_checkpoint(start, {"inputs": job.inputs, "model": probe.model.state_dict()})
     fabric.barrier()
     job = replace(job, initial=_read_start(job))

@@ -204,7 +204,7 @@ def claimed(job: FoldJob, fabric: Fabric) -> Iterator[None]:
 
 def epochs_of(config: RunConfig) -> int:
     """Return the epochs that a fold reports; a probe reports one."""
-    return 1 if config.strategy == "probe" else config.schedule.epochs
+    return 1 if config.strategy == "probe" else config.total_epochs
 
 
 def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[FoldRecord], list[FoldJob]]:

@@ -146,7 +146,7 @@ def choose_trial_folds(folds: FoldTable, run: RunConfig, space: Space, options: 
     first = tuple(parse_folds(options.folds, folds.n_splits))
     rest = () if options.promote is None else tuple(fold for fold in range(folds.n_splits) if fold not in first)
     searched = {its.key for its in space.dimensions}
-    most = space.largest("schedule.epochs", run.schedule.epochs)
+    most = space.largest("schedule.epochs", run.total_epochs)
     steps = epochs_of(run) if not searched & {"schedule.epochs", "strategy"} else int(most)
     return TrialFolds(first, rest, options.promote, steps)
 

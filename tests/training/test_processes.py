@@ -61,6 +61,16 @@ def test_two_processes_give_the_rows_of_one_each_once(tiny, tmp_path):
     assert train(tiny, "devices=2", run="two").trained == ()  # finished before
 
 
+def test_two_processes_go_through_stages_as_one_does(tiny):
+    """Another part of the model is trained in each, so that each sets the processes up anew."""
+    stages = "stages=[{epochs: 1, freeze: -1, lr: 1e-2}, {epochs: 1, image_size: 32, optimizer: sgd, lr: 1e-2}]"
+    for run, devices in (("one", 1), ("two", 2)):
+        train(tiny, stages, f"devices={devices}", run=run)
+    histories = [pd.read_csv(tiny.workspace.fold_dir(run, 0) / runs.HISTORY) for run in ("one", "two")]
+    assert histories[1]["stage"].tolist() == [1, 1, 2]
+    np.testing.assert_allclose(histories[0]["train_loss"], histories[1]["train_loss"], rtol=1e-3)
+
+
 class OneProcess:
     """Launches in this process, and reports an error as torch does for a process that it started."""
 
