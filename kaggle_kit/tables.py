@@ -22,6 +22,7 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.errors import ClassMappingError, DataError, FoldError
+from kaggle_kit.fold_names import FULL
 
 Labels = tuple[str, ...]
 """The labels of one row: one name, or for multi-label any number of names."""
@@ -406,10 +407,13 @@ class FoldTable:
         """Row positions to train on and to validate on.
 
         A row that is only ever trained on sits out the folds that validate on a row of its group, such as its duplicate.
+        ``FULL`` trains on all rows and validates on none.
 
         Raises:
             FoldError: there is no such fold.
         """
+        if fold == FULL:
+            return np.arange(len(self)), np.empty(0, dtype=np.int64)
         if not 0 <= fold < self.n_splits:
             raise FoldError(f"fold must lie in 0..{self.n_splits - 1}, got {fold}.")
         repeat, part = divmod(fold, self.n_folds)

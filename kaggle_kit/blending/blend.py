@@ -69,6 +69,7 @@ class RunScore:
         score: of its out-of-fold rows, those that all runs of the blend have.
         weight: its share of the blend; None for methods that have no such thing.
         folds: its finished folds; of ``n_splits``.
+        full: whether a model of all data takes part in the test rows.
         views: of its test predictions; ``oof_views`` of the out-of-fold rows that it was judged by.
     """
 
@@ -79,6 +80,7 @@ class RunScore:
     n_splits: int
     views: str
     oof_views: str
+    full: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +140,7 @@ class BlendResult(Result, Plots):
         rows = [
             {
                 "run": run.name,
-                "folds": f"{len(run.folds)}/{run.n_splits}",
+                "folds": f"{len(run.folds)}/{run.n_splits}{' + full' if run.full else ''}",
                 "views": run.views,
                 f"oof {self.scores.metric}": run.score,
                 "weight": "" if run.weight is None else f"{run.weight:.3f}",
@@ -277,6 +279,7 @@ def _run_scores(
             run.record.n_splits,
             views[run.name],
             oof_views[run.name],
+            run.full.finished,
         )
         for run, score, weight in zip(chosen, fit.run_scores, weights, strict=True)
     )
@@ -319,7 +322,7 @@ def _blend_control(
     without = [
         run.name
         for run in chosen
-        if any(not (fold.path / run_files.CONTROL).exists() for fold in run_files.predicted_folds(run))
+        if any(not (fold.path / run_files.CONTROL).exists() for fold in run_files.predicted_models(run))
     ]
     if without:
         notes.append(f"no control submission: {shown(without)} lack control rows; `kk predict` makes them")
@@ -366,7 +369,7 @@ def _run_entry(run: Run, score: RunScore) -> BlendedRun:
         oof_views=score.oof_views,
         folds_fingerprint=run.record.folds_fingerprint,
         config_fingerprint=run.record.config_fingerprint,
-        models={fold.fold: _model_fingerprint(fold) for fold in run.finished_folds()},
+        models={fold.fold: _model_fingerprint(fold) for fold in run.finished_models()},
     )
 
 

@@ -103,7 +103,7 @@ def _out_of_fold(case: Case) -> tuple[Array, Array]:
 
 def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:
     """(N, C): a run's test probabilities, the mean of its folds; joined by id."""
-    folds = runs.predicted_folds(run)
+    folds = runs.predicted_models(run)
     total = np.zeros((len(ids), len(case.classes)))
     for fold in folds:
         total += rows_at(case.predictions(fold, runs.TEST), ids)

@@ -112,7 +112,7 @@ Entries = Annotated[
 ]
 Run = Annotated[str | None, typer.Option("--run", help="the run's name")]
 Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
-Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3")]
+Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3; of train also full: one model on all data")]
 Config = Annotated[Path | None, typer.Option(help="a file with a run's configuration instead of kk.yaml's")]
 Tta = Annotated[
     str,

@@ -27,6 +27,7 @@ from kaggle_kit.cli.common import (
     choices_made,
     command,
 )
+from kaggle_kit.fold_names import fold_number
 from kaggle_kit.project import Project
 from kaggle_kit.results import Done
 
@@ -138,7 +139,7 @@ def train(
         from kaggle_kit.launch.worker import train_launched
         from kaggle_kit.live import make_reporter
 
-        raise typer.Exit(train_launched(launched, int(fold), make_reporter(events)))
+        raise typer.Exit(train_launched(launched, fold_number(fold), make_reporter(events)))
     return Project.open().train(
         *(overrides or ()),
         fold=fold,

@@ -16,6 +16,7 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ImageError, MissingFileError
+from kaggle_kit.fold_names import FULL, fold_folder
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
@@ -31,7 +32,8 @@ _UNTUNED = 0.5
 
 
 def find_models(source: Path) -> list[Path]:
-    """The model files of ``source``: the file itself, or those in a run folder or a fold folder, in order of folds.
+    """The model files of ``source``: the file itself, or those in a run folder or a fold folder, in order of folds
+    (that of all data first).
 
     Raises:
         MissingFileError: there is no model.
@@ -40,7 +42,8 @@ def find_models(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     own = source / runs.MODEL
-    found = [own] if own.is_file() else list(source.glob(f"fold*/{runs.MODEL}"))
+    folders = [*source.glob("fold*"), source / fold_folder(FULL)]
+    found = [own] if own.is_file() else [path for folder in folders if (path := folder / runs.MODEL).is_file()]
     if not found:
         raise MissingFileError(f"no {runs.MODEL} in {source}; expected a model file, a fold folder or a run folder.")
     return sorted(found, key=lambda path: (len(path.parent.name), path.parent.name))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.fold_names import FULL, fold_name
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.job import RunJob
 from kaggle_kit.inference.predict import Compute, Said, predict_with_pixels, prepared_as, with_origins
@@ -48,7 +49,7 @@ class RunPrediction(Result):
 
     def describe(self) -> str:
         """Return what was written, what was there already and what was left out."""
-        predicted, current = (", ".join(map(str, folds)) for folds in (self.predicted, self.current))
+        predicted, current = (", ".join(map(fold_name, folds)) for folds in (self.predicted, self.current))
         already = f"; already there: fold {current}" if current else ""
         left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return (
@@ -93,7 +94,7 @@ class Outputs:
         """
         worklist = self.stream.worklist
         left_out = [*unusable, *(what for what in worklist.left_out if what.split(",")[0].endswith(f"run {planned.name}"))]
-        current = tuple(fold.fold for fold in job.run.finished_folds() if fold not in job.todo)
+        current = tuple(fold.fold for fold in job.run.finished_models() if fold not in job.todo)
         counts = len(job.competition.test), len(job.control_ids)
         if now is None:
             return RunPrediction(job.run.name, (), current, *counts, left_out=tuple(left_out))
@@ -165,7 +166,7 @@ class Outputs:
     def _predict_oof(self, job: RunJob, now: RunShare, about: Mapping[str, Any]) -> None:
         """Predict the out-of-fold rows of each fold again, with the views, for as long as there is time."""
         compute = replace(job.compute, device=self.device, features=kept_features(job.compute, "train"))
-        for fold in (fold for fold in job.todo if fold.fold in now.folds and not job.holds(fold, "oof")):
+        for fold in (one for one in job.todo if one.fold in now.folds and one.fold != FULL and not job.holds(one, "oof")):
             rows, model = job.oof_rows(fold), self.stream.models[now.name, fold.fold]
             try:
                 probs, pixels = predict_with_pixels(

@@ -90,7 +90,7 @@ def prediction_pixels(
 
 def prepare_size(run: Run) -> tuple[int, int]:
     """Return the height and width that a run's images are prepared for."""
-    header = read_header(run.finished_folds()[0].path / runs.MODEL)
+    header = read_header(run.finished_models()[0].path / runs.MODEL)
     return ImageSpec.from_dict(header["spec"]).prepare_size
 
 

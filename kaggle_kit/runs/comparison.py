@@ -62,7 +62,7 @@ def _row(run: Run) -> dict[str, Any]:
         "image_size": _size(run),
         "lr": math.nan if probe or len(rates) > 1 else rates.pop(),
         "epochs": None if probe else config.total_epochs,
-        "folds": f"{len(done)}/{len(folds)}",
+        "folds": f"{len(done)}/{len(folds)}{' + full' if run.full.finished else ''}",
         "metric": run.record.metric,
         "score": mean(scores.values()),
         "spread": float(np.std(list(scores.values()), ddof=1)) if len(scores) > 1 else math.nan,

@@ -106,9 +106,9 @@ def describe(row: EpochRow, metric: str, *, epochs: int, best: bool) -> str:
     parts = [
         f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}",
         "untrained        " if untrained else f"train loss {row.train_loss:.4f}",
-        f"valid loss {row.valid_loss:.4f}",
-        f"{metric} {row.score:.4f}{'*' if best else ' '}",
     ]
+    if not math.isnan(row.valid_loss):  # it is where there is nothing to validate on
+        parts += [f"valid loss {row.valid_loss:.4f}", f"{metric} {row.score:.4f}{'*' if best else ' '}"]
     if not untrained:
         rate = [] if math.isnan(row.lr) else [f"lr {row.lr:.2e}"]  # a probe has none
         parts += [*rate, f"{row.images_per_second:.1f} img/s", f"{row.seconds:.0f} s"]

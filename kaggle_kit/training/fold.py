@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def train_fold(
             outcome = save_outputs(job, fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=reporter)
             recorder.update(**outcome, **facts_of(job, fabric, learner.plain, spec, state.history[1:]))
             checkpoints.remove()
-            tee(track, reporter)(FoldEnded(job.fold, "finished", f"{recorder.text} with the weights of epoch {epoch}"))
+            tee(track, reporter)(FoldEnded(job.fold, "finished", ended_text(job, recorder.text, epoch)))
         fabric.barrier()
     return recorder.record
 
@@ -114,14 +115,14 @@ def train_stages(
         train_spec = image_spec(model, staged.config.data)
         if len(stages) > 1 and around.fabric.is_global_zero:
             around.reporter(Phase(job.fold, _stage_text(state.stage, len(stages), staged.config, train_spec)))
-        options: dict[str, Any] = {"reporter": around.reporter, "valid_spec": spec, "epochs": job.config.total_epochs}
+        options: dict[str, Any] = {"reporter": around.reporter, "valid_spec": spec, "epochs": job.epochs}
         with make_data(staged, train_spec, around.fabric, around.stop, **options) as data:
             learner = make_learner(staged, model, data, around.fabric, around.reporter, ema=ema)
             if saved is not None:
                 learner.restore(saved)
             told: dict[str, Any] = {"reporter": around.reporter, "stop": around.stop}
             fit(learner, data, staged.config, state, checkpoints=around.checkpoints, **told)
-        if state.stage == len(stages):
+        if state.stage == len(stages) or state.epoch > job.epochs:
             return learner
         state.next_stage()
         saved, ema = None, learner.ema
@@ -147,10 +148,17 @@ def noted_in(recorder: FoldRecorder) -> Reporter:
 
 def started(job: FoldJob, fabric: Fabric, model: nn.Module, state: LoopState, *, resumed: bool) -> FoldStarted:
     """Return what to tell of a fold that begins or goes on."""
-    rows = f"{len(job.train):,} images to train on, {len(job.valid):,} to validate on"
+    rows = f"{len(job.train):,} images to train on, {f'{len(job.valid):,}' if len(job.valid) else 'none'} to validate on"
     device = f"{device_name(fabric)}, {precision_of(fabric)}"
     place = f"; going on from epoch {state.epoch}, batch {state.batch + 1}" if resumed else ""
     return FoldStarted(job.fold, f"{model_name(model)}: {rows}; {device}{place}", state.epoch - 1)
+
+
+def ended_text(job: FoldJob, score: str, epoch: int) -> str:
+    """Return what to tell of a fold that is finished; ``score`` in words."""
+    if job.last_epoch is None:
+        return f"{score} with the weights of epoch {epoch}"
+    return f"trained for {epoch} epochs, the mean of what its folds keep; it has no score of its own"
 
 
 def kept_epoch(job: FoldJob, learner: Learner, state: LoopState, checkpoints: Checkpoints) -> int:
@@ -201,6 +209,8 @@ def save_outputs(
 ) -> dict[str, Any]:
     """Write ``model.safetensors`` and ``oof.parquet``; return the model's fingerprint, epoch and score for the record.
 
+    Without validation rows there is no second file, and the score is NaN.
+
     Raises:
         StopRequested: there was no time left for the prediction.
     """
@@ -209,6 +219,8 @@ def save_outputs(
     meta = {**origin, "config": job.config.shaping()}
     path = job.folder / runs.MODEL
     fingerprint = save_model(path, model, classes=job.classes, spec=spec, task=job.task, meta=meta)
+    if len(job.valid) == 0:
+        return {"model_fingerprint": fingerprint, "epoch": epoch, "score": math.nan}
     oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
     oof.write(job.folder / runs.OOF)
     score = job.scorer(job.valid.truth, oof.probs)

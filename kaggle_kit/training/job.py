@@ -13,16 +13,19 @@ import numpy.typing as npt
 from kaggle_kit import files
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.contents import Contents, keep_contents
-from kaggle_kit.config import RunConfig
+from kaggle_kit.config import EarlyStoppingConfig, RunConfig
 from kaggle_kit.errors import FoldError
+from kaggle_kit.fold_names import FULL
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
 from kaggle_kit.models.own import code_fingerprint
 from kaggle_kit.reviews import Review, taught_by
+from kaggle_kit.runs import RUN_RECORD, read_run
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import Classes, FoldTable, shown
+from kaggle_kit.workspace import Workspace
 
 Images = list[tuple[str, Path]]
 """Id and file of images."""
@@ -74,6 +77,7 @@ class FoldJob:
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
         contents: what the images of the fold table hold; None where nobody asked.
+        last_epoch: the one that the model of all data ends with, which has no validation rows to choose it by.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
@@ -95,7 +99,13 @@ class FoldJob:
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
     contents: Contents | None = None
+    last_epoch: int | None = None
     initial: Mapping[str, Any] | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages."""
+        return self.last_epoch or self.config.total_epochs
 
     @property
     def scorer(self) -> Metric:
@@ -112,7 +122,8 @@ class FoldJob:
         """Return the job as a stage trains it, from 1; what it is validated and predicted by stays."""
         stage = self.config.stage_configs[number - 1]
         data = stage.data.model_copy(update={"eval_batch_size": self.eval_batch_size})
-        return replace(self, config=stage.model_copy(update={"data": data}))
+        never = {"early_stopping": EarlyStoppingConfig()} if self.last_epoch is not None else {}
+        return replace(self, config=stage.model_copy(update={"data": data, **never}))
 
     def keep_contents(self) -> str | None:
         """Keep the list of what the training images hold beside the run; return its fingerprint, None without such a list."""
@@ -153,7 +164,8 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     test = _test_images(competition, folds, out)
     taught, wanted = taught_by(found.review, folds)
     for fold in fold_list:
-        inputs, weights = _inputs(setup, folds, fold=fold, found=found), found.weights[fold]
+        last_epoch = epochs_of_folds(workspace, run) if fold == FULL else None
+        inputs, weights = _inputs(setup, folds, fold=fold, found=found, last_epoch=last_epoch), found.weights[fold]
         seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
         train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train")
@@ -189,10 +201,27 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             left_out=found.left_out,
             source=found.source,
             contents=found.contents,
+            last_epoch=last_epoch,
         )
 
 
-def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
+def epochs_of_folds(workspace: Workspace, run: str) -> int:
+    """Return the epoch to end with on all data: the mean of those whose weights the folds of a run keep, at least 1.
+
+    Raises:
+        FoldError: no fold of the run is finished, so nobody knows how long to train.
+    """
+    begun = (workspace.run_dir(run) / RUN_RECORD).is_file()
+    epochs = [fold.record.epoch or 0 for fold in read_run(workspace, run).folds if fold.finished] if begun else []
+    if not epochs:
+        raise FoldError(
+            f"how long to train on all data is learnt from the folds, and run {run!r} has no finished one. Run `kk train --run "
+            f"{run} --fold all` first."
+        )
+    return max(1, round(sum(epochs) / len(epochs)))
+
+
+def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, last_epoch: int | None) -> str:
     config, competition = setup.config.run, setup.competition
     code = code_fingerprint(config.model.name, setup.workspace.root)
     return files.fingerprint(
@@ -206,6 +235,7 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
             "left_out": sorted(found.left_out),
             **({} if found.review is None else {"review": found.review.fingerprint}),
             **({"code": code} if code else {}),
+            **({} if last_epoch is None else {"last_epoch": last_epoch}),
         }
     )
 
@@ -215,7 +245,7 @@ def _images(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64]
 
 
 def _rows(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64], *, fold: int, purpose: str) -> Rows:
-    if len(rows) == 0:
+    if len(rows) == 0 and (fold != FULL or purpose == "train"):
         raise FoldError(f"fold {fold} has no readable rows to {purpose} on. Make other folds with `kk folds`.")
     validated = np.asarray((folds.assignments[:, rows] >= 0).any(axis=0), dtype=np.bool_)
     return Rows(_images(folds, paths, rows), folds.truth(rows), folds.groups[rows], validated)

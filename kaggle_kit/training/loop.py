@@ -67,7 +67,7 @@ def fit(
     try:
         if not state.history:
             validate(learner, data, config, state, checkpoints, reporter, epoch=0)
-        last = state.first_epoch + config.schedule.epochs
+        last = min(state.first_epoch + config.schedule.epochs, data.epochs)
         while state.epoch <= last and not should_stop(state.stage_rows, data.metric, config.early_stopping):
             set_train_mode(learner.model, config.model)
             learner.optimizer.zero_grad(set_to_none=True)
@@ -158,14 +158,13 @@ def validate(
 
     Epoch 0 is the model as it began: kept only where it began trained, since a random classifier is no result.
     """
-    probs = data.predict(learner.evaluated)  # (N, C)
-    require_finite(probs, epoch)
+    valid_loss, score = judge(learner, data, epoch)
     trained = epoch > 0
     row = EpochRow(
         epoch=epoch,
         train_loss=epoch_mean(learner, state, state.loss_sum) if trained else math.nan,
-        valid_loss=METRICS["log_loss"](data.truth, probs),
-        score=data.metric(data.truth, probs),
+        valid_loss=valid_loss,
+        score=score,
         lr=state.lr if trained else current_lr(learner.optimizer),
         seconds=state.seconds,
         images_per_second=state.images * learner.fabric.world_size / max(state.seconds, 1e-9),
@@ -190,6 +189,15 @@ def validate(
     if learner.fabric.is_global_zero:
         write_history(checkpoints.folder / HISTORY, state.history, data.metric.name)
         reporter(EpochEnded(data.fold, row, data.metric.name, data.epochs, best))
+
+
+def judge(learner: Learner, data: FoldData, epoch: int) -> tuple[float, float]:
+    """Return log loss and score of the validation rows; NaN where there are none."""
+    if len(data.truth) == 0:
+        return math.nan, math.nan
+    probs = data.predict(learner.evaluated)  # (N, C)
+    require_finite(probs, epoch)
+    return METRICS["log_loss"](data.truth, probs), data.metric(data.truth, probs)
 
 
 def epoch_mean(learner: Learner, state: LoopState, total: Tensor) -> float:

@@ -16,6 +16,7 @@ from kaggle_kit.competition.contents import Contents, describe_change, training_
 from kaggle_kit.config import RunConfig
 from kaggle_kit.config.known import require_known
 from kaggle_kit.errors import ConfigError, DataError, FoldError
+from kaggle_kit.fold_names import FULL, fold_folder
 from kaggle_kit.folds import held_still
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.transforms import train_transform
@@ -75,6 +76,11 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
         logger.info("%s", text)
     for fold, one in weights.items():
         require_unseen(seen_by(one.path) if one.path is not None else (), workspace, competition.name, folds, fold=fold)
+    if FULL in fold_list and any(stage.schedule.name == "plateau" for stage in config.stage_configs):
+        raise ConfigError(
+            "schedule plateau lowers the rate by the score on validation rows, and on all data there are none. Train the run "
+            "with another schedule, such as cosine."
+        )
     review = review_for(workspace, config.data.labels, folds)
     record = make_record(setup, folds, run, restart=restart, review=review)
     contents = training_contents(competition, folds, workspace.cache_dir)
@@ -129,8 +135,8 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
         DataError: names the images, and what to do.
     """
     folder = workspace.run_dir(run)
-    for path in sorted(folder.glob("fold*/")):
-        before = runs.read_fold(path, -1).record.contents
+    for path in sorted([*folder.glob("fold*/"), *folder.glob(f"{fold_folder(FULL)}/")]):
+        before = runs.read_fold(path, FULL).record.contents
         change = describe_change(contents, folder, before, what="training images")
         if change:
             raise DataError(
@@ -200,6 +206,6 @@ def _throw_away(workspace: Workspace, run: str) -> None:
     """Delete what a run has trained, once nobody predicts or blends it any more; the caller holds the run's lock."""
     folder = workspace.run_dir(run)
     with files.folder_lock(folder, name=runs.PREDICT_LOCK):
-        for fold in folder.glob("fold*"):
+        for fold in (*folder.glob("fold*"), *folder.glob(fold_folder(FULL))):
             shutil.rmtree(fold)
         (folder / runs.RUN_RECORD).unlink(missing_ok=True)

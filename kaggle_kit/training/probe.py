@@ -7,6 +7,7 @@ behind is an ordinary run: the head is folded into the model's classifier.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -131,7 +132,8 @@ def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, rec
         outcome = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
         facts = facts_of(job, fabric, probe.model, probe.spec, [probe.row])
         recorder.update(**outcome, **facts, strength=probe.strength, strengths_tried=[vars(one) for one in probe.tried])
-        tee(track, reporter)(FoldEnded(job.fold, "finished", f"{recorder.text} with strength {probe.strength:g}"))
+        text = recorder.text if len(job.valid) else "fitted to all data, so that it has no score of its own;"
+        tee(track, reporter)(FoldEnded(job.fold, "finished", f"{text} with strength {probe.strength:g}"))
 
 
 def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> Probe:
@@ -314,16 +316,18 @@ def _score(
     seconds: float,
     samples: int,
 ) -> EpochRow:
-    """The probe as an epoch: its scores on the validation rows, plain view."""
-    features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
-    logits = nn.functional.linear(features, head.weight, head.bias)
-    probs = (logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy()
-    truth = job.valid.truth
+    """The probe as an epoch: its scores on the validation rows, plain view; NaN where there are none."""
+    truth, valid_loss, score = job.valid.truth, math.nan, math.nan
+    if len(truth):
+        features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
+        logits = nn.functional.linear(features, head.weight, head.bias)
+        probs = (logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy()
+        valid_loss, score = METRICS["log_loss"](truth, probs), job.scorer(truth, probs)
     return EpochRow(
         epoch=1,
         train_loss=fitted[0],
-        valid_loss=METRICS["log_loss"](truth, probs),
-        score=job.scorer(truth, probs),
+        valid_loss=valid_loss,
+        score=score,
         lr=float("nan"),
         seconds=seconds,
         images_per_second=samples / max(seconds, 1e-9),
