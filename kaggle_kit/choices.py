@@ -74,6 +74,18 @@ SCHEDULES = _registry(
     ("cyclic", "cyclic", "up and down in `cycles` triangles"),
 )
 
+AVERAGES = _registry(
+    "average",
+    "training.averaging",
+    ("none", "last_weights", "the weights as they are"),
+    ("swa", "stochastic_average", "mean of the last epochs' weights, with batch norm measured anew"),
+    ("soup", "greedy_soup", "mean of the best epochs' weights, as long as the validation score gains"),
+)
+"""Functions of a :class:`~kaggle_kit.training.averaging.Averaging` that return what was averaged, in words."""
+
+CYCLES = {"warm_restarts": 3, "cyclic": 4}
+"""Schedules that come to rest several times -> how often, unless `cycles` says."""
+
 SAMPLERS = _registry(
     "sampler",
     "images.samplers",

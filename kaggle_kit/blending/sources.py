@@ -53,6 +53,8 @@ def usable_runs(workspace: Workspace, names: Sequence[str]) -> tuple[list[Run], 
         run.finished_folds()  # raises when there is none
         if missing:
             notes.append(f"run {run.name} takes part with the folds that are finished; not finished: {shown(missing)}")
+        if any(fold.record.fitted for fold in run.finished_folds()):
+            notes.append(f"run {run.name}: its soups were chosen by the very rows that score them, so that its score flatters")
         if run.full.finished:
             notes.append(
                 f"run {run.name}: the model of all data takes part in the test rows; it has no score of its own, weights and "

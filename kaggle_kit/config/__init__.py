@@ -6,6 +6,7 @@ from kaggle_kit.config.fields import ImageSize, Section
 from kaggle_kit.config.load import as_overrides, build_config, build_run_config, changed, derive, load_config, override
 from kaggle_kit.config.run import (
     AugmentConfig,
+    AverageConfig,
     DataConfig,
     EarlyStoppingConfig,
     HardwareConfig,
@@ -22,6 +23,7 @@ from kaggle_kit.config.sections import CacheConfig, Config, FoldsConfig
 __all__ = [
     "ALIASES",
     "AugmentConfig",
+    "AverageConfig",
     "CacheConfig",
     "CompetitionConfig",
     "Config",

@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from kaggle_kit import files
 from kaggle_kit.choices import (
     AUGMENTATIONS,
+    AVERAGES,
+    CYCLES,
     ENGINE_CHOICES,
     HEADS,
     LOSSES,
@@ -224,6 +226,14 @@ class EarlyStoppingConfig(Section):
     min_delta: NotNegative = Field(0.0, description="what counts as better")
 
 
+class AverageConfig(Section):
+    """Averaging the weights of several epochs at the end; the average is one more candidate beside them."""
+
+    name: Annotated[str, one_of(AVERAGES)] = Field("none", description="what is averaged")
+    share: PositiveShare = Field(0.25, description="of swa: the part of the epochs, from the end, whose weights are averaged")
+    candidates: Annotated[int, Field(ge=2, le=50)] = Field(5, description="of soup: the best epochs, which are tried in turn")
+
+
 class ProbeConfig(Section):
     """The linear head of strategies ``probe`` and ``probe-then-finetune``."""
 
@@ -258,6 +268,9 @@ class RunConfig(Section):
     init_from: Annotated[Name | None, Later()] = Field(
         None, description="a run; fold k begins from the weights of its fold k instead of model.pretrained; null: none"
     )
+    snapshots: Annotated[Annotated[int, Field(ge=0, le=50)], Later()] = Field(
+        0, description="models to keep of a cyclic schedule, from its last cycles; each becomes a run; 0: none"
+    )
     ema: Rate = Field(0.0, description="decay of the averaged weights, e.g. 0.999; 0: off")
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
     nan: StopOrSkip = Field("stop", description="at a loss that is not finite: stop the fold, or skip the batch")
@@ -269,6 +282,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="the optimizer")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="the learning-rate schedule")
     loss: LossConfig = Field(LossConfig(), description="the training loss")
+    average: Annotated[AverageConfig, Later()] = Field(AverageConfig(), description="averaging the weights of epochs")
     early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
     probe: ProbeConfig = Field(ProbeConfig(), description="the linear head of the probe strategies")
     hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
@@ -297,6 +311,40 @@ class RunConfig(Section):
                 problems = dict.fromkeys(explain(cls, problem, {cls: ALIASES}) for problem in error.errors())
                 raise ConfigError(f"stage {number}: {'; '.join(problems)}") from error
         return value
+
+    @model_validator(mode="after")
+    def _whole_training(self) -> RunConfig:
+        to_the_end = self.snapshots or self.average.name == "swa"
+        if to_the_end and any(stage.early_stopping.patience for stage in self.stage_configs):
+            raise ConfigError(
+                "snapshots and swa are of the last epochs, so training must not stop early: leave early_stopping out."
+            )
+        if self.average.name != "none" and self.strategy == "probe":
+            raise ConfigError("a probe has no epochs whose weights could be averaged: leave average out.")
+        self.snapshot_epochs()
+        return self
+
+    def snapshot_epochs(self) -> dict[int, int]:
+        """Return cycle -> the epoch that ends it and whose weights are kept: the last ``snapshots`` cycles of the last stage.
+
+        Raises:
+            ConfigError: its schedule has no cycles, fewer, or they end within epochs.
+        """
+        if self.snapshots == 0:
+            return {}
+        last = self.last_stage
+        schedule, before = last.schedule, self.total_epochs - last.schedule.epochs
+        cycles = schedule.options.get("cycles", CYCLES.get(schedule.name, 0))
+        if self.strategy == "probe" or schedule.name not in CYCLES:
+            named = " or ".join(CYCLES)
+            raise ConfigError(f"snapshots need schedule {named}, got {schedule.name} with strategy {self.strategy}.")
+        if not isinstance(cycles, int) or not self.snapshots <= cycles or schedule.epochs % cycles:
+            raise ConfigError(
+                f"snapshots={self.snapshots} need as many cycles, each ending with an epoch; there are {cycles} in "
+                f"{schedule.epochs} epochs. Set epochs to a multiple of schedule.options: {{cycles: …}}."
+            )
+        each = schedule.epochs // cycles
+        return {cycle: before + each * cycle for cycle in range(cycles - self.snapshots + 1, cycles + 1)}
 
     @property
     def stage_configs(self) -> tuple[RunConfig, ...]:
@@ -362,7 +410,7 @@ def _in_stage(key: str) -> bool:
 
 def _staged(content: Mapping[str, Any], stage: Mapping[str, Any]) -> RunConfig:
     """Return the plain values ``content`` of a run with the entries of a stage."""
-    values = dict(content)
+    values = {**content, "snapshots": 0}  # those are of the whole run
     for key, value in stage.items():
         values = with_entry(values, key.split("."), value, key)
     return RunConfig.model_validate(values)

@@ -161,6 +161,7 @@ class LoopState:
         images, seconds: of the epoch so far.
         skipped: batches of the epoch whose loss was not finite.
         lr: learning rate of the last update.
+        averaged: what was averaged in the end, in words.
         best_epoch, best_score, best_loss: of the epoch whose weights are kept; 0 and NaN before there is one.
     """
 
@@ -179,6 +180,7 @@ class LoopState:
     best_score: float = math.nan
     best_loss: float = math.nan
     lr: float = math.nan
+    averaged: str | None = None
     history: list[EpochRow] = field(default_factory=list)
 
     def count(self, loss: Tensor, right: Tensor, images: int, *, usable: bool) -> None:
@@ -285,8 +287,11 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove them, when the fold is finished."""
-        for name in (f"next-{LAST}", LAST, PREVIOUS, BEST):
-            (self.folder / name).unlink(missing_ok=True)
+        for path in (
+            *(self.folder / name for name in (f"next-{LAST}", LAST, PREVIOUS, BEST)),
+            *self.folder.glob("epoch*.ckpt"),
+        ):
+            path.unlink(missing_ok=True)
 
 
 def _agree_with_best(folder: Path, state: LoopState) -> None:

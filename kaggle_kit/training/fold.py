@@ -6,7 +6,8 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kaggle_kit import files, runs
+from kaggle_kit.choices import AVERAGES
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError, MissingFileError
 from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, predict_with_pixels, prepared_as
@@ -25,13 +28,15 @@ from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import image_spec, load_model, model_name, save_model
 from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
+from kaggle_kit.runs.snapshots import snapshot_runs
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import Predictions
+from kaggle_kit.training.averaging import Averaging, keep_epoch, load_epoch
 from kaggle_kit.training.checkpoint import Checkpoints, LoopState, new_state
 from kaggle_kit.training.data import make_data
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.learner import Learner, make_learner, make_model
-from kaggle_kit.training.loop import fit
+from kaggle_kit.training.learner import Learner, WeightMean, make_learner, make_model
+from kaggle_kit.training.loop import fit, validate_average
 from kaggle_kit.training.trackers import trackers
 
 logger = logging.getLogger(__name__)
@@ -80,8 +85,14 @@ def train_fold(
             epoch = kept_epoch(job, learner, state, checkpoints)
             # Several processes cannot stop here: the others wait below.
             stop = stop if fabric.world_size == 1 else Stop()
+            around = replace(around, stop=stop)
+            trained = [row for row in state.history[1:] if row.epoch < state.epoch]
+            facts = facts_of(job, fabric, learner.plain, spec, trained)
+            save_snapshots(job, learner, spec, facts, around)
             outcome = save_outputs(job, fabric, learner.evaluated, spec, epoch=epoch, stop=stop, reporter=reporter)
-            recorder.update(**outcome, **facts_of(job, fabric, learner.plain, spec, state.history[1:]))
+            averaged = state.averaged if epoch == state.epoch else None
+            fitted = averaged is not None and job.config.average.name == "soup"
+            recorder.update(**outcome, **facts, average=averaged, fitted=fitted or None)
             checkpoints.remove()
             tee(track, reporter)(FoldEnded(job.fold, "finished", ended_text(job, recorder.text, epoch)))
         fabric.barrier()
@@ -110,6 +121,7 @@ def train_stages(
         saved: what a checkpoint holds of the learner.
     """
     stages, ema = job.config.stage_configs, None
+    mean = WeightMean(max(2, round(job.config.average.share * job.epochs))) if job.config.average.name == "swa" else None
     while True:
         staged = job.in_stage(state.stage)
         train_spec = image_spec(model, staged.config.data)
@@ -118,15 +130,34 @@ def train_stages(
         options: dict[str, Any] = {"reporter": around.reporter, "valid_spec": spec, "epochs": job.epochs}
         with make_data(staged, train_spec, around.fabric, around.stop, **options) as data:
             learner = make_learner(staged, model, data, around.fabric, around.reporter, ema=ema)
+            learner.mean, learner.after_epoch = mean, partial(keep_epoch, job, learner, state)
             if saved is not None:
                 learner.restore(saved)
             told: dict[str, Any] = {"reporter": around.reporter, "stop": around.stop}
             fit(learner, data, staged.config, state, checkpoints=around.checkpoints, **told)
-        if state.stage == len(stages) or state.epoch > job.epochs:
-            return learner
+            if state.stage == len(stages) or state.epoch > job.epochs:
+                _average(Averaging(learner, data, staged.config, state, job.folder), job, around)
+                return learner
         state.next_stage()
         saved, ema = None, learner.ema
         del learner  # its hooks on the model's parameters go with it
+
+
+def _average(averaging: Averaging, job: FoldJob, around: Surroundings) -> None:
+    """Average the weights of epochs as configured, and validate the average as one more epoch."""
+    name, state, model = job.config.average.name, averaging.state, averaging.learner.evaluated
+    if name == "none":
+        return
+    if around.fabric.is_global_zero:
+        around.reporter(Phase(job.fold, f"averaging weights ({name})"))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state.averaged = AVERAGES.lookup(name)(averaging)
+    if state.averaged is None:
+        logger.warning("%s: fewer than two epochs to average by %s; nothing was averaged", fold_text(job.fold), name)
+        model.load_state_dict(before)
+        return
+    around.reporter(Phase(job.fold, state.averaged))
+    validate_average(averaging.learner, averaging.data, job.config, state, around.checkpoints, around.reporter)
 
 
 def _stage_text(number: int, stages: int, config: RunConfig, spec: ImageSpec) -> str:
@@ -158,7 +189,7 @@ def ended_text(job: FoldJob, score: str, epoch: int) -> str:
     """Return what to tell of a fold that is finished; ``score`` in words."""
     if job.last_epoch is None:
         return f"{score} with the weights of epoch {epoch}"
-    return f"trained for {epoch} epochs, the mean of what its folds keep; it has no score of its own"
+    return f"trained for {job.last_epoch} epochs, the mean of what its folds keep; it has no score of its own"
 
 
 def kept_epoch(job: FoldJob, learner: Learner, state: LoopState, checkpoints: Checkpoints) -> int:
@@ -172,6 +203,29 @@ def kept_epoch(job: FoldJob, learner: Learner, state: LoopState, checkpoints: Ch
     except (MissingFileError, DataError) as error:
         logger.warning("%s Keeping the weights of the last epoch instead.", error)
         return last
+
+
+def save_snapshots(job: FoldJob, learner: Learner, spec: ImageSpec, facts: Mapping[str, Any], around: Surroundings) -> None:
+    """Write the model of each cycle, with its out-of-fold rows, as a fold of the run that it becomes.
+
+    Raises:
+        StopRequested: there was no time left for a prediction.
+    """
+    if job.last_epoch is not None or not job.config.snapshots:
+        return
+    model = learner.evaluated
+    kept = {key: value.clone() for key, value in model.state_dict().items()}
+    for epoch, name in snapshot_runs(job.folder.parent.name, job.config).items():
+        load_epoch(job.folder, epoch, model)
+        folder = job.folder.parent.with_name(name) / job.folder.name
+        cycle = replace(job, folder=folder, origin={**job.origin, "run": name})
+        recorder = FoldRecorder(folder, job.fold, job.inputs, contents=cycle.keep_contents())
+        with recorder.follow():
+            told: dict[str, Any] = {"stop": around.stop, "reporter": around.reporter}
+            outcome = save_outputs(cycle, around.fabric, model, spec, epoch=epoch, **told)
+            recorder.update(**outcome, **facts)
+        around.reporter(Phase(job.fold, f"epoch {epoch} is kept in run {name}: {recorder.text}"))
+    model.load_state_dict(kept)
 
 
 def facts_of(job: FoldJob, fabric: Fabric, model: nn.Module, spec: ImageSpec, trained: Sequence[EpochRow]) -> dict[str, Any]:

@@ -218,7 +218,8 @@ def epochs_of_folds(workspace: Workspace, run: str) -> int:
             f"how long to train on all data is learnt from the folds, and run {run!r} has no finished one. Run `kk train --run "
             f"{run} --fold all` first."
         )
-    return max(1, round(sum(epochs) / len(epochs)))
+    # An average of epochs counts as one more than there are.
+    return min(max(1, round(sum(epochs) / len(epochs))), read_run(workspace, run).record.config.total_epochs)
 
 
 def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, last_epoch: int | None) -> str:

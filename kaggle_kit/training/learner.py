@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +156,39 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
     return candidate
 
 
+class WeightMean:
+    """A running mean of weights.
+
+    Args:
+        wanted: how many epochs, from the end of the training, it is to be of.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.count = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, state: Mapping[str, Tensor]) -> None:
+        """Add one state dict; of whole numbers, such as counters, the last counts."""
+        self.count += 1
+        for name, value in state.items():
+            value = value.detach().to("cpu", copy=True)
+            summed = value.double() + self._sums[name] if name in self._sums and value.is_floating_point() else value
+            self._sums[name] = summed.double() if value.is_floating_point() else value
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the mean; numbers take the type of the parameters that they are loaded into."""
+        return {name: value / self.count if value.is_floating_point() else value for name, value in self._sums.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"count": self.count, "sums": self._sums}
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Undo :meth:`to_dict`."""
+        self.count, self._sums = int(values["count"]), dict(values["sums"])
+
+
 @dataclass
 class Learner:
     """A model and all that trains it.
@@ -163,6 +197,8 @@ class Learner:
         model: what computes gradients: ``plain``, compiled and wrapped by Fabric.
         plain: the timm model inside, whose weights are saved.
         ema: the averaged copy, which is validated and kept instead, or None.
+        mean: of the last epochs' weights, where swa wants it.
+        after_epoch: called when an epoch is validated, before its checkpoint is written.
         starts_trained: whether it began with a trained classifier, so that epoch 0 may be kept.
     """
 
@@ -174,6 +210,8 @@ class Learner:
     loss: nn.Module
     ema: ModelEmaV3 | None = None
     starts_trained: bool = False
+    mean: WeightMean | None = None
+    after_epoch: Callable[[], None] = lambda: None
 
     def targets(self, batch: Batch) -> Tensor:
         """The targets of a training batch on the device, (B,) or (B, C).
@@ -198,6 +236,7 @@ class Learner:
             "optimizer": _inner(self.optimizer).state_dict(),
             "schedule": schedule_state(self.schedule),
             "precision": dict(self.fabric.strategy.precision.state_dict()),
+            **({} if self.mean is None else {"mean": self.mean.to_dict()}),
         }
 
     def restore(self, values: dict[str, Any]) -> None:
@@ -209,6 +248,8 @@ class Learner:
         optimizer.load_state_dict(values["optimizer"])
         _match_layout(optimizer)
         restore_schedule(self.schedule, values["schedule"])
+        if self.mean is not None:
+            self.mean.restore(values["mean"])
         if values["precision"]:
             self.fabric.strategy.precision.load_state_dict(values["precision"])
 

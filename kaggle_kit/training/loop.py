@@ -171,24 +171,51 @@ def validate(
         train_accuracy=epoch_mean(learner, state, state.right_sum) if trained else math.nan,
         stage=state.stage,
     )
-    state.history.append(row)
-    # With few rows many epochs score alike, and then the loss tells more.
-    tied = row.score == state.best_score and row.valid_loss < state.best_loss
-    best = (trained or learner.starts_trained) and (tied or data.metric.better(row.score, state.best_score))
-    if best:
-        state.best_epoch, state.best_score, state.best_loss = epoch, row.score, row.valid_loss
-        if config.keep == "best":
-            checkpoints.save_best(learner, state)
+    best = note(learner, data, config, state, checkpoints, row)
     if trained:
+        learner.after_epoch()
         learner.schedule.step(epoch, row.score)
         learner.schedule.step_update(
             state.updates - state.first_update
         )  # a rate that the score has lowered counts from the next update on
         state.next_epoch()
         checkpoints.save(learner, state)
+    tell(learner, data, state, checkpoints, reporter, best=best)
+
+
+def note(
+    learner: Learner, data: FoldData, config: RunConfig, state: LoopState, checkpoints: Checkpoints, row: EpochRow
+) -> bool:
+    """Add an epoch to the history, and keep its weights if they are the best; return whether they are."""
+    state.history.append(row)
+    # With few rows many epochs score alike, and then the loss tells more.
+    tied = row.score == state.best_score and row.valid_loss < state.best_loss
+    best = (row.epoch > 0 or learner.starts_trained) and (tied or data.metric.better(row.score, state.best_score))
+    if best:
+        state.best_epoch, state.best_score, state.best_loss = row.epoch, row.score, row.valid_loss
+        if config.keep == "best":
+            checkpoints.save_best(learner, state)
+    return best
+
+
+def tell(
+    learner: Learner, data: FoldData, state: LoopState, checkpoints: Checkpoints, reporter: Reporter, *, best: bool
+) -> None:
+    """Write the history, and report its last epoch."""
     if learner.fabric.is_global_zero:
         write_history(checkpoints.folder / HISTORY, state.history, data.metric.name)
-        reporter(EpochEnded(data.fold, row, data.metric.name, data.epochs, best))
+        reporter(EpochEnded(data.fold, state.history[-1], data.metric.name, data.epochs, best))
+
+
+def validate_average(
+    learner: Learner, data: FoldData, config: RunConfig, state: LoopState, checkpoints: Checkpoints, reporter: Reporter
+) -> None:
+    """Score averaged weights as one more epoch, which was not trained. No checkpoint: they are averaged again."""
+    valid_loss, score = judge(learner, data, state.epoch)
+    nan = math.nan
+    row = EpochRow(state.epoch, nan, valid_loss, score, nan, seconds=0.0, images_per_second=0.0, stage=state.stage)
+    best = note(learner, data, config, state, checkpoints, row)
+    tell(learner, data, state, checkpoints, reporter, best=best)
 
 
 def judge(learner: Learner, data: FoldData, epoch: int) -> tuple[float, float]:

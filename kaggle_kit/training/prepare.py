@@ -27,6 +27,7 @@ from kaggle_kit.reviews import USED_REVIEW, Review, review_for, write_review
 from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
+from kaggle_kit.runs.snapshots import remove_snapshots, require_no_snapshot, write_snapshot_runs
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
 from kaggle_kit.training.losses import build_loss
@@ -94,6 +95,7 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             _throw_away(workspace, run)
         if review is not None:  # what the run was trained with, whatever is reviewed later
             write_review(workspace.run_dir(run) / USED_REVIEW, review)
+        write_snapshot_runs(workspace, record)
         runs.write_run_record(workspace.run_dir(run), record)
     return jobs
 
@@ -171,6 +173,7 @@ def make_record(setup: Setup, folds: FoldTable, run: str, *, restart: bool, revi
         created=(before and before.created) or datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if before is not None:
+        require_no_snapshot(before)
         require_same(before, record)
     return record
 
@@ -209,3 +212,4 @@ def _throw_away(workspace: Workspace, run: str) -> None:
         for fold in (*folder.glob("fold*"), *folder.glob(fold_folder(FULL))):
             shutil.rmtree(fold)
         (folder / runs.RUN_RECORD).unlink(missing_ok=True)
+        remove_snapshots(workspace, run)

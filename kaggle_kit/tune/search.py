@@ -192,6 +192,8 @@ def _guarded(
 
 
 def _require_one_device(run: RunConfig) -> None:
+    if run.snapshots:
+        raise ConfigError("kk tune keeps no models of its trials, so that there can be no snapshots: add snapshots=0.")
     if run.hardware.devices != 1:
         raise ConfigError(
             f"kk tune trains a trial on one device, but hardware.devices is {run.hardware.devices}. Add devices=1, and start "
