@@ -54,6 +54,7 @@ SIDES = (8, 4096)
 STAGE_SECTIONS = ("schedule", "optimizer", "augment", "loss", "early_stopping")
 STAGE_KEYS = (
     *("data.image_size", "data.batch_size", "data.sampler", "data.samples_per_epoch"),
+    *("data.samples_per_class", "data.class_multiples"),
     *("model.freeze", "model.freeze_bn"),
 )
 """What a stage may set: every key of the sections, and these keys."""
@@ -136,12 +137,28 @@ class DataConfig(Section):
     samples_per_epoch: Count | Factor | None = Field(
         None, description="images an epoch, or a multiple of their number, e.g. 2x; null: as many as there are"
     )
+    samples_per_class: Annotated[Count | None, Later()] = Field(
+        None, description="most images of a class an epoch, others in each; null: all of them"
+    )
+    class_multiples: Annotated[dict[str, NotNegative], Later()] = Field(
+        {}, description="class -> how often an epoch sees each of its images, e.g. {rare: 3}; 1 for those not named"
+    )
     labels: Annotated[Name | None, Later()] = Field(
         None, description="train with the labels as reviewed in labels/<name>.csv (see `kk labels`); null: as given"
     )
     bad_images: StopOrSkip = Field(
         "stop", description="at an unreadable training image stop, or skip it; test images always stop"
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> DataConfig:
+        by_class = self.samples_per_class is not None or self.class_multiples
+        if by_class and (self.sampler != "shuffle" or self.samples_per_epoch is not None):
+            raise ValueError(
+                "samples_per_class and class_multiples say what an epoch is made of, so they need sampler: shuffle and no "
+                "samples_per_epoch"
+            )
+        return self
 
     @field_validator("image_size")
     @classmethod
@@ -159,6 +176,9 @@ class AugmentConfig(Section):
 
     preset: Annotated[str, one_of(AUGMENTATIONS)] = Field("light", description="how training images are changed")
     transforms: list[dict[str, Any]] = Field([], description="albumentations after the preset, e.g. [{name: CLAHE, p: 0.3}]")
+    only_below: Annotated[Count | None, Later()] = Field(
+        None, description="change only images of classes with fewer training images than this; null: all"
+    )
     mixup: NotNegative = Field(0.0, description="alpha of the beta distribution of mixup; 0: off")
     cutmix: NotNegative = Field(0.0, description="alpha of the beta distribution of CutMix; 0: off")
     mix_prob: Share = Field(1.0, description="share of the batches that are mixed")

@@ -311,6 +311,10 @@ def describe(augment: AugmentConfig, spec: ImageSpec | None = None, transform: T
     ``transform``: that of training, where it is another than that of loader processes.
     """
     lines = (transform or train_transform(spec or ImageSpec(224, 224), augment)).describe()
+    if augment.only_below is not None:
+        lines.append(
+            f"all of this for classes with fewer than {augment.only_below:,} training images, others as they are evaluated"
+        )
     for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
         if alpha:
             lines.append(

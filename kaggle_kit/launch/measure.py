@@ -21,7 +21,7 @@ from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.loaders import EvalLoader
-from kaggle_kit.images.samplers import epoch_size
+from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.inference.tta import count_passes
@@ -111,12 +111,11 @@ def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, config: R
         learner = make_learner(job, model, data, fabric)
         train = _train_rate(learner, data, job.config, seconds * _TRAIN_SHARE)
     predict = _predict_rate(job, spec, learner, seconds * (1 - _TRAIN_SHARE))
-    drawn = job.config.data.samples_per_epoch
     work = Work(
         folds=len(jobs),
         epochs=config.total_epochs,
         share=_share(config.stage_configs, model),
-        n_train=sum(epoch_size(drawn, len(one.train)) for one in jobs),
+        n_train=sum(len(sampler_for(job.config.data, one.train.truth, one.classes, seed=0)) for one in jobs),
         n_valid=sum(len(one.valid) for one in jobs),
         n_test=len(job.test_images),
     )

@@ -15,11 +15,11 @@ import torch
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import DataConfig, ModelConfig, RunConfig
 from kaggle_kit.errors import ConfigError, DataError, WeightsError
-from kaggle_kit.images.dataset import ImageDataset, source_for
+from kaggle_kit.images.dataset import ImageDataset, source_for, training_dataset
 from kaggle_kit.images.decode import Pixels, decode_image
 from kaggle_kit.images.loaders import TrainLoader, eval_batches
 from kaggle_kit.images.mixing import make_mixer
-from kaggle_kit.images.samplers import make_sampler
+from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec, describe, eval_transform, prepare, resize, train_transform
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.models import Backbone, build_model, find_local_weights, find_weights, image_spec
@@ -119,10 +119,8 @@ def draw_batch(config: RunConfig, spec: ImageSpec, competition: Competition, *, 
     classes = competition.classes
     labels = [row.labels for row in rows]
     truth: Any = classes.encode_rows(labels) if competition.multilabel else classes.encode(one[0] for one in labels)
-    dataset = ImageDataset(
-        [row.path for row in rows], train_transform(spec, config.augment), source=source_for(spec), targets=truth
-    )
-    sampler = make_sampler(config.data.sampler, truth, seed=config.seed, samples_per_epoch=config.data.samples_per_epoch)
+    dataset = training_dataset([row.path for row in rows], spec, config.augment, truth, source_for(spec))
+    sampler = sampler_for(config.data, truth, classes, seed=config.seed)
     size = min(config.data.batch_size, max(len(rows), 1))
     with TrainLoader(dataset, sampler, batch_size=size, seed=config.seed, workers=0) as loader:
         batch = next(loader.batches(0))

@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kaggle_kit.events import Reporter, phase, silent
-from kaggle_kit.images.dataset import ImageDataset, source_for
+from kaggle_kit.images.dataset import source_for, training_dataset
 from kaggle_kit.images.loaders import EvalLoader, TrainLoader
-from kaggle_kit.images.samplers import make_sampler
-from kaggle_kit.images.transforms import ImageSpec, train_transform
+from kaggle_kit.images.samplers import sampler_for
+from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.machine.device import precision_of
 from kaggle_kit.metrics import Metric
@@ -53,11 +53,11 @@ def make_data(
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
     truth = job.train.truth
     source, valid_spec = job.source or source_for(spec), valid_spec or spec
-    dataset = ImageDataset(job.train.paths, train_transform(spec, job.config.augment), source=source, targets=truth)
+    dataset = training_dataset(job.train.paths, spec, job.config.augment, truth, source)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
         dataset,
-        make_sampler(config.sampler, truth, seed=row_seed, samples_per_epoch=config.samples_per_epoch),
+        sampler_for(config, truth, job.classes, seed=row_seed),
         batch_size=config.batch_size // processes,
         seed=pixel_seed,
         workers=config.workers,

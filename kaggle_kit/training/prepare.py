@@ -19,6 +19,7 @@ from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.fold_names import FULL, fold_folder
 from kaggle_kit.folds import held_still
 from kaggle_kit.images.dataset import PixelSource
+from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import build_model, freeze, image_spec
@@ -118,6 +119,7 @@ def _require_usable(setup: Setup, folds: FoldTable) -> None:
     stages = config.stage_configs
     for stage in stages:
         build_loss(stage.loss, setup.competition.task, folds.classes, truth)
+        sampler_for(stage.data, truth, folds.classes, seed=0)
         if config.strategy != "probe":
             build_schedule(torch.optim.SGD([torch.zeros(1)], lr=stage.optimizer.lr), stage.schedule, updates_per_epoch=10)
     changed = any(stage.model.freeze or stage.augment.transforms or stage.data != config.data for stage in stages)

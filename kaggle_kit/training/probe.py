@@ -22,7 +22,8 @@ from torch import nn
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
-from kaggle_kit.images.samplers import make_sampler, row_weights
+from kaggle_kit.images.dataset import in_small_class
+from kaggle_kit.images.samplers import row_weights, sampler_for
 from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.engines import EngineOptions, choose_engine
 from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
@@ -259,15 +260,15 @@ def _fit_head(
     """The head, what was tried for its strength, the number of samples, and loss and accuracy on them."""
     rows, truth = job.train.images, job.train.truth
     loss = build_loss(job.config.loss, job.task, job.classes, truth)
-    n_classes = len(job.classes)
+    n_classes, below = len(job.classes), job.config.augment.only_below
+    augmented = np.ones(len(rows), dtype=bool) if below is None else in_small_class(truth, below)
 
     def samples(positions: Positions, views: Sequence[str]) -> Samples:
         # Each view is an epoch: the sampler decides which rows it is made of.
         seed = derive_seed(job.config.seed, job.fold, _ROWS)
-        sampler = make_sampler(
-            job.config.data.sampler, truth[positions], seed=seed, samples_per_epoch=job.config.data.samples_per_epoch
-        )
-        picks = [(view, positions[sampler.rows(number)]) for number, view in enumerate(views, 1)]
+        sampler = sampler_for(job.config.data, truth[positions], job.classes, seed=seed)
+        drawn = [(view, positions[sampler.rows(number)]) for number, view in enumerate(views, 1)]
+        picks = [(view, some if view == PLAIN else some[augmented[some]]) for view, some in drawn]
         return Samples(table, rows, picks, truth)
 
     everything = np.arange(len(rows))
