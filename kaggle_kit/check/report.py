@@ -143,6 +143,12 @@ class CheckReport(Result):
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
+    def markdown(self) -> str:
+        """Return the verdict and a line a check, as TensorBoard shows them."""
+        rows = [("check", "verdict", "evidence"), ("---",) * 3, *((one.name, one.status, one.evidence) for one in self.checks)]
+        lines = [f"| {' | '.join(' '.join(cell.split()).replace('|', '&#124;') for cell in row)} |" for row in rows]
+        return "\n".join([f"**{self.path.name}: {self.headline}**", "", *lines])
+
     def write(self) -> Path:
         """Write the record beside the submission and return its path."""
         path = record_path(self.path)

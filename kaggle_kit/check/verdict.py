@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from kaggle_kit.competition import Competition
 from kaggle_kit.config import Config
 from kaggle_kit.errors import KaggleKitError, MissingFileError, StorageError
 from kaggle_kit.registry import Entry, Registry
+from kaggle_kit.runs.tensorboard import write_text
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,15 @@ def check_submission(
     except StorageError as error:
         # The verdict stands whether or not it could be kept; without a record nothing will be submitted.
         logger.warning("the verdict was not recorded: %s", error)
+    _tell_tensorboard(case, report)
     return report
+
+
+def _tell_tensorboard(case: Case, report: CheckReport) -> None:
+    """Write the verdict as a text of the runs that the submission is made of, where they are known and here."""
+    with contextlib.suppress(KaggleKitError, Unavailable, *files.DAMAGE):
+        for run in case.runs:
+            write_text(run.path, f"verdict/{case.path.stem}", report.markdown())
 
 
 def _run(name: str, function: Callable[[Case], Iterable[Check]], case: Case) -> list[Check]:

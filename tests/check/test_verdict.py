@@ -233,3 +233,19 @@ def test_what_is_made_of_a_submission_keeps_its_verdict(
         require_copied_verdict(copy, force=False)
     require_copied_verdict(copy, force=True)
     require_copied_verdict(tmp_path / "none.json", force=False)
+
+
+def test_the_verdict_is_a_text_of_each_run_in_tensorboard(blended: Callable[..., Blended]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    case = blended()
+    for frame, verdict in ((case.frame().iloc[1:], "FAILED"), (case.frame(), "PASSED")):
+        case.write(frame)
+        report = case.check()
+        for run in ("run0", "run1"):
+            log = EventAccumulator(str(case.workspace.run_dir(run)))
+            log.Reload()
+            (event,) = log.Tensors(f"verdict/{case.path.stem}")
+            text = event.tensor_proto.string_val[0].decode()
+            assert text.startswith(f"**{case.path.name}: {verdict}")
+            assert text.count("\n| ") == len(report.checks) + 2
