@@ -135,7 +135,13 @@ class Project:
         return open_setup(self.workspace, overrides, None if config is None else Path(config))
 
     def look(
-        self, *overrides: str, augment: str | None = None, batch: bool = False, imagenet: bool = False, **entries: Any
+        self,
+        *overrides: str,
+        augment: str | None = None,
+        batch: bool = False,
+        imagenet: bool = False,
+        open: bool = False,
+        **entries: Any,
     ) -> DataLook:
         """Write ``report/data.html`` about the data: classes, files, samples, duplicates, folds, training against test images.
 
@@ -144,6 +150,7 @@ class Project:
             augment: a preset; one training image in 16 draws as the model gets them.
             batch: show a training batch with its labels after mixing.
             imagenet: show what the pretrained model says of training images, before and after its preprocessing.
+            open: show the page in the browser.
         """
         from kaggle_kit.config import as_overrides
 
@@ -154,7 +161,10 @@ class Project:
         from kaggle_kit.report.data_page import Wishes
         from kaggle_kit.report.look import look_at_data
 
-        return look_at_data(setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
+        found = look_at_data(setup, Wishes(augment is not None, batch, imagenet), progress=show.bar("comparing images"))
+        if open:
+            found.open()
+        return found
 
     def labels(
         self, *, runs: str | Sequence[str] = (), name: str = "review", table: bool = False, port: int = 0

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, BLENDERS, ENGINE_CHOICES, EVENTS, MERGES, PRECISION_CHOICES, SCHEME_CHOICES
+from kaggle_kit.choices import BLENDERS, ENGINE_CHOICES, EVENTS, MERGES, PRECISION_CHOICES, SCHEME_CHOICES
 from kaggle_kit.cli.common import (
     Address,
     Config,
@@ -57,19 +57,6 @@ def init(
     """Look at the data and write a commented kk.yaml here, saying what was concluded and why."""
     told = {"name": name, "metric": metric, "competition": competition}
     return begin(data_dir, choices_made(choose), **told, force=force).inference
-
-
-@command(app, then="kk folds")
-def look(
-    overrides: Entries = None,
-    augment: Annotated[str | None, typer.Option(help=f"one image in 16 draws: {AUGMENTATIONS.listed}")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="a training batch with its labels after mixing")] = False,
-    imagenet: Annotated[
-        bool, typer.Option("--imagenet", help="the pretrained model's own labels, before and after its preprocessing")
-    ] = False,
-) -> object:
-    """Look at the data before any training; writes report/data.html: classes, files, duplicates, folds, train against test."""
-    return Project.open().look(*(overrides or ()), augment=augment, batch=batch, imagenet=imagenet)
 
 
 @command(app)

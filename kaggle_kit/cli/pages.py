@@ -1,4 +1,4 @@
-"""Commands that look at results: ``kk report`` and ``kk evaluate``."""
+"""Commands that write pages: ``kk look``, ``kk report`` and ``kk evaluate``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ from typing import Annotated
 
 import typer
 
-from kaggle_kit.choices import MERGES
-from kaggle_kit.cli.common import Tta, app, command
+from kaggle_kit.choices import AUGMENTATIONS, MERGES
+from kaggle_kit.cli.common import Entries, Tta, app, command
 from kaggle_kit.project import Project
 
 Open = Annotated[bool, typer.Option("--open", help="show it in the browser")]
+
+
+@command(app, then="kk folds")
+def look(
+    overrides: Entries = None,
+    augment: Annotated[str | None, typer.Option(help=f"one image in 16 draws: {AUGMENTATIONS.listed}")] = None,
+    batch: Annotated[bool, typer.Option("--batch", help="a training batch with its labels after mixing")] = False,
+    imagenet: Annotated[
+        bool, typer.Option("--imagenet", help="the pretrained model's own labels, before and after its preprocessing")
+    ] = False,
+    open_: Open = False,
+) -> object:
+    """Look at the data before any training; writes report/data.html: classes, files, duplicates, folds, train against test."""
+    return Project.open().look(*(overrides or ()), augment=augment, batch=batch, imagenet=imagenet, open=open_)
 
 
 @command(app)

@@ -19,22 +19,21 @@ from kaggle_kit.folds.duplicates import Duplicates, Key
 from kaggle_kit.images.decode import Progress, check_images, decode_image, read_images
 from kaggle_kit.report.data_page import Look, Wishes, class_samples, extras_of, shown_groups, values_of
 from kaggle_kit.report.gallery import Album
-from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, write_page
+from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, PageResult, write_page
 from kaggle_kit.report.shift import Features, fits, measure_shift, pixel_statistics
 from kaggle_kit.report.survey import class_table, find_splits, read_headers, sample_rows
 from kaggle_kit.report.thumbnails import make_album, make_thumbnails
-from kaggle_kit.results import Result
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 PAGE = "data.html"
 _EXTREMES = 16
-_COMPARED, _EMBEDDED = 1500, 120
+_COMPARED, _EMBEDDED = 1500, 250
 
 
 @dataclass(frozen=True, repr=False)
-class DataLook(Result):
+class DataLook(PageResult):
     """A page about the data, and what stands out in it.
 
     Attributes:
@@ -186,7 +185,7 @@ def _remarks(look: Look) -> Iterable[str]:
 def _about_duplicates(found: Duplicates, competition: Competition) -> Iterable[str]:
     across = found.different_labels({row.id: row.labels for row in competition.train})
     if across:
-        yield f"{len(across)} groups of duplicates have different labels."
+        yield f"Groups of duplicates with different labels: {len(across)}."
     if found.in_test():
         yield f"{sum(len(train) for train, _ in found.in_test())} training images also stand in the test set."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,10 @@ from kaggle_kit.competition import Setup
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.report.blocks import Section, scripts_of
 from kaggle_kit.report.compare import compare_sections
-from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, write_page
+from kaggle_kit.report.pages import BESIDE_PAGE, IN_PAGE, PageResult, write_page
 from kaggle_kit.report.pictures import take_pictures
 from kaggle_kit.report.sections import Page, make_sections
 from kaggle_kit.report.subjects import Subject, find_subjects
-from kaggle_kit.results import Result
 from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
 
@@ -27,7 +25,7 @@ _LONGEST = 100
 
 
 @dataclass(frozen=True, repr=False)
-class ReportResult(Result):
+class ReportResult(PageResult):
     """A page that was written.
 
     Attributes:
@@ -45,10 +43,6 @@ class ReportResult(Result):
     def describe(self) -> str:
         """Return where the page is, and its size."""
         return f"wrote {self.path} ({self.n_bytes / 1e6:.1f} MB, in {format_duration(self.seconds)})"
-
-    def open(self) -> bool:
-        """Show the page in the browser; return whether there is one."""
-        return webbrowser.open(self.path.resolve().as_uri())
 
 
 def make_report(
@@ -75,7 +69,8 @@ def make_report(
     path = page_path(workspace, [subject.name for subject in subjects])
     if len(subjects) == 1:
         return write_subject(workspace, subjects[0], path, gradcam=gradcam, started=started, progress=progress)
-    title = f"{' and '.join(subject.name for subject in subjects)} compared"
+    *most, last = (subject.name for subject in subjects)
+    title = f"{', '.join(most)} and {last} compared"
     with files.lock_beside(path):
         sections, left_out = compare_sections(workspace, subjects, path, progress)
         return _write(path, title, sections, left_out, started, [subject.name for subject in subjects])
@@ -93,7 +88,7 @@ def write_subject(
 ) -> ReportResult:
     """Write the page of one subject, after ``first`` sections of the caller; arguments and errors as of :func:`make_report`."""
     started = time.monotonic() if started is None else started
-    title = f"{subject.kind.capitalize()} {subject.name}"
+    title = f"{subject.kind.capitalize()} {'on ' if subject.kind == 'evaluation' else ''}{subject.name}"
     with files.lock_beside(path):  # the images beside a page are those of one call
         page = Page(workspace, subject, take_pictures(subject, path, progress), gradcam)
         sections, left_out = make_sections(page)

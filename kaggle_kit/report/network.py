@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,21 @@ def embed(name: str, paths: Sequence[tuple[str, Path]], *, batch_size: int = 32)
     except ConfigError:  # built for one size
         spec = image_spec(model, DataConfig())
     backbone, found = Backbone(model).eval(), []
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         for batch in eval_batches(paths, spec, batch_size=batch_size, workers=0):
             found.append(backbone(to_input(batch.images, spec, torch.device("cpu"), channels_last=True)).float().numpy())
     return np.concatenate(found)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread. On images as small as these two of them wait for each other more than they work.
+
+    Measured beside other work on two CPUs: 240 images at 96 pixels take 1.0 s of one thread, 4.8 CPU seconds of two.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import webbrowser
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata, resources
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import files
+from kaggle_kit.results import Result
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,6 +29,20 @@ IN_PAGE: Mapping[str, str] = {"img-src": "data:"}
 """Where images may come from: the page itself."""
 BESIDE_PAGE: Mapping[str, str] = {"img-src": "data: 'self' file:"}
 """Images in a folder beside the page, too."""
+
+
+class PageResult(Result):
+    """Base of results that are a page.
+
+    Attributes:
+        path: of the page.
+    """
+
+    path: Path
+
+    def open(self) -> bool:
+        """Show the page in the browser; return whether there is one."""
+        return webbrowser.open(self.path.resolve().as_uri())
 
 
 def write_page(

@@ -306,3 +306,32 @@ def test_the_command_draws_what_is_wished_for(made, monkeypatch):
     assert text.count("draw 16<") == 1
     assert 'id="batch"' in text
     assert "pixel statistics" in text
+
+
+def test_the_page_is_shown_in_the_browser_when_asked_for(made, monkeypatch):
+    from kaggle_kit.report import pages
+
+    shown = []
+    monkeypatch.setattr("kaggle_kit.report.network.small_backbone", lambda: None)
+    monkeypatch.setattr(pages.webbrowser, "open", shown.append)
+    project = Project.open(made.workspace.root)
+    project.look()
+    assert not shown
+    result = project.look(open=True)
+    assert shown == [result.path.resolve().as_uri()]
+
+
+def test_embedding_leaves_pytorch_as_it_was(made):
+    import torch
+
+    from kaggle_kit.report.network import embed, small_backbone
+
+    name = small_backbone()
+    if name is None:
+        pytest.skip("no weights on this machine")
+    before = torch.get_num_threads()
+    rows = [(row.id, row.path) for row in made.competition.train[10:13]]
+    features = embed(name, rows)
+    assert features.shape[0] == 3
+    assert len(np.unique(features.round(3), axis=0)) == 3
+    assert torch.get_num_threads() == before
