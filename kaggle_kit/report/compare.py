@@ -125,10 +125,10 @@ def _classes(names: Sequence[str], common: Sequence[Scored]) -> list[Block]:
     frame = pd.DataFrame({"class": list(common[0].classes)})
     for name, table in zip(names, tables, strict=True):
         frame[f"F1 {name}"] = table.reindex(frame["class"]).to_numpy()
-    frame["difference"] = frame.iloc[:, 2] - frame.iloc[:, 1]
+    frame["difference"] = frame.iloc[:, -1] - frame.iloc[:, 1]
     frame = frame.iloc[np.argsort(-frame["difference"].abs().fillna(-1).to_numpy(), kind="stable")]
     whole = [Table(frame, folded=f"All {len(frame)} classes")] if len(frame) > _CLASSES else []
-    return [Table(frame.head(_CLASSES), caption=f"Where {names[1]} and {names[0]} differ most"), *whole]
+    return [Table(frame.head(_CLASSES), caption=f"Where {names[-1]} and {names[0]} differ most"), *whole]
 
 
 def _gained(

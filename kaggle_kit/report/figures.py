@@ -44,6 +44,7 @@ def svg_of(figure: Figure, title: str = "") -> Markup:
     stream = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts are what counts
+        warnings.filterwarnings("ignore", message="Creating legend")  # slow, but there
         figure.savefig(stream, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None})
     drawn = stream.getvalue()
     drawn = _NOT_WANTED.sub("", drawn[drawn.index("<svg") :]).replace(INK, "currentColor")

@@ -56,7 +56,7 @@ def headline(page: Page) -> Blocks:
         facts["95 % interval"] = str(interval)
     if len(folds) > 1:
         facts["mean of folds"] = f"{np.mean(folds):.4f} ± {np.std(folds, ddof=1):.4f}"
-    facts["wrong rows"] = f"{int((~right).sum()):,} ({np.mean(~right):.1%})".replace("%", " %")
+    facts["wrong rows"] = f"{int((~right).sum()):,} ({np.mean(~right):.1%})".replace("%", "\u00a0%")
     lines = [f"{name} over {len(scored):,} {rows}"]
     if interval is not None:
         lines.append(f"The interval says where the score of equally large samples would lie ({interval.how}).")

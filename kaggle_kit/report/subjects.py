@@ -78,8 +78,8 @@ def find_subjects(setup: Setup, names: Sequence[str]) -> list[Subject]:
             record = read_blend_record(workspace.submission_path(name))
             found.append(Subject(name, "blend", scored_blend(workspace, name), paths, record=record, submissions=(name,)))
         else:
-            there = f"runs: {shown(known_runs) or 'none'}; blends: {shown(known_blends) or 'none'}"
-            raise MissingFileError(f"no run or blend {name!r} in {workspace.root}. There are {there}.")
+            there = f"runs {shown(known_runs) or 'none'} and blends {shown(known_blends) or 'none'}"
+            raise MissingFileError(f"there is no run or blend {name!r}, but {there}.")
     return found
 
 

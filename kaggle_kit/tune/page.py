@@ -20,11 +20,12 @@ from kaggle_kit.report import svg_of, write_page
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
-_INCHES = (9.0, 4.0)
+_INCHES = (11.5, 4.0)
 _MOST_NAMES = 12
 """Entries of a legend; beyond them colours cannot be told apart."""
 
@@ -115,6 +116,8 @@ def _finish(figure: Figure, metric: str) -> Markup:
         for place in ("left", "center", "right"):
             axes.set_title("", loc=place)
         for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                _plain_numbers(axis)
             axis.set_label_text(_named(axis.get_label_text(), metric))
             ticks = [tick.get_text() for tick in axis.get_ticklabels()]
             if any(_named(text, metric) != text for text in ticks):  # the axis of parallel coordinates that scores lie on
@@ -128,6 +131,13 @@ def _finish(figure: Figure, metric: str) -> Markup:
     return svg_of(figure)
 
 
+def _plain_numbers(axis: Axis) -> None:
+    """Write 0.01 where matplotlib writes a formula, which a page shows as it stands."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}" if high < 10 * low else "")
+
+
 def copied(changes: Mapping[str, Any], best_path: Path) -> str:
     """Return the best settings as commands to copy: by the file, and entry by entry."""
     entries = " ".join(map(shlex.quote, as_overrides(changes)))
@@ -135,7 +145,9 @@ def copied(changes: Mapping[str, Any], best_path: Path) -> str:
 
 
 def _named(text: str, metric: str) -> str:
-    """Return a label with the metric's name for what Optuna calls an objective or an intermediate value."""
+    """Return a label with the metric's name for what Optuna calls an objective or intermediate value; a step is an epoch."""
+    if text == "Step":
+        return "epoch"
     for word in ("Objective Value", "objective value", "Intermediate Value"):
         text = text.replace(word, metric)
     return text

@@ -92,7 +92,7 @@ def test_a_picture_says_what_is_known_of_it_escaped():
     assert "<script>" not in text
     assert 'alt="image &#34;&gt;&lt;script&gt; of class &lt;b&gt;"' in text
     assert '<span class="label">&lt;b&gt;</span>' in text
-    assert "→ c 0.51" in text
+    assert "→ c (0.51)" in text
     assert 'class="picture wrong"' in text
     assert "no image" in text
     assert "there is no such file" in text

@@ -115,7 +115,7 @@ def test_pages_ask_for_nothing_from_outside(pages):
 
 
 def test_what_is_not_there_is_named(world):
-    with pytest.raises(MissingFileError, match=r"no run or blend 'rum0'.*runs: run0, run1; blends: mix"):
+    with pytest.raises(MissingFileError, match=r"no run or blend 'rum0', but runs run0, run1 and blends mix"):
         make_report(setup_of(world), ["rum0"])
     with pytest.raises(ConfigError, match="--gradcam: run0 has no out-of-fold rows nothing"):
         make_report(setup_of(world), ["run0"], gradcam="nothing")

@@ -25,6 +25,12 @@ function show() {
   drawSaid(item);
 }
 
+function part(kind, text) {
+  const element = document.createElement(kind);
+  element.textContent = text;
+  return element;
+}
+
 function drawChoices(item) {
   const names = item.suggestions.slice();
   const listed = new Set(names.map((pair) => pair[0]));
@@ -32,7 +38,7 @@ function drawChoices(item) {
   at("suggestions").replaceChildren(...names.map(([name, share], number) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = `${number + 1}  ${name}${share === null ? "" : "  " + share.toFixed(2)}`;
+    button.append(part("kbd", number + 1), name, ...(share === null ? [] : [part("small", share.toFixed(2))]));
     if (data.multilabel) button.setAttribute("aria-pressed", String(chosen.has(name)));
     else button.disabled = item.labels.includes(name);
     button.addEventListener("click", () => choose(name));
