@@ -2,13 +2,14 @@
 # make test   linters, types, layers and tests
 # make docs   write docs/configuration.md from the descriptions of the keys
 # make forms   32 competitions, laid out as Kaggle gives them, each to a graded submission; writes docs/competitions.md
+# make screenshots   photograph the pages of the demo for docs, with a Chromium of the system
 # make notebooks   run the notebooks and save them with their outputs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test docs forms notebooks lint install clean
+.PHONY: demo test docs forms notebooks screenshots lint install clean
 
 demo: install
 	$(BIN)/kk demo .demo --force
@@ -21,6 +22,9 @@ docs: install
 
 notebooks: install
 	$(BIN)/python notebooks/execute.py
+
+screenshots: install
+	$(BIN)/python docs/screenshots.py
 
 forms: install
 	OMP_NUM_THREADS=2 $(BIN)/python tests/forms/table.py
