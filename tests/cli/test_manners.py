@@ -1,7 +1,6 @@
 """What all commands share: the options of their Project method, help, version, JSON with stable keys, early refusals."""
 
 import inspect
-import json
 import re
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from kaggle_kit import __version__, cli
 from kaggle_kit.project import Project
 from kaggle_kit.project_parts import Cache, Kernel
 
-DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SHARED = {"quiet", "verbose", "json", "help"}
 METHODS = {
     "init": [Project.init],
@@ -158,36 +156,6 @@ def test_a_wrong_name_is_refused_before_torch_is_imported_or_anything_written(tm
     assert code == 2
     assert "torch" not in heavy
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
-
-
-def documented(command: str) -> set[str]:
-    """The keys that docs/cli.md lists for a command, those of nested values left out."""
-    row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{command}` |"))
-    flat = re.sub(r"\([^)]*\)", "", row.split("|")[2])
-    return set(re.findall(r"`([^`]+)`", flat)) - {"--images"}
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments"),
-    [
-        ("folds", ["folds", "--duplicates", "off", "--name", "other"]),
-        ("blend", ["blend"]),
-        ("check", ["check", "submissions/blend.csv"]),
-        ("runs", ["runs"]),
-        ("runs RUN RUN", ["runs", "run0", "run1"]),
-        ("runs --rm RUN", ["runs", "--rm", "run1", "--force"]),
-        ("runs --submissions", ["runs", "--submissions"]),
-    ],
-)
-def test_json_has_the_documented_keys_and_stands_alone(kk, tmp_path, command, arguments):
-    root = make_workspace(tmp_path / "work").workspace.root
-    assert kk("blend", "--name", "blend", folder=root)[0] in (0, 3)
-    arguments = ["blend", "--name", "again"] if command == "blend" else arguments
-    code, out, err = kk(*arguments, "--json", folder=root)
-    value = json.loads(out)
-    assert code in (0, 3), err
-    assert set(value[0] if isinstance(value, list) else value) == documented(command)
-    assert "NaN" not in out
 
 
 def test_quiet_says_no_more_than_the_result(kk, tmp_path):
