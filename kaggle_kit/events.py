@@ -165,16 +165,6 @@ def tee(*reporters: Reporter) -> Reporter:
     return pass_on
 
 
-def at_epochs(function: Callable[[int, EpochRow], None]) -> Reporter:
-    """Return a reporter that calls ``function(fold, row)`` after each validation; what it raises ends the fold."""
-
-    def look(event: Event) -> None:
-        if isinstance(event, EpochEnded):
-            function(event.fold, event.row)
-
-    return look
-
-
 def phase(reporter: Reporter, fold: int, name: str) -> Callable[[int, int], None]:
     """Return a function of (done, total) that reports a phase."""
     return lambda done, total: reporter(Phase(fold, name, done, total))

@@ -5,6 +5,7 @@ import math
 import threading
 
 import pytest
+from tiny_competition import at_epochs
 
 from kaggle_kit.config import EarlyStoppingConfig
 from kaggle_kit.events import (
@@ -17,7 +18,6 @@ from kaggle_kit.events import (
     Relay,
     RunStarted,
     Warned,
-    at_epochs,
     from_json,
     json_lines,
     log_lines,

@@ -191,8 +191,6 @@ _FRAMES: dict[str, Callable[[Pixels, ImageSpec, int], Pixels]] = {"crop": _cover
 
 # Augmentation. A preset is a function from (albumentations, spec) to a list of its transforms.
 
-Preset = Callable[[Any, ImageSpec], list[Any]]
-
 
 def _random_crop(alb: Any, spec: ImageSpec, smallest: float) -> Any:
     return alb.RandomResizedCrop(

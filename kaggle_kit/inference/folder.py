@@ -17,8 +17,7 @@ from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ImageError, MissingFileError
 from kaggle_kit.images.decode import Progress
-from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
+from kaggle_kit.inference.predict import Compute, Probs, Rows, by_spec, common, predict_rows
 from kaggle_kit.inference.workers import read_notes, tolerant_source
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs.view_record import views_of_model
@@ -217,8 +216,7 @@ def predict_each(
     """Predict ``rows`` with every model of every run; arguments and errors as of :func:`predict_folder`."""
     loaded = tuple(tuple(load_model(path) for path in paths) for paths in of_runs)
     flat = [model for some in loaded for model in some]
-    for other in flat[1:]:
-        flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
+    common(flat)
     with tempfile.TemporaryDirectory() as notes:
         texts = [views_of_model(model.path) if is_auto(tta) else tta for model in flat]
         found = _predict_by_spec(flat, rows, compute or Compute(), Path(notes), (texts, merge), progress)
@@ -257,9 +255,7 @@ def _predict_by_spec(
     Args:
         how: the views of each model, and how they are merged.
     """
-    alike: dict[ImageSpec, list[int]] = {}
-    for position, model in enumerate(models):
-        alike.setdefault(model.spec, []).append(position)
+    alike = by_spec(models)
     found = np.zeros((len(models), len(rows), len(models[0].classes)), dtype=np.float32)
     for number, positions in enumerate(alike.values()):
         some = [models[position] for position in positions]

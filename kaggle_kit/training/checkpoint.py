@@ -158,7 +158,6 @@ class LoopState:
         loss_sum: () float64 (float32 where the device has none), sum over the epoch's images.
         right_sum: () of the same type, sum of the shares of the images' labels that were right.
         images, seconds: of the epoch so far.
-        skipped: batches of the epoch whose loss was not finite.
         lr: learning rate of the last update.
         best_epoch, best_score, best_loss: of the epoch whose weights are kept; 0 and NaN before there is one.
     """
@@ -170,7 +169,6 @@ class LoopState:
     updates: int = 0
     images: int = 0
     seconds: float = 0.0
-    skipped: int = 0
     best_epoch: int = 0
     best_score: float = math.nan
     best_loss: float = math.nan
@@ -184,12 +182,10 @@ class LoopState:
             self.loss_sum += loss.detach() * images
             self.right_sum += right
             self.images += images
-        else:
-            self.skipped += 1
 
     def next_epoch(self) -> None:
         """Begin the next epoch's counts."""
-        self.epoch, self.batch, self.images, self.seconds, self.skipped = self.epoch + 1, 0, 0, 0.0, 0
+        self.epoch, self.batch, self.images, self.seconds = self.epoch + 1, 0, 0, 0.0
         self.loss_sum, self.right_sum = torch.zeros_like(self.loss_sum), torch.zeros_like(self.right_sum)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What all commands share: the options of their Project method, help, version, JSON with stable keys, early refusals."""
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -170,3 +171,29 @@ def test_a_choice_without_a_value_is_a_usage_error(kk, tmp_path):
     code, _, err = kk("init", str(tmp_path), "--choose", "sample", folder=tmp_path)
     assert code == 2
     assert "KEY=VALUE" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["tr"], {"train"}),
+        (["kernel", "bu"], {"build"}),
+        (["train", "--strat"], {"--strategy"}),
+        (["train", "--strategy", "probe"], {"probe", "probe-then-finetune"}),
+        (["predict", "--run", ""], {"run0", "run1"}),
+        (["blend", "--method", "hi"], {"hill-climb"}),
+        (["blend", "--runs", "run0,"], {"run0,run0", "run0,run1"}),
+        (["report", ""], {"run0", "run1", "mine"}),
+    ],
+)
+def test_the_shell_completes_commands_options_choices_and_runs(tmp_path, words, offered):
+    root = make_workspace(tmp_path / "work", n_runs=2).workspace.root
+    for name in ("mine.csv", "mine.control.csv"):
+        (root / "submissions").mkdir(exist_ok=True)
+        (root / "submissions" / name).touch()
+    asked = {"COMP_WORDS": " ".join(["kk", *words]), "COMP_CWORD": str(len(words)), "_KK_COMPLETE": "complete_bash"}
+    script = "import sys\nfrom kaggle_kit import cli\nsys.argv = ['kk']\ncli.main()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == offered, done.stderr

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_competition import at_epochs
 from torch.multiprocessing import ProcessRaisedException
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError, DataError, TrainingError
-from kaggle_kit.events import Relay, at_epochs, silent
+from kaggle_kit.events import Relay, silent
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training import TrainOptions
