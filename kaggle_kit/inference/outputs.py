@@ -149,7 +149,8 @@ class Outputs:
         about = {**about, "test_rows": test_rows}
         # The hash of an id's own image is looked up by the id's file; those of what the model saw came with the rows.
         files_of = {**self.test, **{hidden: job.train_paths[real] for real, hidden in self.disguises.items()}}
-        pixels = with_origins(said["pixels"], self.result.origins, [files_of[row_id] for row_id in ids])
+        origins = self.result.origins_of((job.run.name, fold.fold))
+        pixels = with_origins(said["pixels"], origins, [files_of[row_id] for row_id in ids])
         together = Predictions(tuple(ids), said["probs"], self.stream.models[job.run.name, fold.fold].classes, {}, pixels)
         there = set(ids)
         if job.control_ids:

@@ -7,7 +7,8 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,13 +71,25 @@ class StreamResult:
 
     Attributes:
         said: run and fold -> (N,) rows of :func:`~kaggle_kit.inference.predict.row_type`, NaN where there was no time.
-        origins: file -> hash of the pixels that were read from it.
+        origins: run and fold -> file -> hash of the pixels that were read from it, which depends on what the model wants: a part
+            for each predictor that was at work, the later ones last.
         rounding: what the models computed in: fp32, bf16 or fp16.
     """
 
     said: dict[Key, Said]
-    origins: dict[str, int] = field(default_factory=dict)
+    origins: dict[Key, list[dict[str, int]]] = field(default_factory=dict)
     rounding: str = "fp32"
+
+    def note(self, keys: Iterable[Key], origins: dict[str, int]) -> None:
+        """Take the origins of a predictor of ``keys``, which grow as it goes on."""
+        for key in keys:
+            known = self.origins.setdefault(key, [])
+            if not any(one is origins for one in known):
+                known.append(origins)
+
+    def origins_of(self, key: Key) -> Mapping[str, int]:
+        """Return file -> hash of the pixels that were read from it for the model of ``key``."""
+        return ChainMap(*reversed(self.origins.get(key, [])))
 
 
 def usable_devices(accelerator: str, say: Say) -> list[str]:
@@ -270,7 +283,7 @@ class _Worker:
             try:
                 said = predictor.predict(rows, progress=self._stream.counter())
                 with self._stream.lock:
-                    self._work.result.origins |= predictor.origins
+                    self._work.result.note(keys, predictor.origins)
                 return said
             except DeviceMemoryError:
                 batch = self._batch_size(keys)
