@@ -71,8 +71,8 @@ class StreamResult:
 
     Attributes:
         said: run and fold -> (N,) rows of :func:`~kaggle_kit.inference.predict.row_type`, NaN where there was no time.
-        origins: run and fold -> file -> hash of the pixels that were read from it, which depends on what the model wants: a part
-            for each predictor that was at work, the later ones last.
+        origins: run and fold -> file -> hash of the pixels that were read from it, as the model wants them: a part for each
+            predictor that was at work, the later ones last.
         rounding: what the models computed in: fp32, bf16 or fp16.
     """
 
