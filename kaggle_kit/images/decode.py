@@ -114,6 +114,7 @@ class ImageFacts(NamedTuple):
         bits: of each channel.
         height, width: of the upright image, in pixels.
         turned: whether EXIF says that it is to be turned or mirrored.
+        frames: more than 1 for animations and documents.
         n_bytes: of the file.
     """
 
@@ -123,6 +124,7 @@ class ImageFacts(NamedTuple):
     height: int
     width: int
     turned: bool
+    frames: int
     n_bytes: int
 
 
@@ -141,6 +143,7 @@ def image_facts(path: Path) -> ImageFacts:
             height,
             width,
             orientation != 1,
+            int(getattr(image, "n_frames", 1)),
             len(data),
         )
 
