@@ -29,7 +29,7 @@ class ImageRow:
         group: rows of one group stay in one fold.
         train_only: whether it is external data, never validated on.
         fold: the fold that the data itself gives it; None where it gives none.
-        more: further images of the same id, which are neither trained on nor predicted yet.
+        more: further images of the same id. Each is trained on and predicted; what is said of them becomes one row.
     """
 
     id: str

@@ -126,6 +126,9 @@ class DataConfig(Section):
     labels: Annotated[Name | None, Later()] = Field(
         None, description="train with the labels as reviewed in labels/<name>.csv (see `kk labels`); null: as given"
     )
+    several: Annotated[Literal["mean", "max", "best"], Later()] = Field(
+        "best", description="how predictions of an id's several images become one; best: what scores better out of fold"
+    )
     bad_images: StopOrSkip = Field(
         "stop", description="at an unreadable training image stop, or skip it; test images always stop"
     )

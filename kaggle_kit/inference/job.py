@@ -14,7 +14,8 @@ from kaggle_kit.competition.contents import Contents, contents_of, describe_chan
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError, MissingFileError
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
-from kaggle_kit.inference.predict import Compute
+from kaggle_kit.inference.predict import Compute, Probs
+from kaggle_kit.inference.several import MEAN, Owners, merged
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.runs.view_record import read_views
@@ -70,9 +71,9 @@ class RunJob:
     mixes: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
-    def train_paths(self) -> dict[str, Path]:
-        """Training id -> file."""
-        return {row.id: row.path for row in self.competition.train}
+    def train_paths(self) -> dict[str, tuple[Path, ...]]:
+        """Training id -> its images."""
+        return {row.id: row.paths for row in self.competition.train}
 
     @cached_property
     def todo(self) -> tuple[FoldRun, ...]:
@@ -171,7 +172,7 @@ class RunJob:
         return loaded
 
     def oof_rows(self, fold: FoldRun) -> list[tuple[str, Path]]:
-        """Return the rows that training validated on: those of the fold, less images that could not be read.
+        """Return the images that training validated on: those of the fold, less images that could not be read.
 
         Raises:
             DataError: the out-of-fold file is missing or damaged, or holds rows that the competition lacks.
@@ -182,7 +183,11 @@ class RunJob:
             raise DataError(
                 f"{fold.path / runs.OOF} holds rows that the competition lacks: {shown(unknown)}. Train the fold again."
             )
-        return [(row_id, self.train_paths[row_id]) for row_id in oof.ids]
+        return [(row_id, path) for row_id in oof.ids for path in self.train_paths[row_id]]
+
+    def merged(self, fold: FoldRun, probs: Probs, owners: Owners) -> Probs:
+        """Return what a fold's model says of images (M, C) as rows of ids (N, C), by the rule that training settled."""
+        return merged(probs, owners, fold.record.several or MEAN, self.competition.task)
 
 
 def make_job(
@@ -229,8 +234,8 @@ def _chosen_views(run: Run) -> tuple[str, dict[int, str]]:
     return record.name, record.mixes if len(set(record.mixes.values())) > 1 else {}
 
 
-def control_paths(jobs: Sequence[RunJob]) -> dict[str, Path]:
-    """Return the control rows of all jobs, id -> file."""
+def control_paths(jobs: Sequence[RunJob]) -> dict[str, tuple[Path, ...]]:
+    """Return the control rows of all jobs, id -> images."""
     return {row_id: job.train_paths[row_id] for job in jobs for row_id in job.control_ids}
 
 

@@ -167,9 +167,10 @@ class _Pass:
         first = jobs[0]
         seed = int(first.run.record.folds_fingerprint.ljust(8, "0")[:8], 16)
         control = control_paths(jobs)
-        self._test = {row.id: row.path for row in first.competition.test}
+        self._test = {row.id: row.paths for row in first.competition.test}
         self._disguises = disguise(tuple(control), list(self._test), seed=seed)
-        rows = [*self._test.items(), *((hidden, control[real]) for real, hidden in self._disguises.items())]
+        named = [*self._test.items(), *((hidden, control[real]) for real, hidden in self._disguises.items())]
+        rows = [(row_id, path) for row_id, paths in named for path in paths]
         # Control rows lie anywhere in the batches of test rows.
         self._rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
 

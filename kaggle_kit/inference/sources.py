@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 BadImages = Literal["stop", "skip"]
 Rows = Sequence[tuple[str, Path]]
-"""Id and file of some images."""
+"""Id and file of some images; of an id with several images each."""
 _SLOW = 2000  # images that take long enough for a word
 
 
@@ -76,7 +76,7 @@ def prediction_pixels(
         return {}
     readers = [run for run in chosen if run.record.config.strategy != "probe"]
     sizes = [prepare_size(run) for run in readers]
-    train, test = ([row.path for row in rows] for rows in (competition.train, competition.test))
+    train, test = ([path for row in rows for path in row.paths] for rows in (competition.train, competition.test))
     stores = {}
     for size in dict.fromkeys(sizes):
         if has_store(workspace.cache_dir, train, size) or store_pays(test, size, reads=sizes.count(size)):
@@ -103,12 +103,12 @@ def unreadable_images(
     """
     record = workspace.cache_dir / "checked_images.json"
     known = _read(record)
-    stamps = {row_id: list(file_state(path) or ()) for row_id, path in rows}
-    new = [(row_id, path) for row_id, path in rows if known.get(str(path), {}).get("stamp") != stamps[row_id]]
+    stamps = {path: list(file_state(path) or ()) for _, path in rows}
+    new = [(path, path) for path, stamp in stamps.items() if known.get(str(path), {}).get("stamp") != stamp]
     if len(new) >= _SLOW:
         logger.info("reading %d images once, to find damaged ones", len(new))
     reasons = check_images(new, workers=workers or None)
-    known |= {str(path): {"stamp": stamps[row_id], "reason": reasons.get(row_id)} for row_id, path in new}
+    known |= {str(path): {"stamp": stamps[path], "reason": reasons.get(path)} for path, _ in new}
     if new:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
             files.write_json(record, known)

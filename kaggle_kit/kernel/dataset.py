@@ -162,7 +162,7 @@ def own_functions(config: Config) -> dict[str, str]:
 
 def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, Any]:
     """Copy the models of a run's finished folds; returns its entry of the plan."""
-    models = {}
+    models, several = {}, {}
     for fold in run.finished_folds():
         stated, path = fold.record.model_fingerprint, fold.path / run_files.MODEL
         name = f"{run.name}-fold{fold.fold}.safetensors"
@@ -170,12 +170,15 @@ def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, A
         if stated and files.file_fingerprint(path) != stated:
             raise DataError(f"{path} is not the model that fold {fold.fold} was trained to. Train it again.")
         models[str(fold.fold)] = name
+        if fold.record.several:
+            several[str(fold.fold)] = fold.record.several
     code = _write_code(folder, run, root)
     views, merge, mixes = _views_of(run)
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
     kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
     record = without_paths_of_config(kept)
-    return {"name": run.name, "views": views, "merge": merge, **mixes, "models": models, **code, "record": record}
+    entry = {"name": run.name, "views": views, "merge": merge, **mixes, "models": models, "several": several}
+    return {**entry, **code, "record": record}
 
 
 def _write_code(folder: Path, run: Run, root: Path) -> dict[str, str]:

@@ -194,7 +194,8 @@ def lay_out_run(workspace: Workspace, bundle: Bundle, run: Mapping[str, Any], mo
     for fold, path in models.items():
         folder = workspace.fold_dir(name, fold)
         digest = files.file_fingerprint(path)
-        runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest))
+        several = run.get("several", {}).get(str(fold))
+        runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest, several=several))
         (folder / runs.MODEL).unlink(missing_ok=True)
         (folder / runs.MODEL).symlink_to(path.resolve())
 

@@ -98,6 +98,7 @@ class FoldRecord:
         weights: which pretrained weights it began with, in words.
         reason: why it was stopped or has failed.
         strength, strengths_tried: of a probe's regularisation.
+        several: how predictions of an id's several images become one, mean or max; None where each has one image.
         updated: when the record was written; UTC, ISO 8601.
     """
 
@@ -122,6 +123,7 @@ class FoldRecord:
     weights: str | None = None
     contents: str | None = None
     reason: str | None = None
+    several: str | None = None
     strength: float | None = None
     strengths_tried: list[dict[str, Annotated[float, BeforeValidator(number_or_nan)]]] | None = None
     versions: dict[str, str] = field(default_factory=dict)

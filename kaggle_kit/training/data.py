@@ -76,7 +76,7 @@ def _validator(
     job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric, stop: Stop, reporter: Reporter
 ) -> Callable[[nn.Module], Probs]:
     """A function from a model to the probabilities (N, C) of all validation rows, the same in every process."""
-    report, total = phase(reporter, job.fold, "validating"), len(job.valid)
+    report, total = phase(reporter, job.fold, "validating"), len(job.valid.images)
 
     def predict(model: nn.Module) -> Probs:
         done = 0
@@ -95,14 +95,13 @@ def _validator(
             precision=precision_of(fabric),
             on_batch=may_go_on,
         )
-        probs = torch.zeros(len(job.valid), len(job.classes), device=fabric.device)  # (N, C)
-        # Row p of this process's share is row p * processes + rank of all.
+        probs = torch.zeros(total, len(job.classes), device=fabric.device)  # (M, C)
+        # Image p of this process's share is image p * processes + rank of all.
         rows = torch.from_numpy(places * fabric.world_size + fabric.global_rank).to(fabric.device)
         probs[rows] = torch.from_numpy(found).to(fabric.device)
         if fabric.world_size > 1:
-            probs = fabric.all_reduce(probs, reduce_op="sum")  # each row is zero everywhere but in one process
-        result: Probs = probs.cpu().numpy()
-        return result
+            probs = fabric.all_reduce(probs, reduce_op="sum")  # each image is zero everywhere but in one process
+        return job.merger(probs.cpu().numpy())
 
     return predict
 

@@ -17,6 +17,7 @@ from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Reporte
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, predict_with_pixels, prepared_as
+from kaggle_kit.inference.several import merged, merged_pixels
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import load_model, model_name, save_model
@@ -162,14 +163,16 @@ def save_outputs(
     meta = {**origin, "config": job.config.shaping()}
     path = job.folder / runs.MODEL
     fingerprint = save_model(path, model, classes=job.classes, spec=spec, task=job.task, meta=meta)
-    oof = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
+    oof, rule = _predict_oof(job, fabric, {**origin, "model_fingerprint": fingerprint}, stop, reporter)
     oof.write(job.folder / runs.OOF)
     score = job.scorer(job.valid.truth, oof.probs)
-    return {"model_fingerprint": fingerprint, "epoch": epoch, "score": score}
+    return {"model_fingerprint": fingerprint, "epoch": epoch, "score": score, "several": rule}
 
 
-def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop, reporter: Reporter) -> Predictions:
-    """Every validation row once, predicted as `kk predict` does."""
+def _predict_oof(
+    job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: Stop, reporter: Reporter
+) -> tuple[Predictions, str | None]:
+    """Every validation row once, predicted as `kk predict` does; and how an id's images were merged, None without several."""
     compute = compute_of_job(job, fabric)
     rows = job.valid.images
     model = load_model(job.folder / runs.MODEL, root=job.root)
@@ -179,7 +182,7 @@ def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: 
         report(done, total)
         stop.check()
 
-    probs, pixels = predict_with_pixels(model, rows, compute=compute, progress=advance)  # (N, C), (N, 2)
+    probs, pixels = predict_with_pixels(model, rows, compute=compute, progress=advance)  # (M, C), (M, 2)
     meta = {
         **origin,
         "kind": "oof",
@@ -189,7 +192,10 @@ def _predict_oof(job: FoldJob, fabric: Fabric, origin: Mapping[str, Any], stop: 
         "precision": compute.rounding,
         "versions": files.versions(),
     }
-    return Predictions(tuple(row_id for row_id, _ in rows), probs, job.classes, meta, pixels)
+    owners, rule = job.valid.owners, job.merger.settled(probs)
+    merged_probs = merged(probs, owners, rule, job.task)
+    oof = Predictions(owners.ids, merged_probs, job.classes, meta, merged_pixels(pixels, owners))
+    return oof, rule if owners.several else None
 
 
 def compute_of_job(job: FoldJob, fabric: Fabric) -> Compute:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
+from kaggle_kit.inference.several import Merger, Owners, owners_of
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
 from kaggle_kit.models.own import code_fingerprint
@@ -26,14 +28,15 @@ from kaggle_kit.tables import Classes, FoldTable, shown
 
 Images = list[tuple[str, Path]]
 """Id and file of images."""
+Paths = tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Labelled images.
+    """Labelled rows, each with an image or several.
 
     Attributes:
-        images: id and file of each of the N rows.
+        images: id and file of each image; those of a row stand side by side, the rows in the order of ``truth``.
         truth: (N,) class positions, or (N, C) 0/1 for multi-label.
         groups: (N,) rows of one group must not be parted.
         validated: (N,) whether the row is validated on in any fold.
@@ -45,17 +48,27 @@ class Rows:
     validated: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.truth)
 
     @property
     def ids(self) -> list[str]:
-        """Id of each row."""
+        """Id of each image."""
         return [row_id for row_id, _ in self.images]
 
     @property
     def paths(self) -> list[Path]:
-        """File of each row."""
+        """File of each image."""
         return [path for _, path in self.images]
+
+    @cached_property
+    def owners(self) -> Owners:
+        """Which row each image belongs to."""
+        return owners_of(self.images)
+
+    def each_image(self) -> Rows:
+        """Return the same with a row an image, as training sees them."""
+        of = self.owners.of
+        return Rows(self.images, self.truth[of], self.groups[of], self.validated[of])
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,11 @@ class FoldJob:
         """What validation rows are scored by."""
         return get_metric(self.metric, self.root)
 
+    @cached_property
+    def merger(self) -> Merger:
+        """What brings predictions of validation images to rows."""
+        return Merger(self.valid.owners, self.config.data.several, self.task, self.valid.truth, self.scorer)
+
     @property
     def eval_batch_size(self) -> int:
         """Images of a batch that is only predicted, which takes less than half the memory of a step."""
@@ -139,7 +157,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
         FoldError: the competition lacks rows of the table, or a fold has no rows left.
     """
     workspace, config, competition = setup.workspace, setup.config.run, setup.competition
-    paths = paths_of(competition, folds.ids)
+    paths = images_of(competition, folds.ids)
     out = set(found.left_out)
     readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)
     everything = _images(folds, paths, np.flatnonzero(readable))
@@ -149,7 +167,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
         inputs, weights = _inputs(setup, folds, fold=fold, found=found), found.weights[fold]
         seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
-        train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train")
+        train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train").each_image()
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
         valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
@@ -203,11 +221,11 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
     )
 
 
-def _images(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64]) -> Images:
-    return [(folds.ids[row], paths[row]) for row in rows.tolist()]
+def _images(folds: FoldTable, paths: Sequence[Paths], rows: npt.NDArray[np.int64]) -> Images:
+    return [(folds.ids[row], path) for row in rows.tolist() for path in paths[row]]
 
 
-def _rows(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64], *, fold: int, purpose: str) -> Rows:
+def _rows(folds: FoldTable, paths: Sequence[Paths], rows: npt.NDArray[np.int64], *, fold: int, purpose: str) -> Rows:
     if len(rows) == 0:
         raise FoldError(f"fold {fold} has no readable rows to {purpose} on. Make other folds with `kk folds`.")
     validated = np.asarray((folds.assignments[:, rows] >= 0).any(axis=0), dtype=np.bool_)
@@ -216,21 +234,22 @@ def _rows(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64], 
 
 def _test_images(competition: Competition, folds: FoldTable, left_out: set[str]) -> Images:
     """Return test images, and the control rows among them."""
-    images = [(row.id, row.path) for row in competition.test]
+    images = [(row.id, path) for row in competition.test for path in row.paths]
     if not images:
         return []
-    paths = {row.id: row.path for row in competition.train}
-    images += [(row_id, paths[row_id]) for row_id in sample_control(folds, CONTROL_ROWS, left_out=left_out)]
+    chosen = sample_control(folds, CONTROL_ROWS, left_out=left_out)
+    some = images_of(competition, chosen)
+    images += [(row_id, path) for row_id, paths in zip(chosen, some, strict=True) for path in paths]
     return [images[position] for position in np.random.default_rng(0).permutation(len(images))]
 
 
-def paths_of(competition: Competition, ids: Sequence[str]) -> list[Path]:
-    """Return the path of each training id.
+def images_of(competition: Competition, ids: Sequence[str]) -> list[Paths]:
+    """Return the images of each training id.
 
     Raises:
         FoldError: the competition has no such rows.
     """
-    paths = {row.id: row.path for row in competition.train}
+    paths = {row.id: row.paths for row in competition.train}
     gone = [row_id for row_id in ids if row_id not in paths]
     if gone:
         raise FoldError(f"{len(gone)} rows of the fold table are not in the data: {shown(gone)}. Run `kk folds` again.")

@@ -27,7 +27,7 @@ from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
 from kaggle_kit.tables import Classes, FoldTable
-from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
+from kaggle_kit.training.job import FoldJob, Found, images_of, make_jobs
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.schedules import build_schedule
 from kaggle_kit.training.start import starting_weights
@@ -93,7 +93,8 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
 
 def pixels_of(setup: Setup, folds: FoldTable, *, n_folds: int) -> tuple[PixelSource | None, tuple[str, ...]]:
     """Return where the pixels of the table's images come from, and which cannot be read; see :func:`training_pixels`."""
-    rows = list(zip(folds.ids, paths_of(setup.competition, folds.ids), strict=True))
+    images = images_of(setup.competition, folds.ids)
+    rows = [(row_id, path) for row_id, paths in zip(folds.ids, images, strict=True) for path in paths]
     return training_pixels(
         setup.workspace, setup.config.run, rows, n_classes=len(folds.classes), n_folds=n_folds, cache=setup.config.cache
     )

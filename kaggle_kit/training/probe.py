@@ -317,7 +317,7 @@ def _score(
     """The probe as an epoch: its scores on the validation rows, plain view."""
     features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
     logits = nn.functional.linear(features, head.weight, head.bias)
-    probs = (logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy()
+    probs = job.merger((logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy())
     truth = job.valid.truth
     return EpochRow(
         epoch=1,

@@ -29,8 +29,9 @@ the page's own formula, written out in `tests/forms/graders.py`; it says that ev
 `kk download SLUG` names the folder after the competition, by which `kk init` knows how its page scores. In a folder of another
 name, say it: `kk init DATA --competition SLUG`, or `--metric`.
 
-Two limits, which `kk init` says where they apply: of several images an id only the first is trained on and predicted
-(rsna-breast-cancer-detection, cdiscount), and of more than three channels the first three are taken (human-protein-atlas).
+Of several images an id (rsna-breast-cancer-detection, cdiscount) each is trained on and predicted, and what is said of them
+becomes one row; a class that is none of the others (new_whale) is ranked by a threshold found out of fold. One limit, which
+`kk init` says where it applies: of more than three channels the first three are taken (human-protein-atlas).
 
 | competition | what kk concludes | what you type | score | check |
 | --- | --- | --- | --- | --- |
