@@ -35,6 +35,7 @@ LOSSES = _registry(
     ("bce", "BinaryCrossEntropy", "binary cross entropy, one sigmoid a class"),
     ("focal", "Focal", "cross entropy that counts rows less the surer the model is of them"),
     ("asymmetric", "Asymmetric", "binary cross entropy in which easy negatives count little, for many rare labels"),
+    ("squared_grade", "squared_grade", "squared distance of the mean grade, for classes in an order"),
 )
 
 HEADS = _registry(
@@ -43,6 +44,8 @@ HEADS = _registry(
     ("linear", "linear", "one linear layer"),
     ("mlp", "linear", "hidden layers and a linear one"),
     ("cosine", "cosine", "cosines to class centres, with `margin` in training ArcFace"),
+    ("ordinal", "ordinal", "one number and learnt cuts between classes in an order (cumulative link)"),
+    ("regression", "regression", "one number, read as the nearest of classes in an order"),
 )
 """Functions of (features, number of classes, ``HeadConfig``) that return the last layer."""
 
@@ -156,6 +159,7 @@ BLENDERS = _registry(
     ("pool", "POOL", "weighted log probabilities with class biases"),
     ("vector", "VECTOR", "mean of probabilities with a scale and a bias for each class, fitted out of fold"),
     ("stack", "STACK", "logistic regression on log probabilities"),
+    ("grades", "GRADES", "mean grade of classes in an order, cut where the metric is best"),
     ("trees", "TREES", "gradient-boosted trees on log probabilities, beginning at the mean (LightGBM)"),
     ("auto", "AUTO", "of these the best, cross-fitted, if it is better beyond noise, else the mean"),
 )

@@ -29,6 +29,7 @@ from kaggle_kit.blending import (
     tune_thresholds,
 )
 from kaggle_kit.blending.names import claimed_path, require_free
+from kaggle_kit.blending.open_class import opened
 from kaggle_kit.blending.sources import (
     OutOfFoldRows,
     align_test,
@@ -223,6 +224,8 @@ def blend(
     """
     workspace, competition = setup.workspace, setup.competition
     blender = method if isinstance(method, Blender) else get_blender(method)
+    if competition.open_class is not None:
+        blender = opened(blender, competition.classes.index(competition.open_class))
     if name is not None:  # known before the work; looked at again when it is written
         require_free(workspace.submission_path(name), force=force)
     _require_thresholds_make_sense(thresholds, competition)
@@ -233,6 +236,7 @@ def blend(
         test, views = test_rows(workspace, competition, chosen)
         oof_rows = gather(workspace, competition, chosen, folds, views, seed, notes)
         fit = _fit(blender, oof_rows, setup, seed=seed, tuned=thresholds == "tuned")
+        notes += _note_of_grades(blender, oof_rows, setup, fit)
         scores = _run_scores(chosen, fit, views, oof_rows.oof_views)
         if test is None:
             notes.append(ONLY_SCORED)
@@ -310,6 +314,19 @@ def _fit(blender: Blender, oof_rows: OutOfFoldRows, setup: Setup, *, seed: int, 
         threshold, honest = thresholds, cross_fit_thresholds(cross.probs, truth, oof_rows.parts, metric)
     in_sample = metric(truth, fitted.apply(stack), threshold=threshold)
     return _Fit(fitted, cross, BlendScores(metric.name, in_sample, honest, len(truth)), run_scores, thresholds)
+
+
+def _note_of_grades(blender: Blender, oof_rows: OutOfFoldRows, setup: Setup, fit: _Fit) -> list[str]:
+    """Say that the method grades would score better, where the order of classes counts."""
+    if not setup.metric.ordered or blender.name in ("grades", "auto") or setup.competition.multilabel:
+        return []
+    other = cross_fit(get_blender("grades"), oof_rows.aligned.stack, oof_rows.truth, oof_rows.parts, setup.metric)
+    if not setup.metric.better(other.score, fit.cross.score):
+        return []
+    return [
+        f"metric {setup.metric.name} counts how far a class is off: --method grades scores {other.score:.5f} cross-fitted, "
+        f"{fit.cross.score:.5f} this way"
+    ]
 
 
 def _blend_control(

@@ -57,6 +57,7 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
         test=tuple(test),
         submission=config.submission,
         sample_path=sample_path,
+        open_class=config.open_class,
         fingerprint=files.fingerprint(
             {
                 "name": config.name,

@@ -56,6 +56,7 @@ class Competition(Result):
         test: in the order of the sample submission, else of the test CSV, else sorted by id. Ids are the very cells of the
             sample submission where there is one.
         sample_path: the sample submission.
+        open_class: a class without an appearance of its own, which is not trained on; None where there is none.
         fingerprint: of what models learn from: name, task, classes, and training ids with labels.
     """
 
@@ -68,6 +69,7 @@ class Competition(Result):
     submission: SubmissionConfig
     sample_path: Path | None
     fingerprint: str
+    open_class: str | None = None
 
     @property
     def multilabel(self) -> bool:

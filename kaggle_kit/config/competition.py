@@ -114,6 +114,9 @@ class CompetitionConfig(Section):
         min_length=1,
         description="the order of columns everywhere, of two the positive last; folds and runs are bound to it",
     )
+    open_class: str | None = Field(
+        None, description="a class without an appearance of its own, as new_whale: not trained on, ranked by a threshold"
+    )
     train: TrainDataConfig = described("where the training images and labels are")
     test: TestDataConfig | None = Field(None, description="where the test images are; null: there are none")
     submission: SubmissionConfig = Field(SubmissionConfig(), description="the form of the submission")
@@ -131,4 +134,6 @@ class CompetitionConfig(Section):
     def _fits_task(self) -> CompetitionConfig:
         if self.task == "binary" and len(self.classes) != 2:
             raise ValueError(f"task binary needs 2 classes, got {len(self.classes)}")
+        if self.open_class is not None and (self.task != "multiclass" or self.open_class not in self.classes):
+            raise ValueError(f"open_class must be one of the classes of a multiclass task, got {self.open_class!r}")
         return self

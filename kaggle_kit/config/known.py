@@ -51,6 +51,11 @@ def require_known(run: RunConfig, task: str) -> None:
         raise unknown(hardware.accelerator, ACCELERATORS, "hardware.accelerator")
     if hardware.strategy not in FABRIC_STRATEGIES:
         raise unknown(hardware.strategy, FABRIC_STRATEGIES, "hardware.strategy")
+    if task == "multilabel" and (run.loss.name == "squared_grade" or run.model.head.name in ("ordinal", "regression")):
+        raise ConfigError(
+            "loss squared_grade and the heads ordinal and regression are for one class a row, in the order of grades, but the "
+            "task is multilabel."
+        )
     if task == "multilabel" and run.loss.name == "cross_entropy":
         raise ConfigError(
             "loss cross_entropy needs exactly one label a row, but the task is multilabel; "

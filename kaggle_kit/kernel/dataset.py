@@ -67,6 +67,10 @@ def choose_recipe(
         DataError: the runs have changed since they were blended.
     """
     if runs:
+        if competition.open_class is not None:
+            raise ConfigError(
+                f"the class {competition.open_class!r} is ranked by a threshold that `kk blend` finds; build from a blend."
+            )
         chosen, notes = usable_runs(workspace, runs)
         mean = Fitted(get_blender("mean"), len(chosen), len(competition.classes), competition.multilabel, {})
         return Recipe("", tuple(chosen), mean, None), notes

@@ -118,6 +118,57 @@ class Cosine(nn.Module):
         return self.scale * nearest
 
 
+class Ordinal(nn.Module):
+    """A cumulative link model (McCullagh 1980): one number s, and rising cuts c between the classes in their order.
+
+    The probability that the class is k or below is sigmoid(c_k - s). Gives log probabilities, (B, F) to (B, C), whose softmax
+    are the probabilities.
+    """
+
+    def __init__(self, features: int, n_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        nn.init.trunc_normal_(self.score.weight, std=HEAD_STD)
+        nn.init.zeros_(self.score.bias)
+        # As if the classes were equally frequent: logits of 1/C, 2/C …
+        shares = torch.arange(1, n_classes) / n_classes
+        cuts = torch.logit(shares)
+        self.first = nn.Parameter(cuts[:1].clone())
+        self.steps = nn.Parameter(torch.log(torch.expm1(cuts.diff().clamp(min=1e-4))))  # cuts rise by softplus of these
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):  # differences of close numbers
+            score = self.score(features.float())  # (B, 1)
+            cuts = torch.cat([self.first, F.softplus(self.steps.float())]).cumsum(0)
+            above = cuts - score  # (B, C - 1): log odds of each class or below
+            # log(sigmoid(a) - sigmoid(b)) = log sigmoid(a) + log sigmoid(-b) + log(1 - exp(b - a)), which cannot underflow
+            between = F.logsigmoid(above[:, 1:]) + F.logsigmoid(-above[:, :-1])
+            between = between + torch.log1p(-torch.exp((cuts[:-1] - cuts[1:]).clamp(max=-1e-6)))
+            return torch.cat([F.logsigmoid(above[:, :1]), between, F.logsigmoid(-above[:, -1:])], dim=1)
+
+
+class Regression(nn.Module):
+    """One number s, read as a grade: logits (B, C) that fall with the squared distance of each class's position from s.
+
+    Of such logits the mean grade is s itself to within a hundredth, so that the loss squared_grade is that of a regression.
+    """
+
+    sharpness = 2.0
+
+    def __init__(self, features: int, n_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        nn.init.trunc_normal_(self.score.weight, std=HEAD_STD)
+        nn.init.constant_(self.score.bias, (n_classes - 1) / 2)
+        self.register_buffer("positions", torch.arange(n_classes, dtype=torch.float32), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            score = self.score(features.float())  # (B, 1)
+            logits: Tensor = -self.sharpness * (score - self.positions).square()
+            return logits
+
+
 def linear(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
     """Return a linear layer that starts undecided."""
     layer = nn.Linear(features, n_classes)
@@ -128,6 +179,14 @@ def linear(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
 
 def cosine(features: int, n_classes: int, config: HeadConfig) -> nn.Module:
     return Cosine(features, n_classes, centres=config.centres, scale=config.scale)
+
+
+def ordinal(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
+    return Ordinal(features, n_classes)
+
+
+def regression(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
+    return Regression(features, n_classes)
 
 
 class Head(nn.Module):

@@ -163,11 +163,13 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     everything = _images(folds, paths, np.flatnonzero(readable))
     test = _test_images(competition, folds, out)
     taught, wanted = taught_by(found.review, folds)
+    # What an open class holds is alike in nothing but that it is none of the others: there is nothing to learn.
+    shown_as = wanted & np.array([competition.open_class not in labels for labels in taught.labels], dtype=bool)
     for fold in fold_list:
         inputs, weights = _inputs(setup, folds, fold=fold, found=found), found.weights[fold]
         seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
-        train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train").each_image()
+        train = _rows(taught, paths, train_rows[shown_as[train_rows]], fold=fold, purpose="train").each_image()
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
         valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
@@ -215,6 +217,7 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
             "metric": competition.metric,
             "weights": found.weights[fold].fingerprint,
             "left_out": sorted(found.left_out),
+            **({} if competition.open_class is None else {"open_class": competition.open_class}),
             **({} if found.review is None else {"review": found.review.fingerprint}),
             **({"code": code} if code else {}),
         }
