@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.choices import CONTAINERS, LAYOUTS
+from kaggle_kit.competition.channels import infer_channels
 from kaggle_kit.competition.containers import find_containers
 from kaggle_kit.competition.form import infer_goal, infer_metric, infer_open_class, two_classes
 from kaggle_kit.competition.known import recognise
@@ -113,6 +114,7 @@ def _infer(asker: Asker, data_dir: Path, root: Path, told: Told) -> tuple[Compet
             "task": goal.task,
             "metric": infer_metric(asker, goal, metric, given=told.metric is not None),
             "classes": goal.classes,
+            "channels": infer_channels(asker, folder, sorted(train.images), containers),
             "open_class": infer_open_class(asker, goal),
             "train": train.config,
             "test": test,

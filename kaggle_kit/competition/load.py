@@ -57,6 +57,7 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
         test=tuple(test),
         submission=config.submission,
         sample_path=sample_path,
+        channels=config.channels,
         open_class=config.open_class,
         fingerprint=files.fingerprint(
             {

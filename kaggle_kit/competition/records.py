@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from kaggle_kit import files
-from kaggle_kit.config import SubmissionConfig, TrainDataConfig
+from kaggle_kit.config import ChannelsConfig, SubmissionConfig, TrainDataConfig
 from kaggle_kit.results import Result
 from kaggle_kit.tables import Classes, Labels
 
@@ -56,6 +56,7 @@ class Competition(Result):
         test: in the order of the sample submission, else of the test CSV, else sorted by id. Ids are the very cells of the
             sample submission where there is one.
         sample_path: the sample submission.
+        channels: of images that are no colours; None for colours and grey.
         open_class: a class without an appearance of its own, which is not trained on; None where there is none.
         fingerprint: of what models learn from: name, task, classes, and training ids with labels.
     """
@@ -69,6 +70,7 @@ class Competition(Result):
     submission: SubmissionConfig
     sample_path: Path | None
     fingerprint: str
+    channels: ChannelsConfig | None = None
     open_class: str | None = None
 
     @property

@@ -1,6 +1,13 @@
 """The configuration: the sections of ``kk.yaml``, how it is read, and how it is written."""
 
-from kaggle_kit.config.competition import CompetitionConfig, ContainerConfig, SubmissionConfig, TestDataConfig, TrainDataConfig
+from kaggle_kit.config.competition import (
+    ChannelsConfig,
+    CompetitionConfig,
+    ContainerConfig,
+    SubmissionConfig,
+    TestDataConfig,
+    TrainDataConfig,
+)
 from kaggle_kit.config.fields import ImageSize, Section
 from kaggle_kit.config.load import ALIASES, as_overrides, build_config, build_run_config, changed, derive, load_config, override
 from kaggle_kit.config.run import (
@@ -22,6 +29,7 @@ __all__ = [
     "ALIASES",
     "AugmentConfig",
     "CacheConfig",
+    "ChannelsConfig",
     "CompetitionConfig",
     "Config",
     "ContainerConfig",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from kaggle_kit.choices import CONTAINERS, FORMS, LAYOUTS
-from kaggle_kit.config.fields import Count, OneOf, Section, Share, When, described, one_of
+from kaggle_kit.config.fields import Count, OneOf, Positive, Section, Share, When, described, one_of
 from kaggle_kit.metrics import METRICS, require_metric
 
 _FOLDERS = When("layout", "folders")
@@ -23,6 +23,22 @@ class ContainerConfig(Section):
     kind: Annotated[str, one_of(CONTAINERS)] = described("what it is")
     to: str = described("the folder that its images become, as if it lay in data_dir")
     options: dict[str, Any] = Field({}, description="the shape of its images, and the range of their values")
+
+
+class ChannelsConfig(Section):
+    """The channels of images that are no colours, in the order of their files."""
+
+    names: list[str] = Field(min_length=2, max_length=64, description="what they are called")
+    mean: list[Share] = described("mean of each, of values 0 to 1; networks see values less this, divided by std")
+    std: list[Positive] = described("standard deviation of each")
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> ChannelsConfig:
+        if not len(self.names) == len(self.mean) == len(self.std):
+            raise ValueError(f"names, mean and std must be as many, got {len(self.names)}, {len(self.mean)}, {len(self.std)}")
+        if len(self.names) == 3:
+            raise ValueError("three channels are read as red, green and blue; leave channels null")
+        return self
 
 
 class TrainDataConfig(Section):
@@ -113,6 +129,9 @@ class CompetitionConfig(Section):
     classes: list[str] = Field(
         min_length=1,
         description="the order of columns everywhere, of two the positive last; folds and runs are bound to it",
+    )
+    channels: ChannelsConfig | None = Field(
+        None, description="the channels of images that have other than three; null: colours or grey"
     )
     open_class: str | None = Field(
         None, description="a class without an appearance of its own, as new_whale: not trained on, ranked by a threshold"

@@ -38,12 +38,13 @@ class FileSource:
     """Decodes the file each time. ``size`` is the (height, width) to :func:`~kaggle_kit.images.transforms.prepare` for."""
 
     size: tuple[int, int]
+    channels: int = 3
 
     def __call__(self, path: Path) -> Pixels:
-        return prepare(decode_image(path, min_size=self.size), self.size)
+        return prepare(decode_image(path, min_size=self.size, channels=self.channels), self.size)
 
     def at(self, size: tuple[int, int]) -> FileSource:
-        return FileSource(size)
+        return FileSource(size, self.channels)
 
 
 class ImageDataset:
@@ -90,7 +91,7 @@ def as_targets(targets: Targets) -> Tensor:
 
 def source_for(*specs: ImageSpec) -> FileSource:
     """The file source that keeps enough pixels for all of ``specs``."""
-    return FileSource(prepare_size_for(*specs))
+    return FileSource(prepare_size_for(*specs), specs[0].channels)
 
 
 def prepare_size_for(*specs: ImageSpec) -> tuple[int, int]:

@@ -379,7 +379,7 @@ def sees(loaded: LoadedModel, size: tuple[int, int]) -> bool:
     device = next((parameter.device for parameter in inner.parameters()), torch.device("cpu"))
     try:
         with torch.inference_mode():
-            logits = inner(torch.zeros(1, 3, *size, device=device))
+            logits = inner(torch.zeros(1, loaded.spec.channels, *size, device=device))
     except (RuntimeError, AssertionError, ValueError):  # what architectures of a fixed size raise
         return False
     return bool(logits.shape == (1, len(loaded.classes)))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition.records import Competition
-from kaggle_kit.config import CacheConfig, RunConfig
+from kaggle_kit.config import CacheConfig, ChannelsConfig, RunConfig
 from kaggle_kit.errors import ImageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import check_images
@@ -37,6 +37,7 @@ def training_pixels(
     *,
     n_classes: int,
     n_folds: int,
+    channels: ChannelsConfig | None,
     cache: CacheConfig | None,
 ) -> tuple[PixelSource | None, tuple[str, ...]]:
     """Return a store that holds ``rows``, or None for the files; and the ids of images that cannot be read.
@@ -51,11 +52,12 @@ def training_pixels(
     # A probe reads each image once, for all folds and views.
     reads = 1 if config.strategy == "probe" else n_folds * config.schedule.epochs
     if cache is not None and cache.enabled and reads > 1:
-        model = build_model(config.model, n_classes, image_size=config.data.image_size, root=workspace.root)
-        size = image_spec(model, config.data).prepare_size
+        model = build_model(config.model, n_classes, image_size=config.data.image_size, root=workspace.root, channels=channels)
+        spec = image_spec(model, config.data, channels)
+        size = spec.prepare_size
         if store_pays([path for _, path in rows], size, reads=reads):
             logger.info("images are decoded once, into the workspace's cache; `kk cache` shows it")
-            source, reasons = pixel_source(workspace.cache_dir, rows, size, cache)
+            source, reasons = pixel_source(workspace.cache_dir, rows, size, cache, channels=spec.channels)
             return source, leave_out(reasons, rows, config.data.bad_images)
         logger.info("images are small enough to be read from their files each time; no store is made")
     return None, unreadable_images(workspace, rows, bad_images=config.data.bad_images, workers=config.data.workers)
@@ -78,10 +80,12 @@ def prediction_pixels(
     sizes = [prepare_size(run) for run in readers]
     train, test = ([path for row in rows for path in row.paths] for rows in (competition.train, competition.test))
     stores = {}
+    channels = 3 if competition.channels is None else len(competition.channels.names)
     for size in dict.fromkeys(sizes):
-        if has_store(workspace.cache_dir, train, size) or store_pays(test, size, reads=sizes.count(size)):
+        if has_store(workspace.cache_dir, train, size, channels=channels) or store_pays(test, size, reads=sizes.count(size)):
             # Images that cannot be read are reported by the pass that needs them.
-            stores[size], _ = pixel_source(workspace.cache_dir, [(path, path) for path in (*train, *test)], size, cache)
+            everything = [(path, path) for path in (*train, *test)]
+            stores[size], _ = pixel_source(workspace.cache_dir, everything, size, cache, channels=channels)
     return stores
 
 

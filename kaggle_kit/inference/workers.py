@@ -37,7 +37,7 @@ class TolerantSource:
     """Reads images; one that cannot be read becomes a grey image and a note in ``notes``, from whichever process."""
 
     source: PixelSource
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
     notes: Path
 
     def __call__(self, path: Path) -> Pixels:
@@ -46,16 +46,16 @@ class TolerantSource:
         except ImageError as error:
             name = hashlib.sha256(str(path).encode()).hexdigest()
             (self.notes / name).write_text(f"{path}\n{error}", encoding="utf-8")
-            return np.full((*self.size, 3), 128, dtype=np.uint8)
+            return np.full(self.shape, 128, dtype=np.uint8)
 
     def at(self, size: tuple[int, int]) -> TolerantSource:
-        return TolerantSource(self.source.at(size), size, self.notes)
+        return TolerantSource(self.source.at(size), (*size, self.shape[2]), self.notes)
 
 
 def tolerant_source(source: PixelSource | None, model: LoadedModel, notes: Path) -> TolerantSource:
     """Return a source for ``model`` that reads from ``source``, or from the files, and notes what it cannot read."""
     files: FileSource = source_for(model.spec)
-    return TolerantSource(source or files, files.size, notes)
+    return TolerantSource(source or files, (*files.size, files.channels), notes)
 
 
 def read_notes(notes: Path) -> dict[Path, str]:

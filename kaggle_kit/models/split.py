@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.models.build import record_of, unwrap
+from kaggle_kit.models.build import IN_CHANS, record_of, unwrap
 
 _CLOSE = 1e-3
 
@@ -71,7 +71,8 @@ def split_model(model: nn.Module, size: tuple[int, int]) -> Parts | None:
         return None
     parts = Parts(Backbone(inner).eval(), head)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 3, *size, generator=generator).to(head.weight.device)
+    channels = record_of(inner).options.get(IN_CHANS, 3)
+    images = torch.randn(2, channels, *size, generator=generator).to(head.weight.device)
     weight = head.weight.detach().clone()
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator))  # a new one may be all zeros, and prove nothing

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from kaggle_kit.competition import Competition, ImageRow
-from kaggle_kit.config import DataConfig, ModelConfig, RunConfig
+from kaggle_kit.config import ChannelsConfig, DataConfig, ModelConfig, RunConfig
 from kaggle_kit.errors import ConfigError, DataError, WeightsError
 from kaggle_kit.images.dataset import ImageDataset, source_for
 from kaggle_kit.images.decode import Pixels, decode_image
@@ -86,10 +86,10 @@ class Opinion:
     said_prepared: list[tuple[str, float]]
 
 
-def spec_of(config: RunConfig, root: Path) -> ImageSpec:
+def spec_of(config: RunConfig, root: Path, channels: ChannelsConfig | None = None) -> ImageSpec:
     """Return how images must look for the configured model, without its weights. Raises ConfigError."""
-    model = build_model(config.model, 2, image_size=config.data.image_size, root=root)
-    return image_spec(model, config.data)
+    model = build_model(config.model, 2, image_size=config.data.image_size, root=root, channels=channels)
+    return image_spec(model, config.data, channels)
 
 
 def draw_augmented(config: RunConfig, spec: ImageSpec, row: ImageRow, *, draws: int = DRAWS) -> Draws:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kaggle_kit import files
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.contents import Contents, keep_contents
-from kaggle_kit.config import RunConfig
+from kaggle_kit.config import ChannelsConfig, RunConfig
 from kaggle_kit.errors import FoldError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
@@ -87,6 +87,7 @@ class FoldJob:
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
         contents: what the images of the fold table hold; None where nobody asked.
+        channels: of images that are no colours.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
@@ -108,6 +109,7 @@ class FoldJob:
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
     contents: Contents | None = None
+    channels: ChannelsConfig | None = None
     initial: Mapping[str, Any] | None = None
 
     @property
@@ -202,6 +204,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             left_out=found.left_out,
             source=found.source,
             contents=found.contents,
+            channels=competition.channels,
         )
 
 
@@ -217,6 +220,7 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
             "metric": competition.metric,
             "weights": found.weights[fold].fingerprint,
             "left_out": sorted(found.left_out),
+            **({} if competition.channels is None else {"channels": competition.channels.model_dump()}),
             **({} if competition.open_class is None else {"open_class": competition.open_class}),
             **({} if found.review is None else {"review": found.review.fingerprint}),
             **({"code": code} if code else {}),

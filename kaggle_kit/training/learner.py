@@ -48,11 +48,17 @@ def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     """
     config = job.config.model
     torch.manual_seed(derive_seed(job.config.seed, job.fold, _HEAD))
-    model = build_model(config, len(job.classes), weights=job.weights, image_size=job.config.data.image_size, root=job.root)
+    model = build_model(
+        *(config, len(job.classes)),
+        weights=job.weights,
+        image_size=job.config.data.image_size,
+        root=job.root,
+        channels=job.channels,
+    )
     if job.initial is not None:
         model.load_state_dict(job.initial)
     freeze(model, config)
-    return model, image_spec(model, job.config.data)
+    return model, image_spec(model, job.config.data, job.channels)
 
 
 def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric, reporter: Reporter = silent) -> Learner:
@@ -121,7 +127,8 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
     Compiling happens at the first batch, so one of zeros is tried, and what it did to the model is undone.
     """
     before = copy.deepcopy(model.state_dict())
-    images = torch.zeros(config.data.batch_size // fabric.world_size, 3, *spec.size, device=fabric.device)
+    shape = (config.data.batch_size // fabric.world_size, spec.channels, *spec.size)
+    images = torch.zeros(*shape, device=fabric.device)
     if config.model.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     candidate: nn.Module = Compiled(model, images.shape)

@@ -96,7 +96,11 @@ def pixels_of(setup: Setup, folds: FoldTable, *, n_folds: int) -> tuple[PixelSou
     images = images_of(setup.competition, folds.ids)
     rows = [(row_id, path) for row_id, paths in zip(folds.ids, images, strict=True) for path in paths]
     return training_pixels(
-        setup.workspace, setup.config.run, rows, n_classes=len(folds.classes), n_folds=n_folds, cache=setup.config.cache
+        *(setup.workspace, setup.config.run, rows),
+        n_classes=len(folds.classes),
+        n_folds=n_folds,
+        channels=setup.competition.channels,
+        cache=setup.config.cache,
     )
 
 
@@ -112,9 +116,14 @@ def _require_usable(setup: Setup, folds: FoldTable) -> None:
         build_schedule(torch.optim.SGD([torch.zeros(1)], lr=config.optimizer.lr), config.schedule, updates_per_epoch=10)
     if config.model.freeze > 0 or config.augment.transforms or is_own(config.model.name):
         with torch.random.fork_rng(devices=[]):
-            model = build_model(config.model, len(folds.classes), image_size=config.data.image_size, root=setup.workspace.root)
+            model = build_model(
+                *(config.model, len(folds.classes)),
+                image_size=config.data.image_size,
+                root=setup.workspace.root,
+                channels=competition.channels,
+            )
         freeze(model, config.model)
-        train_transform(image_spec(model, config.data), config.augment)
+        train_transform(image_spec(model, config.data, competition.channels), config.augment)
 
 
 def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:

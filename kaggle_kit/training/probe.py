@@ -177,9 +177,13 @@ def _make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     torch.manual_seed(derive_seed(job.config.seed))
     config = job.config
     model = build_model(
-        config.model, len(job.classes), weights=job.weights, image_size=config.data.image_size, root=job.root
+        *(config.model, len(job.classes)),
+        weights=job.weights,
+        image_size=config.data.image_size,
+        root=job.root,
+        channels=job.channels,
     ).eval()
-    return model, image_spec(model, config.data)
+    return model, image_spec(model, config.data, job.channels)
 
 
 def _say_what_is_ignored(job: FoldJob) -> None:

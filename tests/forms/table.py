@@ -30,8 +30,8 @@ the page's own formula, written out in `tests/forms/graders.py`; it says that ev
 name, say it: `kk init DATA --competition SLUG`, or `--metric`.
 
 Of several images an id (rsna-breast-cancer-detection, cdiscount) each is trained on and predicted, and what is said of them
-becomes one row; a class that is none of the others (new_whale) is ranked by a threshold found out of fold. One limit, which
-`kk init` says where it applies: of more than three channels the first three are taken (human-protein-atlas).
+becomes one row; a class that is none of the others (new_whale) is ranked by a threshold found out of fold; models are built for
+images of two, four or more channels (human-protein-atlas, statoil-iceberg), and pretrained weights are adapted to them.
 
 | competition | what kk concludes | what you type | score | check |
 | --- | --- | --- | --- | --- |

@@ -239,5 +239,5 @@ def test_a_regression_head_has_its_number_as_mean_grade():
         head.score.bias.zero_()
     wanted = torch.linspace(0.5, 3.5, 31)[:, None]
     mean = head(wanted).softmax(dim=1) @ torch.arange(5.0)
-    assert (mean - wanted[:, 0]).abs().max() < 0.02
+    assert (mean - wanted[:, 0]).abs().max() < 0.03
     assert head(torch.tensor([[2.2]])).argmax() == 2

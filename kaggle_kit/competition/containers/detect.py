@@ -11,7 +11,7 @@ from kaggle_kit import files
 from kaggle_kit.choices import CONTAINERS
 from kaggle_kit.competition.containers.archives import SUFFIXES as ARCHIVES
 from kaggle_kit.competition.containers.archives import member_names
-from kaggle_kit.competition.containers.base import MOST_CHANNELS, Container, Options, plain, read, recognise
+from kaggle_kit.competition.containers.base import Container, Options, plain, read, recognise
 from kaggle_kit.competition.containers.channels import SUFFIXES as CHANNELS
 from kaggle_kit.competition.containers.unpacking import Progress, unpack
 from kaggle_kit.competition.matching import ImageIndex
@@ -94,10 +94,6 @@ def _of_images(asker: Asker, folder: Path, tree: Tree) -> list[ContainerConfig]:
             if container.suffixes != CHANNELS and _lies_there(container, folder / path, options, index):
                 asker.find(f"{path} is left aside: its images are there as files, too.")
                 continue
-            names = options.get("channels", range(int((*options.get("shape", ()), 0, 0, 0)[2])))
-            if len(names) > MOST_CHANNELS:
-                kept = shown(map(str, list(names)[:MOST_CHANNELS]))
-                asker.find(f"images of {path} have {len(names)} channels, of which the first three are kept: {kept}.")
             to = path if container.folder else _free(tree, _stem(path))
             some.append((path, to, options))
         shared = _shared_range([options for _, _, options in some])
