@@ -51,8 +51,8 @@ def main() -> None:
         again = time.perf_counter() - again
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{rows:,} digits unpacked in {seconds:.1f} s ({found:.1f} s of it to look at them; {worked:.1f} s of CPUs), nothing to do "
-        f"in {again:.2f} s; largest memory {memory:.0f} MB; {available_cpus()} CPUs"
+        f"{rows:,} digits unpacked in {seconds:.1f} s ({found:.1f} s of it to look at them; {worked:.1f} s of CPUs), "
+        f"nothing to do in {again:.2f} s; largest memory {memory:.0f} MB; {available_cpus()} CPUs"
     )
 
 

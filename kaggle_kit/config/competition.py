@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -69,6 +70,9 @@ class TrainDataConfig(Section):
     )
     label_separator: Annotated[str | None, _CSV] = Field(None, description="stands between several labels in one cell")
     group_column: Annotated[str | None, _CSV] = Field(None, description="rows of one group stay in one fold")
+    group_pattern: str | None = Field(
+        None, description="an expression of which the first part in brackets, found in an id, names its group: ([^_]+)_"
+    )
     fold_column: Annotated[str | None, _CSV] = Field(None, description="the folds of `kk folds --scheme column`")
     train_only_dirs: list[str] = Field([], description="folders of extra images, trained on but never validated on")
     train_only_column: Annotated[str | None, _CSV] = Field(
@@ -77,6 +81,22 @@ class TrainDataConfig(Section):
     label_map: dict[str, str | None] = Field(
         {}, description="label as it stands in the data -> the label to read instead; null leaves the row out"
     )
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _expression(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and re.compile(value).groups < 1:
+                raise ValueError(f"group_pattern needs a part in brackets that names the group, got {value!r}")
+        except re.error as error:
+            raise ValueError(f"group_pattern {value!r} is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _grouped_once(self) -> TrainDataConfig:
+        if self.group_column is not None and self.group_pattern is not None:
+            raise ValueError("group_column and group_pattern both say which rows belong together; keep one")
+        return self
 
 
 class TestDataConfig(Section):
