@@ -5,6 +5,7 @@ One channel and three become PNG, any other number TIFF with a page a channel.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,8 @@ class Container:
 
     Attributes:
         suffixes: of its files, in lower case.
-        recognise: returns what is known of a file's pictures, or None when it holds none. Looks at its beginning only.
+        recognise: returns what is known of a file's pictures, or None when it holds none. Looks at its beginning only. Of a
+            file with several arrays of pictures it returns what is known of each: ``parts``, by the part of the data.
         read: yields the pictures of a file, in its order, with bounded memory.
         folder: whether it is a folder of files rather than one file.
         archive: whether it holds files of any kind, to be unpacked as they are.
@@ -124,6 +126,37 @@ def first(items: Iterable[Item], count: int = _PROBE) -> list[Item]:
         if len(found) == count:
             break
     return found
+
+
+IDS = ("id", "ids", "image_id", "image_ids", "name", "names", "filename", "filenames", "file_name")
+"""What a column of ids is called, beside those that end in ``_id``."""
+
+
+def ids_of(columns: Mapping[str, Sequence[str]]) -> Sequence[str] | None:
+    """Return the column of ids, of columns beside pictures: by its name, and no value may stand there twice."""
+    plain = {name: re.sub("train|test|val", "", name.lower()).strip("_") for name in columns}
+    named = sorted(
+        (name for name in columns if plain[name] in IDS or plain[name].endswith("_id")),
+        key=lambda name: IDS.index(plain[name]) if plain[name] in IDS else len(IDS),
+    )
+    return next((columns[name] for name in named if len(set(columns[name])) == len(columns[name])), None)
+
+
+def part_of(name: str) -> str:
+    """Return which part of the data a name speaks of: train, val or test; "" where none."""
+    lowered = name.lower()
+    return next((part for part in ("test", "val", "train") if part in lowered), "")
+
+
+def by_part(pictures: Sequence[str]) -> dict[str, str] | None:
+    """Return part -> array, of the names of a file's arrays of pictures; None where they are not one a part.
+
+    One array alone is the part "".
+    """
+    if len(pictures) == 1:
+        return {"": pictures[0]}
+    parts = {part_of(name): name for name in pictures}
+    return parts if len(parts) == len(pictures) > 1 and "" not in parts else None
 
 
 def value_range(pictures: Iterable[Array]) -> Options:

@@ -123,7 +123,7 @@ def _silent(done: int, total: int) -> None:
 
 
 class _State:
-    """What is unpacked of which content: container -> its entry, kept in a file. Of another data folder nothing is."""
+    """What is unpacked of which content: container and folder -> entry, kept in a file. Of another data folder nothing is."""
 
     def __init__(self, path: Path, base: Path) -> None:
         self.path, self.base = path, str(base.resolve())
@@ -145,10 +145,10 @@ def _bring_up_to_date(
     one: ContainerConfig, base: Path, target: Path, state: _State, progress: Progress, stop: Stop | None
 ) -> None:
     """Unpack a container unless that was done of the same content."""
-    source = base / one.path
+    source, key = base / one.path, f"{one.path}:{one.to}"
     if not source.exists():
         raise MissingFileError(f"{source} is not there, and kk.yaml says that it holds images. Complete the data.")
-    stamp, entry = _stamp(source), state.entries.get(one.path, {})
+    stamp, entry = _stamp(source), state.entries.get(key, {})
     about = one.model_dump(mode="json")
     if entry.get("about") == about and entry.get("stamp") == stamp and entry.get("complete"):
         return
@@ -158,20 +158,20 @@ def _bring_up_to_date(
         if not same:
             _remove(one, target)
         entry = {"about": about, "content": content, "done": entry.get("done", 0) if same else 0}
-        entry["cells"] = state.entries.get(one.path, {}).get("cells", 0) if same else 0
+        entry["cells"] = state.entries.get(key, {}).get("cells", 0) if same else 0
         kind: Container = CONTAINERS[one.kind]
         steps = _extracting(one, source, target) if kind.archive else _writing(kind, one, source, target, entry)
         total, noted = int(one.options.get("count", 0)), 0
         for done in steps:
             if done >= noted + _STEP:
-                state.write(one.path, entry)
+                state.write(key, entry)
                 noted = done
             progress(done, max(total, done + 1))
             if stop is not None and stop.reason is not None:
-                state.write(one.path, entry)
+                state.write(key, entry)
                 raise StopRequested(stop.reason)
         progress(total or 1, total or 1)
-    state.write(one.path, {**entry, "stamp": stamp, "complete": True})
+    state.write(key, {**entry, "stamp": stamp, "complete": True})
 
 
 def _remove(one: ContainerConfig, target: Path) -> None:
