@@ -2,7 +2,7 @@
 
     python benchmarks/digits.py [--seed 0]
 
-All 1,797 handwritten digits of scikit-learn, 8 x 8 pixels, become rows of ``train.csv``: a label and a column a pixel, 0 to 255.
+All 1,797 handwritten digits of scikit-learn, 8 x 8 pixels, become ``train.csv``: a label and a column a pixel, 0 to 255.
 ``test.csv`` has 300 of them moved by a pixel, whose labels are kept back. Printed are the accuracy out of fold, that of the
 submission, and the verdict of ``kk check``.
 """
