@@ -22,10 +22,30 @@ STRATEGIES = _registry(
     "strategy",
     "training",
     ("finetune", "fold:train_fold", "train the whole model"),
-    ("probe", "probe:train_probe", "fit a linear head to features of the frozen backbone"),
+    ("probe", "probe:train_probe", "fit a head to features of the frozen backbone"),
     ("probe-then-finetune", "probe:train_probe_then_finetune", "fit the head first, then train the whole model from there"),
 )
 """Functions with the arguments of ``train_fold`` that leave the same files."""
+
+CLASSIFIERS = _registry(
+    "probe classifier",
+    "training.classifiers",
+    ("logistic", "logistic", "one linear layer with the loss of the run"),
+    ("svm", "svm", "linear support vector machine, one class against the rest"),
+    ("lda", "lda", "linear discriminant analysis with a shrunk covariance"),
+    ("mlp", "mlp", "hidden layers with batch norm and dropout"),
+    ("knn", "knn", "the nearest training rows by the cosine of their features"),
+)
+"""Functions of :class:`~kaggle_kit.training.classifiers.Task` that return a fitted head."""
+
+BALANCES = _registry(
+    "way to balance features",
+    "training.resampling",
+    ("none", "none", "rows as they are"),
+    ("smote", "smote", "made-up rows of small classes between neighbours, until all are of one size"),
+    ("adasyn", "adasyn", "as SMOTE, more of them where other classes are near"),
+)
+"""Functions of (samples, seed) that return samples."""
 
 LOSSES = _registry(
     "loss",
@@ -43,6 +63,7 @@ HEADS = _registry(
     ("linear", "linear", "one linear layer"),
     ("mlp", "linear", "hidden layers and a linear one"),
     ("cosine", "cosine", "cosines to class centres, with `margin` in training ArcFace"),
+    ("knn", "neighbours", "nearest training rows, as probe.classifier=knn keeps them"),
 )
 """Functions of (features, number of classes, ``HeadConfig``) that return the last layer."""
 

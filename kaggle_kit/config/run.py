@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from kaggle_kit import files
 from kaggle_kit.choices import (
     AUGMENTATIONS,
+    BALANCES,
+    CLASSIFIERS,
     ENGINE_CHOICES,
     HEADS,
     LOSSES,
@@ -65,6 +67,9 @@ class HeadConfig(Section):
         0.0, description="angle by which cosine makes the true class harder in training (ArcFace), e.g. 0.3; 0: none"
     )
 
+    rows: Annotated[Whole, Later()] = Field(0, description="training rows that knn keeps; strategy probe sets it")
+    neighbours: Annotated[Whole, Later()] = Field(0, description="rows that knn asks; strategy probe sets it")
+
     @model_validator(mode="after")
     def _sensible(self) -> HeadConfig:
         if self.name == "linear" and self.hidden:
@@ -100,6 +105,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _sensible(self) -> ModelConfig:
+        if self.head.name == "knn":
+            raise ValueError("head.name knn holds training rows; use strategy probe with probe.classifier=knn")
         rate, key = (self.head.dropout, "head.dropout") if self.head.hidden else (self.drop_rate, "drop_rate")
         if self.head.samples > 1 and not rate:
             raise ValueError(f"head.samples draws several dropout masks, so {key} must be above 0, e.g. 0.5")
@@ -213,8 +220,15 @@ class EarlyStoppingConfig(Section):
 
 
 class ProbeConfig(Section):
-    """The linear head of strategies ``probe`` and ``probe-then-finetune``."""
+    """The head of strategies ``probe`` and ``probe-then-finetune``."""
 
+    classifier: Annotated[str, one_of(CLASSIFIERS), Later()] = Field("logistic", description="what is fitted to the features")
+    balance: Annotated[str, one_of(BALANCES), Later()] = Field(
+        "none", description="made-up rows of small classes, in the training part only"
+    )
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Later()] = Field(
+        [256], min_length=1, description="sizes of the hidden layers of mlp"
+    )
     views: Annotated[int, Field(ge=0, le=100)] = Field(
         1, description="augmented views of each training image, beside the plain one"
     )
@@ -258,7 +272,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="the learning-rate schedule")
     loss: LossConfig = Field(LossConfig(), description="the training loss")
     early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
-    probe: ProbeConfig = Field(ProbeConfig(), description="the linear head of the probe strategies")
+    probe: ProbeConfig = Field(ProbeConfig(), description="the head of the probe strategies")
     hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
 
     @property

@@ -21,6 +21,10 @@ HEAD_STD = 0.01
 """Standard deviation of a new classifier's weights on a pretrained backbone."""
 
 
+_DOUBT = 0.1
+"""Votes that every class has beside those of the neighbours."""
+
+
 class AvgMax(nn.Module):
     """Mean and maximum of each channel, side by side: (B, C, H, W) to (B, 2C, 1, 1)."""
 
@@ -118,6 +122,49 @@ class Cosine(nn.Module):
         return self.scale * nearest
 
 
+class Neighbours(nn.Module):
+    """Votes of the nearest of N kept rows, by the cosine of centred features: (B, F) to (B, C).
+
+    Each of ``count`` neighbours weighs exp(scale * cosine). Single-label logits are log shares of the votes, so that softmax
+    gives the shares; multi-label ones (``several``) are logits of the shares.
+    """
+
+    rows: Tensor
+    centre: Tensor
+    votes: Tensor
+    several: Tensor
+
+    def __init__(self, features: int, n_classes: int, *, rows: int, count: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("rows", torch.zeros(rows, features))  # of length 1
+        self.register_buffer("votes", torch.zeros(rows, n_classes))
+        self.register_buffer("several", torch.zeros((), dtype=torch.bool))
+        self.count, self.scale = count, scale
+
+    @classmethod
+    def of(cls, features: Tensor, votes: Tensor, *, several: bool) -> Neighbours:
+        """Keep ``features`` (N, F) with what they vote for, (N, C) of 0 and 1."""
+        made = cls(features.shape[1], votes.shape[1], rows=0, count=1, scale=1.0).to(features.device)
+        made.centre, made.votes = features.mean(dim=0), votes.to(features.dtype)
+        made.rows = F.normalize(features - made.centre)
+        made.several = torch.tensor(several, device=features.device)
+        return made
+
+    def forward(self, features: Tensor) -> Tensor:
+        cosines = F.normalize(features.float() - self.centre) @ self.rows.T  # (B, N)
+        nearest, which = cosines.topk(self.count, dim=1)  # (B, K)
+        weights = torch.exp(self.scale * (nearest - nearest[:, :1]))
+        found = (weights[:, :, None] * self.votes[which]).sum(dim=1)  # (B, C)
+        outcomes = torch.where(self.several, 2, found.shape[1])
+        shares = (found + _DOUBT) / (weights.sum(dim=1, keepdim=True) + _DOUBT * outcomes)
+        return shares.log() - torch.where(self.several, torch.log1p(-shares), torch.zeros_like(shares))
+
+
+def neighbours(features: int, n_classes: int, config: HeadConfig) -> nn.Module:
+    return Neighbours(features, n_classes, rows=config.rows, count=config.neighbours, scale=config.scale)
+
+
 def linear(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
     """Return a linear layer that starts undecided."""
     layer = nn.Linear(features, n_classes)
@@ -143,6 +190,7 @@ class Head(nn.Module):
 
     def __init__(self, features: int, n_classes: int, config: HeadConfig, *, drop_rate: float) -> None:
         super().__init__()
+        self.in_features = features
         layers: list[nn.Module] = [] if config.batch_norm == "none" else [RowNorm(features)]
         rate = drop_rate
         for width in config.hidden:
@@ -268,3 +316,8 @@ def _measured(model: nn.Module, path: str, size: tuple[int, int]) -> int:
     if len(seen.shape) != 2:
         raise ConfigError(f"model.head: {type(model).__name__} does not end with one layer on pooled features; leave it out.")
     return seen.shape[1]
+
+
+def put_head(model: nn.Module, head: nn.Module) -> None:
+    """Put a head that was fitted to the model's pooled features in the place of its classifier."""
+    _set(model, _classifier_path(model), head)

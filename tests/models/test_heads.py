@@ -50,7 +50,7 @@ def there_and_back(model, path, **changes):
     return load_model(path)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [name for name in HEADS if name != "knn"])  # which is no layer that could learn
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_every_head_learns_and_comes_back_from_its_file(name, head, tmp_path):
     model = built(name, name=head, drop_rate=0.2, samples=2, **RICH, **OPTIONS[head])
