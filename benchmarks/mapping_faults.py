@@ -1,9 +1,11 @@
 """Which faults of class order, ids and preprocessing does `kk check` catch, and how often does it cry wolf?
 
-    python benchmarks/mapping_faults.py [--workspace DIR ...] [--sound 210] [--out benchmarks/results]
+    python benchmarks/mapping_faults.py [--workspace DIR ...] [--sound 252] [--out benchmarks/results]
 
 Injects every fault of `mapping_fault_list.py` into every workspace, one at a time, and then checks sound submissions. Synthetic
-workspaces are made up by tests/factories.py; real finished ones (with runs and predictions) are copied first.
+workspaces are made up by tests/factories.py; real finished ones (with runs and predictions) are copied first. What takes hours
+may be done in parts: ``--only digits --sound 0 --out DIR``, ``--only --sound 63 --first 63 --out DIR`` …; ``--join DIR …`` then
+shows all.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import KaggleKitError
 
 CAUGHT, MISSED, NO_CHANGE, INCONCLUSIVE, NOT_PROVEN = "caught", "NOT CAUGHT", "no change", "inconclusive", "not proven"
+RESULTS = "mapping_faults.json"
 MARKS = {CAUGHT: "caught", MISSED: "MISSED", NO_CHANGE: "no change", INCONCLUSIVE: "inconcl.", NOT_PROVEN: "not proven"}
 
 
@@ -143,10 +146,10 @@ def weigh_classes(scene: Scene) -> None:
         edit_everywhere(fold, change, scene.rng)
 
 
-def run_sound(count: int, folder: Path) -> list[dict[str, Any]]:
-    """Check ``count`` sound submissions; the failed checks of each are false alarms."""
+def run_sound(numbers: range, folder: Path) -> list[dict[str, Any]]:
+    """Check sound submissions, each made by its number; the failed checks of each are false alarms."""
     results = []
-    for number in range(count):
+    for number in numbers:
         name = list(SYNTHETIC)[number % len(SYNTHETIC)]
         variant = list(SOUND_VARIANTS)[(number // len(SYNTHETIC)) % len(SOUND_VARIANTS)]
         method = list(BLENDERS)[number % len(BLENDERS)]
@@ -232,10 +235,31 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, action="append", default=[], help="a finished workspace; may be repeated")
     parser.add_argument("--only", nargs="*", default=list(SYNTHETIC), help="synthetic workspaces to use")
     parser.add_argument("--sound", type=int, default=252, help="sound submissions to check")
+    parser.add_argument("--first", type=int, default=0, help="number of the first sound submission")
+    parser.add_argument(
+        "--join", type=Path, nargs="*", default=[], help="folders with results to show together; nothing is run"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
+    outcomes, sound, seconds = read_results(options.join) if options.join else run_all(options)
+    print_faults(outcomes, list(dict.fromkeys(outcome.workspace for outcome in outcomes)))
+    print_summary(outcomes, sound, seconds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    content = {"hardware": machine(), "seconds": seconds, "faults": [asdict(outcome) for outcome in outcomes], "sound": sound}
+    (options.out / RESULTS).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_results(folders: list[Path]) -> tuple[list[Outcome], list[dict[str, Any]], float]:
+    """What earlier calls found, with their seconds."""
+    found = [json.loads((folder / RESULTS).read_text(encoding="utf-8")) for folder in folders]
+    outcomes = [Outcome(**outcome) for one in found for outcome in one["faults"]]
+    return outcomes, [sound for one in found for sound in one["sound"]], sum(one["seconds"] for one in found)
+
+
+def run_all(options: argparse.Namespace) -> tuple[list[Outcome], list[dict[str, Any]], float]:
+    """All faults and sound submissions that were asked for, and the seconds that they took."""
     logging.disable(logging.WARNING)
-    start, outcomes = perf_counter(), []
+    start, outcomes = perf_counter(), list[Outcome]()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in options.only:
@@ -243,14 +267,8 @@ def main() -> None:
         for workspace in options.workspace:
             name = f"{workspace.resolve().name} (real)"
             outcomes += run_faults(name, workspace, folder / f"{name}-real", FAULTS + REAL_FAULTS)
-        sound = run_sound(options.sound, folder)
-    names = list(dict.fromkeys(outcome.workspace for outcome in outcomes))
-    print_faults(outcomes, names)
-    seconds = perf_counter() - start
-    print_summary(outcomes, sound, seconds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    content = {"hardware": machine(), "seconds": seconds, "faults": [asdict(outcome) for outcome in outcomes], "sound": sound}
-    (options.out / "mapping_faults.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        sound = run_sound(range(options.first, options.first + options.sound), folder)
+    return outcomes, sound, perf_counter() - start
 
 
 if __name__ == "__main__":

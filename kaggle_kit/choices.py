@@ -22,10 +22,30 @@ STRATEGIES = _registry(
     "strategy",
     "training",
     ("finetune", "fold:train_fold", "train the whole model"),
-    ("probe", "probe:train_probe", "fit a linear head to features of the frozen backbone"),
+    ("probe", "probe:train_probe", "fit a head to features of the frozen backbone"),
     ("probe-then-finetune", "probe:train_probe_then_finetune", "fit the head first, then train the whole model from there"),
 )
 """Functions with the arguments of ``train_fold`` that leave the same files."""
+
+CLASSIFIERS = _registry(
+    "probe classifier",
+    "training.classifiers",
+    ("logistic", "logistic", "one linear layer with the loss of the run"),
+    ("svm", "svm", "linear support vector machine, one class against the rest"),
+    ("lda", "lda", "linear discriminant analysis with a shrunk covariance"),
+    ("mlp", "mlp", "hidden layers with batch norm and dropout"),
+    ("knn", "knn", "the nearest training rows by the cosine of their features"),
+)
+"""Functions of :class:`~kaggle_kit.training.classifiers.Task` that return a fitted head."""
+
+BALANCES = _registry(
+    "way to balance features",
+    "training.resampling",
+    ("none", "none", "rows as they are"),
+    ("smote", "smote", "made-up rows of small classes between neighbours, until all are of one size"),
+    ("adasyn", "adasyn", "as SMOTE, more of them where other classes are near"),
+)
+"""Functions of (samples, seed) that return samples."""
 
 LOSSES = _registry(
     "loss",
@@ -35,6 +55,7 @@ LOSSES = _registry(
     ("bce", "BinaryCrossEntropy", "binary cross entropy, one sigmoid a class"),
     ("focal", "Focal", "cross entropy that counts rows less the surer the model is of them"),
     ("asymmetric", "Asymmetric", "binary cross entropy in which easy negatives count little, for many rare labels"),
+    ("squared_grade", "squared_grade", "squared distance of the mean grade, for classes in an order"),
 )
 
 HEADS = _registry(
@@ -43,6 +64,9 @@ HEADS = _registry(
     ("linear", "linear", "one linear layer"),
     ("mlp", "linear", "hidden layers and a linear one"),
     ("cosine", "cosine", "cosines to class centres, with `margin` in training ArcFace"),
+    ("ordinal", "ordinal", "one number and learnt cuts between classes in an order (cumulative link)"),
+    ("regression", "regression", "one number, read as the nearest of classes in an order"),
+    ("knn", "neighbours", "nearest training rows, as probe.classifier=knn keeps them"),
 )
 """Functions of (features, number of classes, ``HeadConfig``) that return the last layer."""
 
@@ -73,6 +97,18 @@ SCHEDULES = _registry(
     ("onecycle", "onecycle", "up for the first 30 % of the run and down again, along cosines"),
     ("cyclic", "cyclic", "up and down in `cycles` triangles"),
 )
+
+AVERAGES = _registry(
+    "average",
+    "training.averaging",
+    ("none", "last_weights", "the weights as they are"),
+    ("swa", "stochastic_average", "mean of the last epochs' weights, with batch norm measured anew"),
+    ("soup", "greedy_soup", "mean of the best epochs' weights, as long as the validation score gains"),
+)
+"""Functions of a :class:`~kaggle_kit.training.averaging.Averaging` that return what was averaged, in words."""
+
+CYCLES = {"warm_restarts": 3, "cyclic": 4}
+"""Schedules that come to rest several times -> how often, unless `cycles` says."""
 
 SAMPLERS = _registry(
     "sampler",
@@ -156,6 +192,7 @@ BLENDERS = _registry(
     ("pool", "POOL", "weighted log probabilities with class biases"),
     ("vector", "VECTOR", "mean of probabilities with a scale and a bias for each class, fitted out of fold"),
     ("stack", "STACK", "logistic regression on log probabilities"),
+    ("grades", "GRADES", "mean grade of classes in an order, cut where the metric is best"),
     ("trees", "TREES", "gradient-boosted trees on log probabilities, beginning at the mean (LightGBM)"),
     ("auto", "AUTO", "of these the best, cross-fitted, if it is better beyond noise, else the mean"),
 )

@@ -17,6 +17,7 @@ from kaggle_kit import diagnosis, files, runs
 from kaggle_kit.competition.layouts.labels import YES, is_switch
 from kaggle_kit.competition.tabular import read_frame
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, MissingFileError
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.metrics import METRICS, Metric, get_metric
 from kaggle_kit.registry import suggest
@@ -251,7 +252,7 @@ def _score_all(
     means = [part.mean(axis=0, dtype=np.float64) for part in of_runs]
     for name, some, part, mean in zip(names, models, of_runs, means, strict=True):
         for model, probs in zip(some, part, strict=True):
-            add(name, f"fold {model.meta.get('fold', '?')}", probs)
+            add(name, fold_text(int(model.meta["fold"])) if "fold" in model.meta else "fold ?", probs)
         if len(part) > 1:
             add(name, "mean of folds", mean)
     mean = np.mean(means, axis=0)

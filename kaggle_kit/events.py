@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.runs.history import EpochRow, describe
 from kaggle_kit.stop import Stop
 from kaggle_kit.units import format_clock
@@ -165,16 +166,6 @@ def tee(*reporters: Reporter) -> Reporter:
     return pass_on
 
 
-def at_epochs(function: Callable[[int, EpochRow], None]) -> Reporter:
-    """Return a reporter that calls ``function(fold, row)`` after each validation; what it raises ends the fold."""
-
-    def look(event: Event) -> None:
-        if isinstance(event, EpochEnded):
-            function(event.fold, event.row)
-
-    return look
-
-
 def phase(reporter: Reporter, fold: int, name: str) -> Callable[[int, int], None]:
     """Return a function of (done, total) that reports a phase."""
     return lambda done, total: reporter(Phase(fold, name, done, total))
@@ -283,8 +274,8 @@ class Clock:
     def place(self, fold: int) -> str:
         """``fold 3``, or ``fold 3 (2 of 5)`` in a run of several."""
         if fold not in self._folds or len(self._folds) == 1:
-            return f"fold {fold}"
-        return f"fold {fold} ({self._folds.index(fold) + 1} of {len(self._folds)})"
+            return fold_text(fold)
+        return f"{fold_text(fold)} ({self._folds.index(fold) + 1} of {len(self._folds)})"
 
     def outlook(self) -> str:
         """``41 %, done about 18:20``, as far as that is known."""
@@ -295,14 +286,14 @@ class Clock:
 def text_of(event: Event) -> str | None:
     """Return the line that stays on a screen or in a log after the event; None when nothing does."""
     if isinstance(event, FoldStarted):
-        return f"fold {event.fold}  {event.text}"
+        return f"{fold_text(event.fold)}  {event.text}"
     if isinstance(event, EpochEnded):
-        return f"fold {event.fold}  {describe(event.row, event.metric, epochs=event.epochs, best=event.best)}"
+        return f"{fold_text(event.fold)}  {describe(event.row, event.metric, epochs=event.epochs, best=event.best)}"
     if isinstance(event, FoldEnded):
         more = ". The same command goes on from here" if event.state == "stopped" else ""
-        return f"fold {event.fold}  {event.state}: {event.text}{more}"
+        return f"{fold_text(event.fold)}  {event.state}: {event.text}{more}"
     if isinstance(event, Warned):
-        return f"fold {event.fold}: {event.text}"
+        return f"{fold_text(event.fold)}: {event.text}"
     return None
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kaggle_kit.blending.blend import BlendResult
     from kaggle_kit.check import CheckReport
     from kaggle_kit.competition import Competition, Inference, Setup
+    from kaggle_kit.competition.init import Told
     from kaggle_kit.config import Config
     from kaggle_kit.config.describe import Keys
     from kaggle_kit.evaluate import Evaluation
@@ -98,8 +99,8 @@ class Project:
         from kaggle_kit.competition import init_workspace
 
         workspace = Workspace(Path(root))
-        told = {"choices": choose, "metric": metric, "name": name, "competition": competition}
-        found = init_workspace(Path(data_dir), workspace.root, **told, force=force)  # type: ignore[arg-type]
+        said: Told = {"choices": choose, "metric": metric, "name": name, "competition": competition}
+        found = init_workspace(Path(data_dir), workspace.root, force=force, progress=show.bar("unpacking"), **said)
         return cls(workspace, found)
 
     @classmethod
@@ -225,10 +226,13 @@ class Project:
         changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
         settings = changed(self.config.folds, changes)
         check_settings(settings)
-        competition = self._open().competition
+        setup = self._open()
+        competition = setup.competition
+        from kaggle_kit.folds.evidence import with_evidence
         from kaggle_kit.images.duplicates import find_competition_duplicates
 
         found = find_competition_duplicates(competition, settings, progress=show.bar("comparing images"))
+        found = with_evidence(found, competition, setup.data_dir, setup.config.competition.train)
         return create_folds(self.workspace, competition, settings, name=name, duplicates=found, extend=extend, force=force)
 
     def train(

@@ -26,6 +26,7 @@ from kaggle_kit.inference.job import PredictOptions, RunJob, make_job
 from kaggle_kit.inference.outputs import kept_features
 from kaggle_kit.inference.predict import Predictor, prepared_as, sees, with_origins
 from kaggle_kit.inference.run import compute_of
+from kaggle_kit.inference.several import merged_pixels, owners_of
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.inference.tta import plan_views
 from kaggle_kit.models import LoadedModel
@@ -146,7 +147,8 @@ class _Choice:
     ) -> dict[str, Predictions]:
         """Return what a fold's model says of its rows in each view, from the cache as far as it is there."""
         rows, compute = self.job.oof_rows(fold), self.job.compute
-        about = [model.fingerprint, self.job.contents["train"].fingerprint, compute.rounding, [row_id for row_id, _ in rows]]
+        owners = owners_of(rows)
+        about = [model.fingerprint, self.job.contents["train"].fingerprint, compute.rounding, list(owners.ids)]
         folder = self.setup.workspace.cache_dir / "views" / files.fingerprint(about)[:32]
         found = {}
         for name in pool:
@@ -161,11 +163,11 @@ class _Choice:
             predictor = Predictor([model] * len(lacking), rows, tta=lacking, compute=compute)
             said = predictor.predict(progress=self._part(offset, of))
             for name, own in zip(lacking, said, strict=True):
-                pixels = with_origins(own["pixels"], predictor.origins, [path for _, path in rows])
+                pixels = merged_pixels(with_origins(own["pixels"], predictor.origins, [path for _, path in rows]), owners)
                 first = plan_views(lacking, model.spec)[0].spec
                 meta = {"views": name, "prepared": prepared_as(first, compute.source)}
-                ids = tuple(row_id for row_id, _ in rows)
-                found[name] = Predictions(ids, own["probs"], model.classes, meta, pixels)
+                probs = self.job.merged(fold, own["probs"], owners)
+                found[name] = Predictions(owners.ids, probs, model.classes, meta, pixels)
                 found[name].write(folder / f"{name}.parquet")
         return found
 

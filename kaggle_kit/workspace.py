@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, MissingFileError
+from kaggle_kit.fold_names import fold_folder
 from kaggle_kit.registry import shortened
 
 CONFIG_NAME = "kk.yaml"
@@ -55,7 +56,7 @@ class Workspace:
         return _plain_path(self.runs_dir, run, "run")
 
     def fold_dir(self, run: str, fold: int) -> Path:
-        return self.run_dir(run) / f"fold{fold}"
+        return self.run_dir(run) / fold_folder(fold)
 
     def tune_dir(self, study: str) -> Path:
         return _plain_path(self.root / "tune", study, "study")

@@ -5,6 +5,7 @@ import math
 import threading
 
 import pytest
+from tiny_competition import at_epochs
 
 from kaggle_kit.config import EarlyStoppingConfig
 from kaggle_kit.events import (
@@ -17,7 +18,6 @@ from kaggle_kit.events import (
     Relay,
     RunStarted,
     Warned,
-    at_epochs,
     from_json,
     json_lines,
     log_lines,
@@ -236,10 +236,19 @@ def test_early_stopping_looks_at_the_metric_in_its_direction():
     accuracy, log_loss = get_metric("accuracy"), get_metric("log_loss")
     scores = [0.9, 0.5, 0.6, 0.55, 0.61]
     rows = [row(epoch, score) for epoch, score in enumerate(scores)]
-    assert stale_epochs(rows, accuracy, 0.0) == 0  # the untrained epoch does not count
-    assert stale_epochs(rows, accuracy, 0.05) == 2
-    assert stale_epochs(rows, log_loss, 0.0) == 3
+    always = EarlyStoppingConfig()
+    assert stale_epochs(rows, accuracy, always) == 0  # the untrained epoch does not count
+    assert stale_epochs(rows, accuracy, EarlyStoppingConfig(min_delta=0.05)) == 2
+    assert stale_epochs(rows, log_loss, always) == 3
     assert should_stop(rows, log_loss, EarlyStoppingConfig(patience=3))
     assert not should_stop(rows, log_loss, EarlyStoppingConfig(patience=4))
     assert not should_stop(rows, log_loss, EarlyStoppingConfig(patience=0))
-    assert stale_epochs([row(1, math.nan), row(2, math.nan)], accuracy, 0.0) == 2
+    assert stale_epochs([row(1, math.nan), row(2, math.nan)], accuracy, always) == 2
+
+
+def test_early_stopping_may_look_at_the_validation_loss():
+    rows = [row(epoch, 0.5 + epoch / 100, valid_loss=loss) for epoch, loss in enumerate([0.1, 0.9, 0.5, 0.6, 0.7])]
+    by_loss = EarlyStoppingConfig(patience=2, monitor="valid_loss")
+    assert stale_epochs(rows, get_metric("accuracy"), by_loss) == 2  # although the accuracy grows
+    assert should_stop(rows, get_metric("accuracy"), by_loss)
+    assert not should_stop(rows[:-1], get_metric("accuracy"), by_loss)

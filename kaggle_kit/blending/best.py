@@ -12,7 +12,7 @@ from kaggle_kit.blending.views import BEYOND_NOISE, beyond_noise
 from kaggle_kit.choices import BLENDERS
 from kaggle_kit.diagnosis import row_values
 
-TRIED = ("mean", "gmean", "power", "rank", "vector", "weights", "hill-climb", "pool", "stack", "trees")
+TRIED = ("mean", "gmean", "power", "rank", "grades", "vector", "weights", "hill-climb", "pool", "stack", "trees")
 """Those that cost least to be wrong about come first; what is fitted longest comes last."""
 _PARTS = 3
 _BLOCKS = 20
@@ -30,7 +30,7 @@ def learn_best(problem: Problem) -> Parameters:
     ``scores`` of the parameters are those cross-fitted scores; that of the choice itself is for
     :func:`kaggle_kit.blending.cross_fit` to say.
     """
-    methods = [_usable(name) for name in TRIED if name != "trees" or importlib.util.find_spec("lightgbm")]
+    methods = [BLENDERS[name] for name in TRIED if _fits(name, problem)]
     n_rows = len(problem.truth)
     parts = np.random.default_rng(problem.seed).permutation(n_rows) % min(_PARTS, n_rows)
     best, found, scores = methods[0], None, {}
@@ -47,9 +47,11 @@ def learn_best(problem: Problem) -> Parameters:
     return {**learnt.parameters, "chosen": best.name, "scores": {name: float(score) for name, score in scores.items()}}
 
 
-def _usable(name: str) -> Blender:
-    blender: Blender = BLENDERS[name]
-    return blender
+def _fits(name: str, problem: Problem) -> bool:
+    """Whether a method can be tried: its package is there, and classes are in an order where it needs one."""
+    if name == "grades":
+        return problem.metric.ordered and not problem.multilabel
+    return name != "trees" or importlib.util.find_spec("lightgbm") is not None
 
 
 def gains(problem: Problem, probs: Array, instead_of: Array) -> bool:

@@ -29,6 +29,7 @@ from kaggle_kit.blending import (
     tune_thresholds,
 )
 from kaggle_kit.blending.names import claimed_path, require_free
+from kaggle_kit.blending.open_class import opened
 from kaggle_kit.blending.sources import (
     OutOfFoldRows,
     align_test,
@@ -69,6 +70,7 @@ class RunScore:
         score: of its out-of-fold rows, those that all runs of the blend have.
         weight: its share of the blend; None for methods that have no such thing.
         folds: its finished folds; of ``n_splits``.
+        full: whether a model of all data takes part in the test rows.
         views: of its test predictions; ``oof_views`` of the out-of-fold rows that it was judged by.
     """
 
@@ -79,6 +81,7 @@ class RunScore:
     n_splits: int
     views: str
     oof_views: str
+    full: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,7 +141,7 @@ class BlendResult(Result, Plots):
         rows = [
             {
                 "run": run.name,
-                "folds": f"{len(run.folds)}/{run.n_splits}",
+                "folds": f"{len(run.folds)}/{run.n_splits}{' + full' if run.full else ''}",
                 "views": run.views,
                 f"oof {self.scores.metric}": run.score,
                 "weight": "" if run.weight is None else f"{run.weight:.3f}",
@@ -223,6 +226,8 @@ def blend(
     """
     workspace, competition = setup.workspace, setup.competition
     blender = method if isinstance(method, Blender) else get_blender(method)
+    if competition.open_class is not None:
+        blender = opened(blender, competition.classes.index(competition.open_class))
     if name is not None:  # known before the work; looked at again when it is written
         require_free(workspace.submission_path(name), force=force)
     _require_thresholds_make_sense(thresholds, competition)
@@ -233,6 +238,7 @@ def blend(
         test, views = test_rows(workspace, competition, chosen)
         oof_rows = gather(workspace, competition, chosen, folds, views, seed, notes)
         fit = _fit(blender, oof_rows, setup, seed=seed, tuned=thresholds == "tuned")
+        notes += _note_of_grades(blender, oof_rows, setup, fit)
         scores = _run_scores(chosen, fit, views, oof_rows.oof_views)
         if test is None:
             notes.append(ONLY_SCORED)
@@ -277,6 +283,7 @@ def _run_scores(
             run.record.n_splits,
             views[run.name],
             oof_views[run.name],
+            run.full.finished,
         )
         for run, score, weight in zip(chosen, fit.run_scores, weights, strict=True)
     )
@@ -312,6 +319,19 @@ def _fit(blender: Blender, oof_rows: OutOfFoldRows, setup: Setup, *, seed: int, 
     return _Fit(fitted, cross, BlendScores(metric.name, in_sample, honest, len(truth)), run_scores, thresholds)
 
 
+def _note_of_grades(blender: Blender, oof_rows: OutOfFoldRows, setup: Setup, fit: _Fit) -> list[str]:
+    """Say that the method grades would score better, where the order of classes counts."""
+    if not setup.metric.ordered or blender.name in ("grades", "auto") or setup.competition.multilabel:
+        return []
+    other = cross_fit(get_blender("grades"), oof_rows.aligned.stack, oof_rows.truth, oof_rows.parts, setup.metric)
+    if not setup.metric.better(other.score, fit.cross.score):
+        return []
+    return [
+        f"metric {setup.metric.name} counts how far a class is off: --method grades scores {other.score:.5f} cross-fitted, "
+        f"{fit.cross.score:.5f} this way"
+    ]
+
+
 def _blend_control(
     workspace: Workspace, competition: Competition, chosen: Sequence[Run], fitted: Fitted, notes: list[str]
 ) -> Predictions | None:
@@ -319,7 +339,7 @@ def _blend_control(
     without = [
         run.name
         for run in chosen
-        if any(not (fold.path / run_files.CONTROL).exists() for fold in run_files.predicted_folds(run))
+        if any(not (fold.path / run_files.CONTROL).exists() for fold in run_files.predicted_models(run))
     ]
     if without:
         notes.append(f"no control submission: {shown(without)} lack control rows; `kk predict` makes them")
@@ -366,7 +386,7 @@ def _run_entry(run: Run, score: RunScore) -> BlendedRun:
         oof_views=score.oof_views,
         folds_fingerprint=run.record.folds_fingerprint,
         config_fingerprint=run.record.config_fingerprint,
-        models={fold.fold: _model_fingerprint(fold) for fold in run.finished_folds()},
+        models={fold.fold: _model_fingerprint(fold) for fold in run.finished_models()},
     )
 
 

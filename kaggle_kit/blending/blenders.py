@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from kaggle_kit.blending import best, calibration, means, stacking, trees, weights
+from kaggle_kit.blending import best, calibration, grades, means, open_class, stacking, trees, weights
 from kaggle_kit.blending.base import Blender, Fitted, fitted_from
 from kaggle_kit.choices import BLENDERS
 from kaggle_kit.errors import ConfigError, DependencyError
@@ -23,6 +23,7 @@ HILL_CLIMB = Blender("hill-climb", means.mean, weights.learn_hill_climb)
 POOL = Blender("pool", stacking.pool, stacking.learn_pool, max_cells=5_000_000, learns_scale=True)
 VECTOR = Blender("vector", calibration.scaled_by_class, calibration.learn_vector, learns_scale=True)
 STACK = Blender("stack", stacking.logistic, stacking.learn_logistic, learns_scale=True)
+GRADES = Blender("grades", grades.graded, grades.learn_cuts, learns_scale=True)
 TREES = Blender(
     "trees", trees.boosted, trees.learn_boosted, max_cells=5_000_000, learns_scale=True, needs=("lightgbm", "trees")
 )
@@ -51,4 +52,5 @@ def fitted_from_dict(content: Mapping[str, Any]) -> Fitted:
     """
     if "method" not in content:
         raise ConfigError("not a stored blend: it names no method. Run `kk blend` again.")
-    return fitted_from(content, get_blender(str(content["method"])))
+    blender, column = get_blender(str(content["method"])), dict(content.get("parameters") or {}).get(open_class.COLUMN)
+    return fitted_from(content, blender if column is None else open_class.opened(blender, int(column)))

@@ -53,6 +53,13 @@ def usable_runs(workspace: Workspace, names: Sequence[str]) -> tuple[list[Run], 
         run.finished_folds()  # raises when there is none
         if missing:
             notes.append(f"run {run.name} takes part with the folds that are finished; not finished: {shown(missing)}")
+        if any(fold.record.fitted for fold in run.finished_folds()):
+            notes.append(f"run {run.name}: its soups were chosen by the very rows that score them, so that its score flatters")
+        if run.full.finished:
+            notes.append(
+                f"run {run.name}: the model of all data takes part in the test rows; it has no score of its own, weights and "
+                "scores are those of the folds"
+            )
     return usable, notes
 
 
@@ -85,7 +92,7 @@ def require_unseen_rows(workspace: Workspace, competition: Competition, chosen: 
         FoldError: names run and folds.
     """
     for run in chosen:
-        for fold in run.finished_folds():
+        for fold in run.finished_models():
             seen = seen_by_fold(run, fold, workspace)
             try:
                 require_unseen(seen, workspace, competition.name, folds, fold=fold.fold)

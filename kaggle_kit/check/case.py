@@ -71,9 +71,10 @@ class Case:
     @cached_property
     def cells(self) -> Cells:
         """The submission's cells as text."""
-        return self._wide(read_cells(self.note(self.path)))
+        return self.wide(read_cells(self.note(self.path)))
 
-    def _wide(self, cells: Cells) -> Cells:
+    def wide(self, cells: Cells) -> Cells:
+        """Cells with a column a class, of the long form, too."""
         form = self.config.competition.submission
         return widened(cells, form) if form.form == "long" else cells
 
@@ -91,7 +92,7 @@ class Case:
         path = self.data_dir / name
         if not path.is_file():
             raise Unavailable(f"the sample submission {path} is not here")
-        return self._wide(without_index(read_cells(self.note(path))))
+        return self.wide(without_index(read_cells(self.note(path))))
 
     @cached_property
     def test_images(self) -> tuple[str, ...] | None:

@@ -42,7 +42,7 @@ def _blend(case: Case, name: str) -> Check:
     means = [_mean_of_folds(case, run, ids) for run in case.runs]
     weights = _weights(case)
     if weights is not None:
-        expected = np.tensordot(weights, np.stack(means), axes=1)
+        expected = _with_open_class(case, np.tensordot(weights, np.stack(means), axes=1))
         if not case.multilabel:
             expected /= np.maximum(expected.sum(axis=1, keepdims=True), 1e-12)
         off = np.abs(expected - stored).max(axis=1) > TOLERANCE
@@ -53,6 +53,16 @@ def _blend(case: Case, name: str) -> Check:
             return Check(name, FAILED, text + _explain(case, stored, expected, ids), REMEDY)
         return Check(name, PASSED, f"{len(ids):,} rows equal the weighted mean of {len(means)} runs within {TOLERANCE:g}")
     return _resembles(case, name, stored, np.mean(means, axis=0))
+
+
+def _with_open_class(case: Case, probs: Array) -> Array:
+    """``probs`` (N, C) with the record's threshold for the class of kk.yaml that is none of the others, if there is one."""
+    name, stated = case.config.competition.open_class, case.record.blend.get("parameters", {})
+    if name is None or "open_threshold" not in stated:
+        return probs
+    column, threshold = case.classes.index(name), float(stated["open_threshold"])
+    others = np.delete(probs, column, axis=1)
+    return np.insert(others / np.maximum(others.sum(axis=1, keepdims=True), 1e-12), column, threshold, axis=1)
 
 
 def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
@@ -103,7 +113,7 @@ def _out_of_fold(case: Case) -> tuple[Array, Array]:
 
 def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:
     """(N, C): a run's test probabilities, the mean of its folds; joined by id."""
-    folds = runs.predicted_folds(run)
+    folds = runs.predicted_models(run)
     total = np.zeros((len(ids), len(case.classes)))
     for fold in folds:
         total += rows_at(case.predictions(fold, runs.TEST), ids)

@@ -10,6 +10,7 @@ from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.competition.contents import Contents, contents_of, describe_change, training_contents
 from kaggle_kit.errors import KaggleKitError
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.runs import FoldRun
 from kaggle_kit.tables import read_prediction_meta
 
@@ -32,9 +33,9 @@ def _test(case: Case, name: str) -> Check:
     """Test images now, against those in the record of each test prediction."""
     now = contents_of(case.competition.test, case.workspace.cache_dir)
     stated = [
-        (f"{run.name} fold {fold.fold}", run.path, _predicted_from(case, fold))
+        (f"{run.name} {fold_text(fold.fold)}", run.path, _predicted_from(case, fold))
         for run in case.runs
-        for fold in runs.predicted_folds(run)
+        for fold in runs.predicted_models(run)
     ]
     return _compare(name, now, stated, what="test images", remedy="Run `kk predict` and `kk blend` again.")
 
@@ -52,7 +53,9 @@ def _train(case: Case, name: str) -> Check:
         raise Unavailable("no labelled images are here")
     now = training_contents(case.competition, case.folds, case.workspace.cache_dir)
     stated = [
-        (f"{run.name} fold {fold.fold}", run.path, fold.record.contents) for run in case.runs for fold in run.finished_folds()
+        (f"{run.name} {fold_text(fold.fold)}", run.path, fold.record.contents)
+        for run in case.runs
+        for fold in run.finished_models()
     ]
     remedy = "Put the old images back, or train again under another name, then predict and blend."
     return _compare(name, now, stated, what="training images", remedy=remedy)

@@ -15,6 +15,7 @@ from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.choices import COLUMN_FORMS
 from kaggle_kit.errors import KaggleKitError
+from kaggle_kit.fold_names import FULL, fold_name, fold_text
 from kaggle_kit.runs import BlendedRun, BlendRecord, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold, unknown_start
@@ -121,14 +122,14 @@ def _other_form(case: Case, record: BlendRecord) -> str:
 
 def _stale_run(entry: BlendedRun, run: Run) -> str:
     """Whether a run was trained further, or again, after the blend."""
-    finished = {fold.fold: fold.record.model_fingerprint for fold in run.finished_folds()}
-    blended = finished if entry.folds is None else entry.folds
+    finished = {fold.fold: fold.record.model_fingerprint for fold in run.finished_models()}
+    blended = finished if entry.folds is None else [*entry.folds, *(fold for fold in entry.models if fold == FULL)]
     if sorted(blended) != sorted(finished):
-        folds = "{} and now has {}".format(*(shown(map(str, sorted(some))) for some in (blended, finished)))
+        folds = "{} and now has {}".format(*(shown(map(fold_name, sorted(some))) for some in (blended, finished)))
         return f"run {run.name} was blended with folds {folds}"
     for fold, model in entry.models.items():
         if fold in finished and None not in (model, finished[fold]) and finished[fold] != model:
-            return f"run {run.name} fold {fold} was trained again after it was blended"
+            return f"run {run.name} {fold_text(fold)} was trained again after it was blended"
     return ""
 
 
@@ -155,13 +156,13 @@ def _folds(case: Case, name: str) -> Check:
 
 def _runs(case: Case, name: str) -> Check:
     """Run records and checkpoints against kk.yaml, the fold table and the competition."""
-    models = 0
+    models, full = 0, [run.name for run in case.runs if run.full.finished]
     for run in case.runs:
         case.classes.require_same(run.classes, here="kk.yaml", there=f"runs/{run.name}/{runs.RUN_RECORD}")
         broken = _other_competition(case, run.record.to_dict())
         if broken:
             return Check(name, FAILED, f"run {run.name}: {broken}", "Train it again.")
-        for fold in run.finished_folds():
+        for fold in run.finished_models():
             problem = _checkpoint(case, run, fold)
             if problem:
                 return Check(name, FAILED, problem, f"Run `kk train --run {run.name}` again, then predict and blend.")
@@ -174,7 +175,8 @@ def _runs(case: Case, name: str) -> Check:
     unknown = [text for run in case.runs if (text := unknown_start(run, case.workspace))]
     if unknown:
         return Check(name, INCONCLUSIVE, unknown[0], "Train it again, or leave it out of the blend, to trust its score.")
-    text = f"{len(case.runs)} runs, {models} checkpoints, all with the classes of kk.yaml"
+    unscored = f"; of {shown(full)} one is trained on all data and has no score of its own" if full else ""
+    text = f"{len(case.runs)} runs, {models} checkpoints, all with the classes of kk.yaml{unscored}"
     return Check(name, PASSED, text, shows=("scores",))
 
 
@@ -207,7 +209,7 @@ def _predictions(case: Case, name: str) -> Check:
     count = 0
     for run in case.runs:
         views: set[str] = set()
-        for fold in runs.predicted_folds(run):
+        for fold in runs.predicted_models(run):
             tables = _tables(case, fold)
             problem = (
                 _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables) or _other_pass(case, fold, tables)
@@ -229,7 +231,7 @@ def _tables(case: Case, fold: FoldRun) -> dict[str, Predictions]:
         path = fold.path / file_name
         if path.is_file():
             found[file_name] = read_predictions(case.note(path))
-        elif file_name in (runs.OOF, runs.TEST):
+        elif file_name == runs.TEST or (file_name == runs.OOF and fold.fold != FULL):
             raise Unavailable(f"{case.relative(path)} is not here")
     return found
 

@@ -176,7 +176,7 @@ def _end_to_end(case: Case, name: str) -> Check:
         raise Unavailable(f"no {path.name} beside the submission")
     if case.record.control is not None and case.record.control.sha256 != files.file_fingerprint(path):
         return Check(name, FAILED, f"{path.name} is not the file that the record describes", "Run `kk blend` again.")
-    answers = read_answers(read_cells(case.note(path)), case.config.competition.submission, case.classes)
+    answers = read_answers(case.wide(read_cells(case.note(path))), case.config.competition.submission, case.classes)
     oof = _oof_as_written(case)
     known = {row_id: row for row, row_id in enumerate(oof.ids)}
     ids = [row_id for row_id in answers.ids if row_id in known]

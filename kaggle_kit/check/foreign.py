@@ -117,7 +117,7 @@ def _references(case: Case, ids: Sequence[str]) -> dict[str, Array]:
 
 
 def _of_run(case: Case, name: str, ids: Sequence[str]) -> Array:
-    tables = [case.predictions(fold, runs.TEST) for fold in runs.predicted_folds(runs.read_run(case.workspace, name))]
+    tables = [case.predictions(fold, runs.TEST) for fold in runs.predicted_models(runs.read_run(case.workspace, name))]
     return np.asarray(sum(rows_at(table, ids) for table in tables) / len(tables))
 
 

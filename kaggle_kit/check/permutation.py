@@ -14,7 +14,8 @@ from kaggle_kit.check.assignment import Mapping, judge_mapping
 from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
-from kaggle_kit.runs import FoldRun
+from kaggle_kit.fold_names import FULL, fold_text
+from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.tables import Predictions, shown
 
 Array = npt.NDArray[Any]
@@ -140,12 +141,12 @@ def _span(values: list[float] | list[int]) -> str:
 
 def _test_rows(case: Case, name: str) -> Check:
     """Each fold's test probabilities against what the other models say of the same rows: models of one task agree."""
-    folds = [(run.name, fold) for run in case.runs for fold in runs.predicted_folds(run)]
+    folds = [(run, fold) for run in case.runs for fold in runs.predicted_models(run)]
     if len(folds) < 2:
         return Check(name, INCONCLUSIVE, "there is one model only; its test rows have nothing to be compared with")
     every = case.predictions(folds[0][1], runs.TEST).ids
     ids = [every[row] for row in _thin(len(every))]
-    stack = {f"{run} fold {fold.fold}": rows_at(case.predictions(fold, runs.TEST), ids) for run, fold in folds}
+    stack = {f"{run.name} {fold_text(fold.fold)}": rows_at(case.predictions(fold, runs.TEST), ids) for run, fold in folds}
     total, level = sum(stack.values()), LEVEL / len(stack)
     verdicts = []
     for unit, probs in stack.items():
@@ -155,11 +156,17 @@ def _test_rows(case: Case, name: str) -> Check:
     if refuted:
         status, text, remedy = _reading(case, refuted, LEVEL)
         return Check(name, status, "against the other models' test rows, " + text, remedy)
-    return _agreement(name, verdicts, [_right_out_of_fold(case, fold) for _, fold in folds])
+    return _agreement(name, verdicts, [_right_out_of_fold(case, run, fold) for run, fold in folds])
 
 
-def _right_out_of_fold(case: Case, fold: FoldRun) -> tuple[int, int]:
-    """How many of a fold's out-of-fold rows have one of their labels as their most probable class, and how many rows it has."""
+def _right_out_of_fold(case: Case, run: Run, fold: FoldRun) -> tuple[int, int]:
+    """How many of a fold's out-of-fold rows have one of their labels as their most probable class, and how many rows it has.
+
+    The model of all data has no such rows; it is taken to be as good as its run's folds, and no surer than one of them.
+    """
+    if fold.fold == FULL:
+        counts = [_right_out_of_fold(case, run, one) for one in runs.predicted_folds(run)]
+        return sum(right for right, _ in counts) // len(counts), sum(rows for _, rows in counts) // len(counts)
     table = case.predictions(fold, runs.OOF)
     hot = case.hot(table.ids)
     return int(hot[np.arange(len(hot)), table.probs.argmax(axis=1)].sum()), len(hot)

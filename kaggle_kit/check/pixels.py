@@ -25,7 +25,7 @@ def check_pixels(case: Case) -> Iterator[Check]:
     rows = tables = 0
     all_tests = True
     for run in case.runs:
-        for fold in run.finished_folds():
+        for fold in run.finished_models():
             for name, kind in _FILES.items():
                 path = fold.path / name
                 table = read_predictions(case.note(path)) if path.is_file() else None

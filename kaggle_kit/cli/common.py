@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,24 +106,47 @@ def command(
     return register
 
 
+def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return how a shell completes one of ``names``, or the last of several with commas between them."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, begun = incomplete.rpartition(",")
+        return [before + comma + name for name in names() if name.startswith(begun)]
+
+    return complete
+
+
+def run_names() -> list[str]:
+    """Return the names of the runs that lie here; nothing is read."""
+    return sorted(path.parent.name for path in Path("runs").glob("*/run.json"))
+
+
+def page_subjects() -> list[str]:
+    """Return the names of the runs and blends that lie here."""
+    return run_names() + sorted(path.stem for path in Path("submissions").glob("[!.]*.csv") if "." not in path.stem)
+
+
 Entries = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="entries of the run's configuration, e.g. model=resnet50 epochs=5"),
 ]
-Run = Annotated[str | None, typer.Option("--run", help="the run's name")]
+Run = Annotated[str | None, typer.Option("--run", help="the run's name", autocompletion=one_of(run_names))]
 Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
-Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3")]
+Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3; of train also full: one model on all data")]
 Config = Annotated[Path | None, typer.Option(help="a file with a run's configuration instead of kk.yaml's")]
 Tta = Annotated[
     str,
     typer.Option(
-        help=f"views of each image: {VIEWS.listed}; a+b is their mean, and `auto` of `kk predict` chooses for each run"
+        help=f"views of each image: {VIEWS.listed}; a+b is their mean, and `auto` of `kk predict` chooses for each run",
+        autocompletion=one_of(VIEWS.keys),
     ),
 ]
 Limit = Annotated[str | None, typer.Option("--time-limit", "--time", help="end cleanly before this, e.g. 8h30m")]
-Launcher = Annotated[str | None, typer.Option(help=f"train in other processes: {LAUNCHERS.listed}")]
+Launcher = Annotated[
+    str | None, typer.Option(help=f"train in other processes: {LAUNCHERS.listed}", autocompletion=one_of(LAUNCHERS.keys))
+]
 Address = Annotated[str | None, typer.Option(help="of the Ray cluster")]
-Strategy = Annotated[str | None, typer.Option(help=STRATEGIES.listed)]
+Strategy = Annotated[str | None, typer.Option(help=STRATEGIES.listed, autocompletion=one_of(STRATEGIES.keys))]
 
 
 def choices_made(given: Sequence[str] | None) -> dict[str, str]:

@@ -26,7 +26,10 @@ from kaggle_kit.cli.common import (
     begin,
     choices_made,
     command,
+    one_of,
+    run_names,
 )
+from kaggle_kit.fold_names import fold_number
 from kaggle_kit.project import Project
 from kaggle_kit.results import Done
 
@@ -80,7 +83,7 @@ def labels(
 def folds(
     name: Annotated[str, typer.Option(help="writes folds/NAME.csv")] = "folds",
     n_folds: Annotated[int | None, typer.Option(help="number of folds")] = None,
-    scheme: Annotated[str | None, typer.Option(help=SCHEME_CHOICES.listed)] = None,
+    scheme: Annotated[str | None, typer.Option(help=SCHEME_CHOICES.listed, autocompletion=one_of(SCHEME_CHOICES.keys))] = None,
     repeats: Annotated[int | None, typer.Option(help="repeat with other seeds")] = None,
     seed: Seed = None,
     duplicates: Annotated[str | None, typer.Option(help="near, exact or off: what is kept in one fold")] = None,
@@ -111,7 +114,9 @@ def train(
     run: Run = None,
     config: Config = None,
     strategy: Strategy = None,
-    precision: Annotated[str | None, typer.Option(help=PRECISION_CHOICES.listed)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=PRECISION_CHOICES.listed, autocompletion=one_of(PRECISION_CHOICES.keys))
+    ] = None,
     time_limit: Limit = None,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what this run has trained so far")] = False,
     launcher: Launcher = None,
@@ -125,7 +130,7 @@ def train(
         from kaggle_kit.launch.worker import train_launched
         from kaggle_kit.live import make_reporter
 
-        raise typer.Exit(train_launched(launched, int(fold), make_reporter(events)))
+        raise typer.Exit(train_launched(launched, fold_number(fold), make_reporter(events)))
     return Project.open().train(
         *(overrides or ()),
         fold=fold,
@@ -153,7 +158,7 @@ def predict(
         int | None, typer.Option(help="training images hidden among the test images, for `kk check`; 0 for none")
     ] = None,
     oof: Annotated[bool, typer.Option("--oof/--no-oof", help="also predict out-of-fold rows with these views")] = True,
-    engine: Annotated[str, typer.Option(help=ENGINE_CHOICES.listed)] = "auto",
+    engine: Annotated[str, typer.Option(help=ENGINE_CHOICES.listed, autocompletion=one_of(ENGINE_CHOICES.keys))] = "auto",
     time_limit: Annotated[
         str | None, typer.Option(help="e.g. 8h30m; leaves out what there is no time for: views first, then folds")
     ] = None,
@@ -167,8 +172,10 @@ def predict(
 
 @command(app, see=lambda found: _page(found.name))
 def blend(
-    runs: Annotated[str, typer.Option(help="runs to blend, separated by commas; default: all")] = "",
-    method: Annotated[str, typer.Option(help=BLENDERS.listed)] = "mean",
+    runs: Annotated[
+        str, typer.Option(help="runs to blend, separated by commas; default: all", autocompletion=one_of(run_names))
+    ] = "",
+    method: Annotated[str, typer.Option(help=BLENDERS.listed, autocompletion=one_of(BLENDERS.keys))] = "mean",
     name: Annotated[str | None, typer.Option(help="writes submissions/NAME.csv; default: blend-0001, blend-0002 …")] = None,
     seed: Annotated[int, typer.Option(help="of methods that draw")] = 0,
     tune_thresholds: Annotated[
@@ -196,7 +203,10 @@ def check(
 
 @command(app)
 def runs(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="two runs or more: what they differ in")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="two runs or more: what they differ in", autocompletion=one_of(run_names)),
+    ] = None,
     submissions: Annotated[bool, typer.Option("--submissions", help="submissions and their public scores instead")] = False,
     rm: Annotated[bool, typer.Option("--rm", help="delete the named runs")] = False,
     force: Annotated[bool, typer.Option("--force", help="with --rm: although a submission rests on them")] = False,

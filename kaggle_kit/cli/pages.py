@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kaggle_kit.choices import AUGMENTATIONS, MERGES
-from kaggle_kit.cli.common import Entries, Tta, app, command
+from kaggle_kit.cli.common import Entries, Tta, app, command, one_of, page_subjects
 from kaggle_kit.project import Project
 
 Open = Annotated[bool, typer.Option("--open", help="show it in the browser")]
@@ -32,7 +32,11 @@ def look(
 def report(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN|BLEND]...", help="several are compared; default: the newest blend or run"),
+        typer.Argument(
+            metavar="[RUN|BLEND]...",
+            help="several are compared; default: the newest blend or run",
+            autocompletion=one_of(page_subjects),
+        ),
     ] = None,
     gradcam: Annotated[str, typer.Option(help="ids of images to explain, or a number of the surest mistakes")] = "",
     open_: Open = False,

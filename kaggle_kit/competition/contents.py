@@ -12,7 +12,7 @@ import hashlib
 import json
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +43,7 @@ class Contents:
     """What some images hold.
 
     Attributes:
-        hashes: id -> 16 hex digits of a hash of the file's bytes, or :data:`UNREADABLE`.
+        hashes: id -> 16 hex digits of a hash of the bytes of its file or files, or :data:`UNREADABLE`.
     """
 
     hashes: Mapping[str, str]
@@ -70,10 +70,10 @@ def contents_of(rows: Iterable[ImageRow], cache_dir: Path | None, *, workers: in
         cache_dir: the workspace's cache; None: every file is read and nothing is remembered.
         workers: threads; none: two a CPU, since reading waits for the disk. Hashing releases the interpreter lock.
     """
-    path_of = {row.id: str(row.path) for row in rows}
+    paths_of = {row.id: tuple(map(str, row.paths)) for row in rows}
     cache = None if cache_dir is None else cache_dir / CACHE_NAME
     known = {} if cache is None else _read_cache(cache)
-    paths = list(dict.fromkeys(path_of.values()))
+    paths = list(dict.fromkeys(path for some in paths_of.values() for path in some))
     parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     found: dict[str, _Hashed] = {}
     with ThreadPoolExecutor(workers or 2 * available_cpus()) as pool:
@@ -83,7 +83,14 @@ def contents_of(rows: Iterable[ImageRow], cache_dir: Path | None, *, workers: in
     if cache is not None and any(known.get(path) != entry for path, entry in settled.items()):
         with contextlib.suppress(StorageError):  # what is not remembered is read again
             _write_cache(cache, known, settled)
-    return Contents({row_id: found[path].content for row_id, path in path_of.items()})
+    return Contents({row_id: _together([found[path].content for path in some]) for row_id, some in paths_of.items()})
+
+
+def _together(hashes: Sequence[str]) -> str:
+    """What stands for the images of one id: of one image its hash."""
+    if len(hashes) == 1 or UNREADABLE in hashes:
+        return hashes[0] if len(hashes) == 1 else UNREADABLE
+    return hashlib.blake2b(" ".join(hashes).encode(), digest_size=8).hexdigest()
 
 
 def training_contents(competition: Competition, folds: FoldTable, cache_dir: Path | None) -> Contents:

@@ -34,6 +34,8 @@ _MEANINGS = {
     "ranked": "several guesses, the likeliest first, of which one is right",
     "positive": "the probability of the positive class",
 }
+_OPEN = re.compile(r"new[_ -]\w+|unknown\w*|unidentified|none[_ -]of.*", re.IGNORECASE)
+"""Names of classes that may have no appearance of their own."""
 _MOST_PLAUSIBLE = 20
 """Classes that are numbers and more than these are values of a scale."""
 
@@ -123,7 +125,11 @@ def infer_metric(asker: Asker, goal: Goal, metric: Metric | None, *, given: bool
         if given:
             asker.find(f"the metric is {metric.name}, as given.")
         if metric.ordered:
-            asker.find(f"metric {metric.name} counts how far a class is off: their order is {', '.join(goal.classes[:12])}.")
+            asker.find(
+                f"metric {metric.name} counts how far a class is off: their order is {', '.join(goal.classes[:12])}, that of "
+                "`classes` in kk.yaml. Use it: model.head.name=ordinal, or regression with loss=squared_grade, and "
+                "`kk blend --method grades`."
+            )
         return metric.name
     default = _METRICS[goal.submission.form].format(guesses=goal.submission.guesses)
     if goal.submission.form == "probability" and multilabel:
@@ -139,6 +145,20 @@ def infer_metric(asker: Asker, goal: Goal, metric: Metric | None, *, given: bool
         f"set it with --metric ({', '.join(name for name in fitting if name != default)}, or file.py:function).{hint}"
     )
     return default
+
+
+def infer_open_class(asker: Asker, goal: Goal) -> str | None:
+    """A class of all that is none of the others, such as new_whale, if one is chosen or known; such names are pointed out."""
+    likely = [name for name in goal.classes if _OPEN.fullmatch(name)] if goal.task == "multiclass" else []
+    given = asker.given("open_class")
+    proposed = [*likely, *([given] if given in goal.classes and given not in likely else [])]
+    if not proposed or len(goal.classes) < 3:
+        return None
+    options = {"none": "each class has an appearance of its own"}
+    options |= {name: f"{name!r} is all that is none of the others: it is ranked by a threshold" for name in proposed}
+    text = "is there a class without an appearance of its own, such as that of all unknown animals?"
+    chosen = asker.ask("open_class", text, options, default="none")
+    return None if chosen == "none" else chosen
 
 
 def _fits(metric: Metric, goal: Goal) -> bool:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_kit.choices import CONTAINERS, LAYOUTS
-from kaggle_kit.competition.containers import find_containers
-from kaggle_kit.competition.form import infer_goal, infer_metric, two_classes
+from kaggle_kit.competition.channels import infer_channels
+from kaggle_kit.competition.containers import Progress, find_containers
+from kaggle_kit.competition.form import infer_goal, infer_metric, infer_open_class, two_classes
 from kaggle_kit.competition.known import recognise
 from kaggle_kit.competition.layouts import Layout, Material, columns
 from kaggle_kit.competition.layouts.columns import CsvTable
@@ -47,6 +48,7 @@ def infer_competition(
     metric: str | None = None,
     name: str | None = None,
     competition: str | None = None,
+    progress: Progress | None = None,
 ) -> Inference:
     """Look at ``data_dir`` and conclude what the competition is.
 
@@ -58,6 +60,7 @@ def infer_competition(
         metric: how Kaggle scores; without it the usual metric of the form of submission.
         name: of the competition; without it the folder's.
         competition: its address at Kaggle, of which something may be known; without it the folder's name may tell.
+        progress: told how many pictures of a container are unpacked.
 
     Raises:
         AmbiguousDataError: there are several readings and no safe default; lists them and how to choose.
@@ -68,7 +71,7 @@ def infer_competition(
     asker.command = f"kk init {quoted(str(data_dir))}"
     try:
         told = Told(None if metric is None else get_metric(metric, Path(workspace_root)), name, competition)
-        config, folds = _infer(asker, Path(data_dir), Path(workspace_root), told)
+        config, folds = _infer(asker, Path(data_dir), Path(workspace_root), told, progress)
     except DataError:
         # What follows from a provisional answer may be wrong; the question comes first.
         if asker.unanswered:
@@ -78,9 +81,11 @@ def infer_competition(
     return Inference(config, asker.findings, asker.questions, folds)
 
 
-def _infer(asker: Asker, data_dir: Path, root: Path, told: Told) -> tuple[CompetitionConfig, FoldsConfig]:
+def _infer(
+    asker: Asker, data_dir: Path, root: Path, told: Told, progress: Progress | None
+) -> tuple[CompetitionConfig, FoldsConfig]:
     own = own_folders(data_dir, root)
-    containers, folder = find_containers(asker, data_dir, root, own)
+    containers, folder = find_containers(asker, data_dir, root, own, progress)
     tree = scan(folder, skip=own)
     if not tree.images:
         raise DataError(
@@ -113,6 +118,8 @@ def _infer(asker: Asker, data_dir: Path, root: Path, told: Told) -> tuple[Compet
             "task": goal.task,
             "metric": infer_metric(asker, goal, metric, given=told.metric is not None),
             "classes": goal.classes,
+            "channels": infer_channels(asker, folder, sorted(train.images), containers),
+            "open_class": infer_open_class(asker, goal),
             "train": train.config,
             "test": test,
             "submission": goal.submission,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kaggle_kit import files
@@ -57,6 +59,8 @@ def load_competition(workspace: Workspace, config: CompetitionConfig) -> Competi
         test=tuple(test),
         submission=config.submission,
         sample_path=sample_path,
+        channels=config.channels,
+        open_class=config.open_class,
         fingerprint=files.fingerprint(
             {
                 "name": config.name,
@@ -77,6 +81,8 @@ def _read_train(data_dir: Path, config: CompetitionConfig, classes: Classes, own
     rows, source = layout.read(data_dir, config, own), train.csv or shown(train.dirs)
     if train.train_only_dirs:
         rows += read_folders(data_dir, config, train.train_only_dirs, train_only=True, skip=own)
+    if train.group_pattern is not None:
+        rows = [row if row.group else replace(row, group=_part_of(row.id, train.group_pattern)) for row in rows]
     require_unique([row.id for row in rows], f"training images of {data_dir / source}")
     require_labels(rows, classes, multilabel=config.task == "multilabel", source=str(data_dir / source))
     present = {label for row in rows for label in row.labels}
@@ -84,6 +90,12 @@ def _read_train(data_dir: Path, config: CompetitionConfig, classes: Classes, own
     if empty:
         logger.warning("%d classes have no training image: %s", len(empty), shown(map(repr, empty)))
     return sorted(rows, key=lambda row: row.id)
+
+
+def _part_of(row_id: str, pattern: str) -> str | None:
+    """What the first part in brackets finds in an id."""
+    found = re.search(pattern, row_id)
+    return found.group(1) if found else None
 
 
 def _read_test(

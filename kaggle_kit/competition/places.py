@@ -131,7 +131,7 @@ def infer_test(material: Material, sample: Sample | None, train: TrainReading) -
         return TestDataConfig(dirs=dirs)
     if listing.id_column:
         several = len(cells) - len(set(listing.ids))
-        images = f"; of the {several:,} further images of an id no use is made, its first one stands for it" if several else ""
+        images = f"; {several:,} are further images of an id, whose predictions become one (data.several)" if several else ""
         asker.find(f"{listing.table.file} says which images an id has ({listing.id_column}, {listing.image_column}){images}.")
     elif sample:
         asker.find(f"{listing.table.file} lists the test images, too; its ids are checked against those of {sample.file}.")

@@ -124,6 +124,10 @@ class Asker:
         self.questions.append(Question(key, text, options, default))
         return default if default is not None else next(iter(options))
 
+    def said(self, key: str) -> list[str]:
+        """The choice that was made, if any, without asking for it: one that nothing asks for later is refused."""
+        return [self._choices[key]] if key in self._choices else []
+
     def given(self, key: str) -> str | None:
         """A choice that is never asked for but may be made."""
         self._asked.append(key)

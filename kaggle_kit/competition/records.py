@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from kaggle_kit import files
-from kaggle_kit.config import SubmissionConfig, TrainDataConfig
+from kaggle_kit.config import ChannelsConfig, SubmissionConfig, TrainDataConfig
 from kaggle_kit.results import Result
 from kaggle_kit.tables import Classes, Labels
 
@@ -29,7 +29,7 @@ class ImageRow:
         group: rows of one group stay in one fold.
         train_only: whether it is external data, never validated on.
         fold: the fold that the data itself gives it; None where it gives none.
-        more: further images of the same id, which are neither trained on nor predicted yet.
+        more: further images of the same id. Each is trained on and predicted; what is said of them becomes one row.
     """
 
     id: str
@@ -56,6 +56,8 @@ class Competition(Result):
         test: in the order of the sample submission, else of the test CSV, else sorted by id. Ids are the very cells of the
             sample submission where there is one.
         sample_path: the sample submission.
+        channels: of images that are no colours; None for colours and grey.
+        open_class: a class without an appearance of its own, which is not trained on; None where there is none.
         fingerprint: of what models learn from: name, task, classes, and training ids with labels.
     """
 
@@ -68,6 +70,8 @@ class Competition(Result):
     submission: SubmissionConfig
     sample_path: Path | None
     fingerprint: str
+    channels: ChannelsConfig | None = None
+    open_class: str | None = None
 
     @property
     def multilabel(self) -> bool:

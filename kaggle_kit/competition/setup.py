@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.competition.load import load_competition
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.config import Config, RunConfig, load_config
@@ -25,6 +26,11 @@ class Setup:
     def metric(self) -> Metric:
         """How Kaggle scores; an own metric is run from the workspace."""
         return get_metric(self.competition.metric, self.workspace.root)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the data lie as files, what is in containers unpacked."""
+        return data_folder(self.workspace.root.resolve(), self.config.competition)
 
     def with_run(self, run: RunConfig) -> Setup:
         """Return the same with another configuration of the run."""

@@ -38,14 +38,6 @@ def read_frame(path: Path) -> pd.DataFrame:
     return frame
 
 
-def is_coco(path: Path) -> bool:
-    """Return whether a file is JSON with images and annotations."""
-    if path.suffix.lower() != ".json":
-        return False
-    content = _parsed(path)
-    return isinstance(content, dict) and _is_list_of(content.get("images")) and _is_list_of(content.get("annotations"))
-
-
 def _from_csv(path: Path) -> pd.DataFrame:
     frame = files.read_table(path)
     with files.open_regular(path) as handle:

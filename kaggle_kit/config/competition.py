@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from kaggle_kit.choices import CONTAINERS, FORMS, LAYOUTS
-from kaggle_kit.config.fields import Count, OneOf, Section, Share, When, described, one_of
+from kaggle_kit.config.fields import Count, OneOf, Positive, Section, Share, When, described, one_of
 from kaggle_kit.metrics import METRICS, require_metric
 
 _FOLDERS = When("layout", "folders")
@@ -23,6 +24,22 @@ class ContainerConfig(Section):
     kind: Annotated[str, one_of(CONTAINERS)] = described("what it is")
     to: str = described("the folder that its images become, as if it lay in data_dir")
     options: dict[str, Any] = Field({}, description="the shape of its images, and the range of their values")
+
+
+class ChannelsConfig(Section):
+    """The channels of images that are no colours, in the order of their files."""
+
+    names: list[str] = Field(min_length=2, max_length=64, description="what they are called")
+    mean: list[Share] = described("mean of each, of values 0 to 1; networks see values less this, divided by std")
+    std: list[Positive] = described("standard deviation of each")
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> ChannelsConfig:
+        if not len(self.names) == len(self.mean) == len(self.std):
+            raise ValueError(f"names, mean and std must be as many, got {len(self.names)}, {len(self.mean)}, {len(self.std)}")
+        if len(self.names) == 3:
+            raise ValueError("three channels are read as red, green and blue; leave channels null")
+        return self
 
 
 class TrainDataConfig(Section):
@@ -53,6 +70,9 @@ class TrainDataConfig(Section):
     )
     label_separator: Annotated[str | None, _CSV] = Field(None, description="stands between several labels in one cell")
     group_column: Annotated[str | None, _CSV] = Field(None, description="rows of one group stay in one fold")
+    group_pattern: str | None = Field(
+        None, description="an expression of which the first part in brackets, found in an id, names its group: ([^_]+)_"
+    )
     fold_column: Annotated[str | None, _CSV] = Field(None, description="the folds of `kk folds --scheme column`")
     train_only_dirs: list[str] = Field([], description="folders of extra images, trained on but never validated on")
     train_only_column: Annotated[str | None, _CSV] = Field(
@@ -61,6 +81,22 @@ class TrainDataConfig(Section):
     label_map: dict[str, str | None] = Field(
         {}, description="label as it stands in the data -> the label to read instead; null leaves the row out"
     )
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _expression(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and re.compile(value).groups < 1:
+                raise ValueError(f"group_pattern needs a part in brackets that names the group, got {value!r}")
+        except re.error as error:
+            raise ValueError(f"group_pattern {value!r} is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _grouped_once(self) -> TrainDataConfig:
+        if self.group_column is not None and self.group_pattern is not None:
+            raise ValueError("group_column and group_pattern both say which rows belong together; keep one")
+        return self
 
 
 class TestDataConfig(Section):
@@ -114,6 +150,12 @@ class CompetitionConfig(Section):
         min_length=1,
         description="the order of columns everywhere, of two the positive last; folds and runs are bound to it",
     )
+    channels: ChannelsConfig | None = Field(
+        None, description="the channels of images that have other than three; null: colours or grey"
+    )
+    open_class: str | None = Field(
+        None, description="a class without an appearance of its own, as new_whale: not trained on, ranked by a threshold"
+    )
     train: TrainDataConfig = described("where the training images and labels are")
     test: TestDataConfig | None = Field(None, description="where the test images are; null: there are none")
     submission: SubmissionConfig = Field(SubmissionConfig(), description="the form of the submission")
@@ -131,4 +173,6 @@ class CompetitionConfig(Section):
     def _fits_task(self) -> CompetitionConfig:
         if self.task == "binary" and len(self.classes) != 2:
             raise ValueError(f"task binary needs 2 classes, got {len(self.classes)}")
+        if self.open_class is not None and (self.task != "multiclass" or self.open_class not in self.classes):
+            raise ValueError(f"open_class must be one of the classes of a multiclass task, got {self.open_class!r}")
         return self

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from kaggle_kit.config.entries import ALIASES
 from kaggle_kit.config.fields import OneOf, Section, When
-from kaggle_kit.config.load import ALIASES, load_config
+from kaggle_kit.config.load import load_config
 from kaggle_kit.config.sections import Config
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.registry import shortened, suggest

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.config.run import RunConfig
-from kaggle_kit.errors import ConfigError
+from kaggle_kit.errors import ConfigError, DependencyError
 from kaggle_kit.own_code import is_own, require_form
 from kaggle_kit.registry import shortened, suggest, unknown
 
@@ -51,11 +51,32 @@ def require_known(run: RunConfig, task: str) -> None:
         raise unknown(hardware.accelerator, ACCELERATORS, "hardware.accelerator")
     if hardware.strategy not in FABRIC_STRATEGIES:
         raise unknown(hardware.strategy, FABRIC_STRATEGIES, "hardware.strategy")
+    if task == "multilabel" and (run.loss.name == "squared_grade" or run.model.head.name in ("ordinal", "regression")):
+        raise ConfigError(
+            "loss squared_grade and the heads ordinal and regression are for one class a row, in the order of grades, but the "
+            "task is multilabel."
+        )
+    _require_probe(run, task)
     if task == "multilabel" and run.loss.name == "cross_entropy":
         raise ConfigError(
             "loss cross_entropy needs exactly one label a row, but the task is multilabel; "
             "choose bce, focal, asymmetric or auto."
         )
+
+
+def _require_probe(run: RunConfig, task: str) -> None:
+    """Refuse what a probe cannot do, where one is fitted."""
+    probe = run.probe
+    if run.strategy == "probe-then-finetune" and probe.classifier in ("mlp", "knn"):
+        raise ConfigError(
+            f"probe.classifier={probe.classifier} is no layer of the network that could be trained further; "
+            "use logistic, svm or lda, or strategy probe."
+        )
+    if run.strategy.startswith("probe") and probe.balance != "none":
+        if task == "multilabel":
+            raise ConfigError(f"probe.balance={probe.balance} needs exactly one label a row, but the task is multilabel.")
+        if find_spec("imblearn") is None:
+            raise DependencyError("probe.balance needs a package: pip install 'kaggle-kit[balance]'; or set it to none.")
 
 
 def _require_model(name: str) -> None:

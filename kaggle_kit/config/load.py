@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from kaggle_kit.config.entries import ALIASES, resolve, with_entry
 from kaggle_kit.config.explain import explain
 from kaggle_kit.config.fields import Section
 from kaggle_kit.config.run import RunConfig
@@ -24,32 +25,6 @@ from kaggle_kit.registry import shortened
 S = TypeVar("S", bound=Section)
 logger = logging.getLogger(__name__)
 
-ALIASES: dict[str, str] = {
-    "model": "model.name",
-    "pretrained": "model.pretrained",
-    "head": "model.head.name",
-    "pool": "model.head.pool",
-    "epochs": "schedule.epochs",
-    "schedule": "schedule.name",
-    "optimizer": "optimizer.name",
-    "lr": "optimizer.lr",
-    "head_lr": "optimizer.head_lr",
-    "weight_decay": "optimizer.weight_decay",
-    "layer_decay": "optimizer.layer_decay",
-    "batch_size": "data.batch_size",
-    "image_size": "data.image_size",
-    "labels": "data.labels",
-    "workers": "data.workers",
-    "sampler": "data.sampler",
-    "augment": "augment.preset",
-    "mixup": "augment.mixup",
-    "cutmix": "augment.cutmix",
-    "loss": "loss.name",
-    "label_smoothing": "loss.label_smoothing",
-    "precision": "hardware.precision",
-    "devices": "hardware.devices",
-}
-"""Short names of ``key=value`` for the entries set most often."""
 RETIRED: dict[tuple[str, str], str] = {("augment", "where"): "images are augmented by the loader processes"}
 """Entries of the run section that earlier versions wrote and this one ignores, and what holds instead."""
 
@@ -69,7 +44,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
     config = _build(Config, content, str(path))
     if run_file is not None or overrides:
         entries = content.get("run", {}) if run_file is None else _read_sections(run_file)
-        run = _build(RunConfig, override(entries, overrides), "options" if overrides else str(run_file))
+        run = _changed_run(entries, overrides, "options" if overrides else str(run_file))
         config = config.model_copy(update={"run": run})
     for kind, name in {"metric": config.competition.metric, "model": config.run.model.name}.items():
         if is_own(name):
@@ -89,7 +64,7 @@ def derive(config: RunConfig, overrides: Sequence[str] = (), *, source: str = "o
     Raises:
         ConfigError: an override is malformed, or its key or value is wrong.
     """
-    return _build(RunConfig, override(config.model_dump(mode="json"), overrides), source)
+    return _changed_run(config.model_dump(mode="json"), overrides, source)
 
 
 def build_run_config(content: Mapping[str, Any], *, source: str) -> RunConfig:
@@ -119,7 +94,7 @@ def override(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, 
             parsed = load_yaml(value) if value else ""
         except ValueError as error:
             raise ConfigError(f"the value of {shortened(key)} is not YAML: {shortened(value)} ({error}).") from error
-        result = _with_entry(result, _resolve(key).split("."), parsed, key)
+        result = with_entry(result, resolve(key).split("."), parsed, key)
     return result
 
 
@@ -132,18 +107,14 @@ def _yaml(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
 
 
-def _resolve(key: str) -> str:
-    return ALIASES.get(key, key)
-
-
-def _with_entry(content: Mapping[str, Any], path: Sequence[str], value: Any, key: str) -> dict[str, Any]:
-    head, *rest = path
-    if not rest:
-        return {**content, head: value}
-    inner = content.get(head) or {}
-    if not isinstance(inner, Mapping):
-        raise ConfigError(f"{key!r} cannot be set: {head!r} is {shortened(inner)}, not a section.")
-    return {**content, head: _with_entry(inner, rest, value, key)}
+def _changed_run(content: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
+    """Return a run configuration with entries changed; refuse a change that no stage, given elsewhere, would see."""
+    run = _build(RunConfig, override(content, overrides), source)
+    keys = {resolve(text.partition("=")[0]): text for text in overrides}
+    for key, text in keys.items():
+        if run.is_shadowed(key) and "stages" not in keys:
+            raise ConfigError(f"{text} would change nothing: every stage of `stages` sets {key} itself. Change it there.")
+    return run
 
 
 def _read_sections(path: Path) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from kaggle_kit import files
 from kaggle_kit.choices import (
     AUGMENTATIONS,
+    AVERAGES,
+    BALANCES,
+    CLASSIFIERS,
+    CYCLES,
     ENGINE_CHOICES,
     HEADS,
     LOSSES,
@@ -19,6 +24,8 @@ from kaggle_kit.choices import (
     STRATEGIES,
     TRACKERS,
 )
+from kaggle_kit.config.entries import ALIASES, resolve, with_entry
+from kaggle_kit.config.explain import explain
 from kaggle_kit.config.fields import (
     Count,
     Factor,
@@ -41,9 +48,18 @@ from kaggle_kit.config.fields import (
     one_of,
 )
 from kaggle_kit.config.optimizers import optimizers, require_optimizer
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.registry import shortened, suggest
 
 SIDES = (8, 4096)
 """Smallest and largest side of an image, in pixels."""
+STAGE_SECTIONS = ("schedule", "optimizer", "augment", "loss", "early_stopping")
+STAGE_KEYS = (
+    *("data.image_size", "data.batch_size", "data.sampler", "data.samples_per_epoch"),
+    *("data.samples_per_class", "data.class_multiples"),
+    *("model.freeze", "model.freeze_bn"),
+)
+"""What a stage may set: every key of the sections, and these keys."""
 
 
 class HeadConfig(Section):
@@ -64,6 +80,9 @@ class HeadConfig(Section):
     margin: Annotated[float, Field(ge=0, le=1.5)] = Field(
         0.0, description="angle by which cosine makes the true class harder in training (ArcFace), e.g. 0.3; 0: none"
     )
+
+    rows: Annotated[Whole, Later()] = Field(0, description="training rows that knn keeps; strategy probe sets it")
+    neighbours: Annotated[Whole, Later()] = Field(0, description="rows that knn asks; strategy probe sets it")
 
     @model_validator(mode="after")
     def _sensible(self) -> HeadConfig:
@@ -100,6 +119,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _sensible(self) -> ModelConfig:
+        if self.head.name == "knn":
+            raise ValueError("head.name knn holds training rows; use strategy probe with probe.classifier=knn")
         rate, key = (self.head.dropout, "head.dropout") if self.head.hidden else (self.drop_rate, "drop_rate")
         if self.head.samples > 1 and not rate:
             raise ValueError(f"head.samples draws several dropout masks, so {key} must be above 0, e.g. 0.5")
@@ -123,12 +144,31 @@ class DataConfig(Section):
     samples_per_epoch: Count | Factor | None = Field(
         None, description="images an epoch, or a multiple of their number, e.g. 2x; null: as many as there are"
     )
+    samples_per_class: Annotated[Count | None, Later()] = Field(
+        None, description="most images of a class an epoch, others in each; null: all of them"
+    )
+    class_multiples: Annotated[dict[str, NotNegative], Later()] = Field(
+        {}, description="class -> how often an epoch sees each of its images, e.g. {rare: 3}; 1 for those not named"
+    )
     labels: Annotated[Name | None, Later()] = Field(
         None, description="train with the labels as reviewed in labels/<name>.csv (see `kk labels`); null: as given"
+    )
+    several: Annotated[Literal["mean", "max", "best"], Later()] = Field(
+        "best", description="how predictions of an id's several images become one; best: what scores better out of fold"
     )
     bad_images: StopOrSkip = Field(
         "stop", description="at an unreadable training image stop, or skip it; test images always stop"
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> DataConfig:
+        by_class = self.samples_per_class is not None or self.class_multiples
+        if by_class and (self.sampler != "shuffle" or self.samples_per_epoch is not None):
+            raise ValueError(
+                "samples_per_class and class_multiples say what an epoch is made of, so they need sampler: shuffle and no "
+                "samples_per_epoch"
+            )
+        return self
 
     @field_validator("image_size")
     @classmethod
@@ -146,6 +186,9 @@ class AugmentConfig(Section):
 
     preset: Annotated[str, one_of(AUGMENTATIONS)] = Field("light", description="how training images are changed")
     transforms: list[dict[str, Any]] = Field([], description="albumentations after the preset, e.g. [{name: CLAHE, p: 0.3}]")
+    only_below: Annotated[Count | None, Later()] = Field(
+        None, description="change only images of classes with fewer training images than this; null: all"
+    )
     mixup: NotNegative = Field(0.0, description="alpha of the beta distribution of mixup; 0: off")
     cutmix: NotNegative = Field(0.0, description="alpha of the beta distribution of CutMix; 0: off")
     mix_prob: Share = Field(1.0, description="share of the batches that are mixed")
@@ -206,15 +249,31 @@ class LossConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    """Stopping when the score no longer improves."""
+    """Stopping when the score no longer improves; of a run in stages, going on with the next one."""
 
+    monitor: Annotated[Literal["metric", "valid_loss"], Later()] = Field("metric", description="what has to improve")
     patience: Whole = Field(0, description="epochs without a better score after which training stops; 0: never")
     min_delta: NotNegative = Field(0.0, description="what counts as better")
 
 
-class ProbeConfig(Section):
-    """The linear head of strategies ``probe`` and ``probe-then-finetune``."""
+class AverageConfig(Section):
+    """Averaging the weights of several epochs at the end; the average is one more candidate beside them."""
 
+    name: Annotated[str, one_of(AVERAGES)] = Field("none", description="what is averaged")
+    share: PositiveShare = Field(0.25, description="of swa: the part of the epochs, from the end, whose weights are averaged")
+    candidates: Annotated[int, Field(ge=2, le=50)] = Field(5, description="of soup: the best epochs, which are tried in turn")
+
+
+class ProbeConfig(Section):
+    """The head of strategies ``probe`` and ``probe-then-finetune``."""
+
+    classifier: Annotated[str, one_of(CLASSIFIERS), Later()] = Field("logistic", description="what is fitted to the features")
+    balance: Annotated[str, one_of(BALANCES), Later()] = Field(
+        "none", description="made-up rows of small classes, in the training part only"
+    )
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Later()] = Field(
+        [256], min_length=1, description="sizes of the hidden layers of mlp"
+    )
     views: Annotated[int, Field(ge=0, le=100)] = Field(
         1, description="augmented views of each training image, beside the plain one"
     )
@@ -246,6 +305,9 @@ class RunConfig(Section):
     init_from: Annotated[Name | None, Later()] = Field(
         None, description="a run; fold k begins from the weights of its fold k instead of model.pretrained; null: none"
     )
+    snapshots: Annotated[Annotated[int, Field(ge=0, le=50)], Later()] = Field(
+        0, description="models to keep of a cyclic schedule, from its last cycles; each becomes a run; 0: none"
+    )
     ema: Rate = Field(0.0, description="decay of the averaged weights, e.g. 0.999; 0: off")
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
     nan: StopOrSkip = Field("stop", description="at a loss that is not finite: stop the fold, or skip the batch")
@@ -257,9 +319,89 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="the optimizer")
     schedule: ScheduleConfig = Field(ScheduleConfig(), description="the learning-rate schedule")
     loss: LossConfig = Field(LossConfig(), description="the training loss")
+    average: Annotated[AverageConfig, Later()] = Field(AverageConfig(), description="averaging the weights of epochs")
     early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
-    probe: ProbeConfig = Field(ProbeConfig(), description="the linear head of the probe strategies")
+    probe: ProbeConfig = Field(ProbeConfig(), description="the head of the probe strategies")
     hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
+    # The last field, since a stage takes from the others what it does not say.
+    stages: Annotated[list[dict[str, Any]], Later()] = Field(
+        [], description="parts of the training with entries of their own, e.g. [{epochs: 2, freeze: -1}, {image_size: 224}]"
+    )
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _by_full_names(cls, value: Any) -> Any:
+        return [_stage_entries(number, stage) for number, stage in enumerate(value, 1)] if isinstance(value, list) else value
+
+    @field_validator("stages")
+    @classmethod
+    def _each_sound(cls, value: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
+        if len(info.data) < len(cls.model_fields) - 1:  # what is wrong with another key is said anyway
+            return value
+        if value and info.data["strategy"] == "probe":
+            raise ConfigError("a probe is fitted at once and has no stages; leave them out, or use strategy finetune.")
+        content = {key: one.model_dump(mode="json") if isinstance(one, Section) else one for key, one in info.data.items()}
+        for number, stage in enumerate(value, 1):
+            try:
+                _staged(content, stage)
+            except ValidationError as error:
+                problems = dict.fromkeys(explain(cls, problem, {cls: ALIASES}) for problem in error.errors())
+                raise ConfigError(f"stage {number}: {'; '.join(problems)}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _whole_training(self) -> RunConfig:
+        to_the_end = self.snapshots or self.average.name == "swa"
+        if to_the_end and any(stage.early_stopping.patience for stage in self.stage_configs):
+            raise ConfigError(
+                "snapshots and swa are of the last epochs, so training must not stop early: leave early_stopping out."
+            )
+        if self.average.name != "none" and self.strategy == "probe":
+            raise ConfigError("a probe has no epochs whose weights could be averaged: leave average out.")
+        self.snapshot_epochs()
+        return self
+
+    def snapshot_epochs(self) -> dict[int, int]:
+        """Return cycle -> the epoch that ends it and whose weights are kept: the last ``snapshots`` cycles of the last stage.
+
+        Raises:
+            ConfigError: its schedule has no cycles, fewer, or they end within epochs.
+        """
+        if self.snapshots == 0:
+            return {}
+        last = self.last_stage
+        schedule, before = last.schedule, self.total_epochs - last.schedule.epochs
+        cycles = schedule.options.get("cycles", CYCLES.get(schedule.name, 0))
+        if self.strategy == "probe" or schedule.name not in CYCLES:
+            named = " or ".join(CYCLES)
+            raise ConfigError(f"snapshots need schedule {named}, got {schedule.name} with strategy {self.strategy}.")
+        if not isinstance(cycles, int) or not self.snapshots <= cycles or schedule.epochs % cycles:
+            raise ConfigError(
+                f"snapshots={self.snapshots} need as many cycles, each ending with an epoch; there are {cycles} in "
+                f"{schedule.epochs} epochs. Set epochs to a multiple of schedule.options: {{cycles: …}}."
+            )
+        each = schedule.epochs // cycles
+        return {cycle: before + each * cycle for cycle in range(cycles - self.snapshots + 1, cycles + 1)}
+
+    @property
+    def stage_configs(self) -> tuple[RunConfig, ...]:
+        """What each stage is trained with; of a run without stages the run itself."""
+        content = self.model_dump(mode="json", exclude={"stages"})
+        return tuple(_staged(content, stage) for stage in self.stages) or (self,)
+
+    @property
+    def last_stage(self) -> RunConfig:
+        """What the last stage is trained with: its image size is that of validation and prediction."""
+        return self.stage_configs[-1]
+
+    def is_shadowed(self, key: str) -> bool:
+        """Return whether every stage sets the dotted ``key`` itself, so that its value outside of them counts nowhere."""
+        return bool(self.stages) and all(key in stage for stage in self.stages)
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(stage.schedule.epochs for stage in self.stage_configs)
 
     @property
     def fingerprint(self) -> str:
@@ -278,3 +420,34 @@ class RunConfig(Section):
             "data": {"workers", "eval_batch_size"},
         }
         return as_before(self, self.model_dump(mode="json", exclude=left_out))
+
+
+def _stage_entries(number: int, stage: Any) -> dict[str, Any]:
+    """Return a stage's entries by their dotted keys; raises ConfigError for what a stage cannot set."""
+    if not isinstance(stage, Mapping):
+        raise ConfigError(f"stage {number} should hold entries such as {{epochs: 3, image_size: 128}}, got {shortened(stage)}.")
+    entries: dict[str, Any] = {}
+    for key, value in stage.items():
+        inside = isinstance(value, Mapping) and key in (*STAGE_SECTIONS, "data", "model")
+        entries |= {f"{key}.{name}": one for name, one in value.items()} if inside else {resolve(str(key)): value}
+    for key in entries:
+        if not _in_stage(key):
+            near = suggest(key, [*(name for name, full in ALIASES.items() if _in_stage(full)), *STAGE_KEYS, *STAGE_SECTIONS])
+            raise ConfigError(
+                f"stage {number} cannot set {shortened(key)}.{near} A stage may set {', '.join(STAGE_KEYS)} and the keys of "
+                f"{', '.join(STAGE_SECTIONS)}."
+            )
+    return entries
+
+
+def _in_stage(key: str) -> bool:
+    """Whether a stage may set a dotted key."""
+    return key in STAGE_KEYS or key.partition(".")[0] in STAGE_SECTIONS
+
+
+def _staged(content: Mapping[str, Any], stage: Mapping[str, Any]) -> RunConfig:
+    """Return the plain values ``content`` of a run with the entries of a stage."""
+    values = {**content, "snapshots": 0}  # those are of the whole run
+    for key, value in stage.items():
+        values = with_entry(values, key.split("."), value, key)
+    return RunConfig.model_validate(values)

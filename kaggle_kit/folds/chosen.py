@@ -6,16 +6,19 @@ import re
 from collections.abc import Sequence
 
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.fold_names import FULL, fold_name
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
 def chosen_folds(fold: str | Sequence[int], n_splits: int) -> list[int]:
-    """Return fold numbers of ``all``, ``0``, ``0,2`` or ``0-3``, in ascending order, or the numbers as given.
+    """Return fold numbers of ``all``, ``0``, ``0,2`` or ``0-3``, in ascending order, or the numbers as given; ``full`` is FULL.
 
     Raises:
         ConfigError: the text is something else, or there is no such fold.
     """
+    if isinstance(fold, str) and fold.strip() == fold_name(FULL):
+        return [FULL]
     if isinstance(fold, str):
         return parse_folds(fold, n_splits)
     return checked_folds(fold, n_splits)
@@ -29,7 +32,8 @@ def parse_folds(text: str, n_splits: int) -> list[int]:
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
-            raise ConfigError(f"folds must be written as all, 0, 0,2 or 0-3, got {text!r}.")
+            alone = f"; {fold_name(FULL)}, all data, stands alone" if part.strip() == fold_name(FULL) else ""
+            raise ConfigError(f"folds must be written as all, 0, 0,2 or 0-3, got {text!r}{alone}.")
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
             raise ConfigError(f"a range of folds must ascend, got {part.strip()!r}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.tables import Labels
 
 Part = Literal["train", "test"]
@@ -54,6 +56,45 @@ class Duplicates:
         """For each picture that stands in both parts, its training ids and its test ids."""
         found = ((_ids(group, "train"), _ids(group, "test")) for group in self.groups)
         return [(train, test) for train, test in found if train and test]
+
+
+def images_by_key(competition: Competition) -> dict[Key, tuple[Key, Path]]:
+    """Return each image of a competition under a key of its own -> the key of its id, and its file.
+
+    The first image of an id has the id's key.
+    """
+    found: dict[Key, tuple[Key, Path]] = {}
+    for part, rows in _parts(competition):
+        for row in rows:
+            own: Key = (part, row.id)
+            for at, path in enumerate(row.paths, 1):
+                found[own if at == 1 else (part, f"{row.id} (image {at})")] = own, path
+    return found
+
+
+def _parts(competition: Competition) -> tuple[tuple[Part, Sequence[ImageRow]], ...]:
+    return ("train", competition.train), ("test", competition.test)
+
+
+def of_ids(found: Duplicates, own: Mapping[Key, Key]) -> Duplicates:
+    """Return what was found among images as what it means for their ids.
+
+    Args:
+        own: key of an image -> key of its id; where each id has one image, ``found`` is returned as it is.
+    """
+    if all(key == other for key, other in own.items()):
+        return found
+    groups, exact = (
+        tuple(sorted({tuple(sorted({own[key] for key in group})) for group in some})) for some in (found.groups, found.exact)
+    )
+    pairs = {tuple(sorted((own[one], own[other]))) for one, other in found.near}
+    return replace(
+        found,
+        groups=tuple(group for group in groups if len(group) > 1),
+        exact=tuple(group for group in exact if len(group) > 1),
+        near=tuple(sorted((one, other) for one, other in pairs if one != other)),
+        unreadable={own[key]: reason for key, reason in found.unreadable.items()},
+    )
 
 
 def _ids(group: Iterable[Key], part: Part) -> tuple[str, ...]:

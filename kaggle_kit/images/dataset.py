@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from kaggle_kit.config import AugmentConfig
 from kaggle_kit.errors import DataError
 from kaggle_kit.images.decode import Pixels, decode_image
-from kaggle_kit.images.transforms import ImageSpec, prepare
+from kaggle_kit.images.samplers import row_weights
+from kaggle_kit.images.transforms import ImageSpec, eval_transform, prepare, train_transform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,12 +40,13 @@ class FileSource:
     """Decodes the file each time. ``size`` is the (height, width) to :func:`~kaggle_kit.images.transforms.prepare` for."""
 
     size: tuple[int, int]
+    channels: int = 3
 
     def __call__(self, path: Path) -> Pixels:
-        return prepare(decode_image(path, min_size=self.size), self.size)
+        return prepare(decode_image(path, min_size=self.size, channels=self.channels), self.size)
 
     def at(self, size: tuple[int, int]) -> FileSource:
-        return FileSource(size)
+        return FileSource(size, self.channels)
 
 
 class ImageDataset:
@@ -56,20 +59,44 @@ class ImageDataset:
         *,
         source: PixelSource,
         targets: Targets | None = None,
+        plain: tuple[Transform, npt.NDArray[np.bool_]] | None = None,
     ) -> None:
+        """``plain``: another transform, and the rows (N,) that get that."""
         if targets is not None and len(targets) != len(paths):
             raise DataError(f"expected one target per image, got {len(targets)} targets for {len(paths)} images.")
         self.paths = list(paths)
         self.transform = transform
         self.source = source
         self.targets = None if targets is None else as_targets(targets)
+        self.plain = plain
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def pixels(self, row: int, seed: int = 0) -> Pixels:
         """Return (h, w, 3) uint8 after the transform. Raises ImageError."""
-        return self.transform(self.source(self.paths[row]), seed)
+        transform = self.plain[0] if self.plain is not None and self.plain[1][row] else self.transform
+        return transform(self.source(self.paths[row]), seed)
+
+
+def training_dataset(
+    paths: Sequence[Path], spec: ImageSpec, augment: AugmentConfig, truth: npt.NDArray[Any], source: PixelSource
+) -> ImageDataset:
+    """Return labelled images with their augmentation: of all classes, or with ``only_below`` of the small ones.
+
+    Args:
+        truth: (N,) class positions or (N, C); of several labels the rarest tells how large a row's class is.
+
+    Raises:
+        ConfigError: see :func:`~kaggle_kit.images.transforms.train_transform`.
+    """
+    plain = None if augment.only_below is None else (eval_transform(spec), ~in_small_class(truth, augment.only_below))
+    return ImageDataset(paths, train_transform(spec, augment), source=source, targets=truth, plain=plain)
+
+
+def in_small_class(truth: npt.NDArray[Any], below: int) -> npt.NDArray[np.bool_]:
+    """(N,) whether a row's class, of several labels the rarest, has fewer than ``below`` rows."""
+    return np.round(1.0 / row_weights(truth)) < below
 
 
 def as_targets(targets: Targets) -> Tensor:
@@ -90,7 +117,7 @@ def as_targets(targets: Targets) -> Tensor:
 
 def source_for(*specs: ImageSpec) -> FileSource:
     """The file source that keeps enough pixels for all of ``specs``."""
-    return FileSource(prepare_size_for(*specs))
+    return FileSource(prepare_size_for(*specs), specs[0].channels)
 
 
 def prepare_size_for(*specs: ImageSpec) -> tuple[int, int]:

@@ -29,14 +29,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from kaggle_kit import files
+from kaggle_kit import files, stacks
 from kaggle_kit.errors import DataError, ImageError
 from kaggle_kit.machine.host import available_cpus
 
 LARGEST = 2 * 1024**3
 """Bytes of an image file."""
 Pixels = npt.NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB."""
+"""(H, W, 3) uint8 RGB, or (H, W, C) where the images of a competition have other channels."""
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 K = TypeVar("K", bound=Hashable)
@@ -50,6 +50,7 @@ _REDUCED = {1: 0, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2, 4: cv2.IMREAD_REDUCED_GRAYS
 """The scale alone; a colour flag is added."""
 _RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
 """From OpenCV 4.11 on: the decoder writes RGB, which saves a pass over the image."""
+_TIFF = (b"II", b"MM")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _UNDO: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
@@ -64,26 +65,30 @@ _UNDO: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
 """What brings an image of this EXIF orientation upright."""
 
 
-def decode_image(source: Path | bytes, *, min_size: tuple[int, int] | None = None) -> Pixels:
+def decode_image(source: Path | bytes, *, min_size: tuple[int, int] | None = None, channels: int = 3) -> Pixels:
     """Decode an image file, or the bytes of one.
 
     Args:
+        channels: how many an image has. Of files with other channels than colours, three are something to look at.
         min_size: (height, width). A JPEG may then be decoded at 1/2, 1/4 or 1/8 of its size, which is much faster, as long as
             the upright result is still at least this large in both directions.
 
     Returns:
-        (H, W, 3) uint8 RGB, contiguous.
+        (H, W, 3) uint8 RGB, or (H, W, ``channels``), contiguous.
 
     Raises:
         ImageError: the file is missing, empty, truncated or no image; the message names it and the reason.
     """
-    return decode_bytes(*_read(source), min_size=min_size)
+    return decode_bytes(*_read(source), min_size=min_size, channels=channels)
 
 
-def decode_bytes(data: bytes, name: str, *, min_size: tuple[int, int] | None = None) -> Pixels:
+def decode_bytes(data: bytes, name: str, *, min_size: tuple[int, int] | None = None, channels: int = 3) -> Pixels:
     """:func:`decode_image` for the content of a file that was read already; errors call it ``name``."""
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes).")
+    if channels != 3 or (data.startswith(_TIFF) and stacks.channels_in(data) != 3):
+        with _naming(name):
+            return _decode_channels(data, channels)
     with _naming(name), _header(data) as (image, header_end):
         if _is_plain(image, data, header_end):
             pixels = _decode_plain(image, data, min_size)
@@ -94,13 +99,24 @@ def decode_bytes(data: bytes, name: str, *, min_size: tuple[int, int] | None = N
         return _decode_any(image)
 
 
+def _decode_channels(data: bytes, channels: int) -> Pixels:
+    """Channels that are no colours, in 8 bits; of three that are asked for something to look at."""
+    found = stacks.read_channels(data, channels if channels != 3 else stacks.channels_in(data))
+    pixels = found if found.dtype == np.uint8 else _to_8_bit(found)
+    return np.ascontiguousarray(pixels if channels != 3 else stacks.as_colours(pixels))
+
+
 def image_size(source: Path | bytes) -> tuple[int, int]:
     """(height, width) of the upright image, from the header alone.
 
     Raises:
         ImageError: the file is missing, empty or no image.
     """
+    if not isinstance(source, bytes) and source.suffix.lower() in (".tif", ".tiff"):
+        source = read_file(source)
     data, name = _read(source) if isinstance(source, bytes) else (None, str(source))
+    if data is not None and data.startswith(_TIFF) and stacks.channels_in(data) != 3:
+        return stacks.facts_of(data)[:2]
     with _naming(name), _header(data if data is not None else Path(source)) as (image, _):  # type: ignore[arg-type]
         height, width = _stored_size(image)
         return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
@@ -114,7 +130,6 @@ class ImageFacts(NamedTuple):
         bits: of each channel.
         height, width: of the upright image, in pixels.
         turned: whether EXIF says that it is to be turned or mirrored.
-        frames: more than 1 for animations and documents.
         n_bytes: of the file.
     """
 
@@ -124,13 +139,17 @@ class ImageFacts(NamedTuple):
     height: int
     width: int
     turned: bool
-    frames: int
     n_bytes: int
 
 
 def image_facts(path: Path) -> ImageFacts:
     """Read the header of an image file; raises ImageError."""
     data = read_file(path)
+    with _naming(str(path)):
+        channels = stacks.channels_in(data)
+        if channels != 3:
+            height, width, bits = stacks.facts_of(data)
+            return ImageFacts("TIFF", f"{channels} channels", bits, height, width, False, len(data))
     with _naming(str(path)), _header(data) as (image, _):
         height, width = _stored_size(image)
         orientation = _orientation(image)
@@ -143,7 +162,6 @@ def image_facts(path: Path) -> ImageFacts:
             height,
             width,
             orientation != 1,
-            int(getattr(image, "n_frames", 1)),
             len(data),
         )
 

@@ -31,7 +31,7 @@ from PIL import Image
 
 from kaggle_kit.competition import Competition
 from kaggle_kit.config import FoldsConfig
-from kaggle_kit.folds.duplicates import Duplicates, Key, connected
+from kaggle_kit.folds.duplicates import Duplicates, Key, connected, images_by_key, of_ids
 from kaggle_kit.images.decode import Progress, decode_image, read_images
 from kaggle_kit.tables import shown
 
@@ -77,12 +77,11 @@ def find_competition_duplicates(
     """Search a competition's training and test images as ``config`` says; None when ``config.duplicates`` is "off"."""
     if config.duplicates == "off":
         return None
-    rows: list[tuple[Key, Path]] = [
-        *((("train", row.id), row.path) for row in competition.train),
-        *((("test", row.id), row.path) for row in competition.test),
-    ]
+    images = images_by_key(competition)
     distance = config.near_distance if config.duplicates == "near" else None
-    return find_duplicates(rows, near_distance=distance, workers=workers, progress=progress)
+    rows = [(key, path) for key, (_, path) in images.items()]
+    found = find_duplicates(rows, near_distance=distance, workers=workers, progress=progress)
+    return of_ids(found, {key: own for key, (own, _) in images.items()})
 
 
 def find_duplicates(

@@ -47,7 +47,7 @@ _PRELOAD = ["kaggle_kit.images.forkserver", "kaggle_kit.images.loaders", "albume
 class Batch(NamedTuple):
     """Some samples.
 
-    images: (B, 3, H, W) uint8 in channels_last memory. targets: (B,) int64, (B, C) float32 or None. rows: (B,) int64. origins:
+    images: (B, C, H, W) uint8 in channels_last memory. targets: (B,) int64, (B, C) float32 or None. rows: (B,) int64. origins:
     file -> hash of the pixels that were read from it, where they were asked for.
     """
 
@@ -304,7 +304,7 @@ def _fitting_shared_memory(workers: int, dataset: ImageDataset, batch_size: int)
     spec = getattr(dataset.transform, "spec", None)
     if spec is None or not folder.is_dir():
         return workers
-    batch_bytes = 3 * spec.height * spec.width * batch_size
+    batch_bytes = spec.channels * spec.height * spec.width * batch_size
     fitting = int(0.8 * shutil.disk_usage(folder).free / (batch_bytes * (_PREFETCH + 1)))
     if fitting < workers:
         logger.warning("using %d instead of %d loader processes: /dev/shm is too small for more", fitting, workers)

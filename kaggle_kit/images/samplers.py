@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.choices import SAMPLERS
+from kaggle_kit.config import DataConfig
 from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.registry import suggest
 from kaggle_kit.seeds import generator
+from kaggle_kit.tables import Classes, shown
 
 Rows = npt.NDArray[np.int64]
 Draw = Callable[[npt.NDArray[Any], int, np.random.Generator], Rows]
@@ -42,6 +45,45 @@ def row_weights(targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     weights = np.where(present, per_class, 0.0).max(axis=1)
     weights[unlabelled] = 1.0 / max(unlabelled.sum(), 1)
     return weights
+
+
+def row_classes(targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N,) class of each row; of several labels the rarest, and C for rows without labels."""
+    if targets.ndim == 1:
+        return np.asarray(targets, dtype=np.int64)
+    present = targets >= 0.5
+    rarity = np.where(present, 1.0 / np.maximum(present.sum(axis=0), 1), -1.0)
+    classes: npt.NDArray[np.int64] = np.where(present.any(axis=1), rarity.argmax(axis=1), targets.shape[1]).astype(np.int64)
+    return classes
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """Draws each class's share of an epoch: its rows ``multiples`` times, but at most ``cap`` of them.
+
+    Attributes:
+        multiples: (C + 1,), the last of rows without labels.
+        cap: most rows of a class; None: as many as there are.
+    """
+
+    multiples: npt.NDArray[np.float64]
+    cap: int | None = None
+
+    def sizes(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """(C + 1,) how many rows of each class an epoch has."""
+        counts = np.bincount(row_classes(targets), minlength=len(self.multiples))
+        sizes = np.round(counts * self.multiples).astype(np.int64)
+        return sizes if self.cap is None else np.minimum(sizes, self.cap)
+
+    def __call__(self, targets: npt.NDArray[Any], size: int, rng: np.random.Generator) -> Rows:
+        """Every row of a class once before any comes twice, all classes mixed."""
+        classes = row_classes(targets)
+        parts = [
+            np.flatnonzero(classes == number)[shuffle(np.flatnonzero(classes == number), int(wanted), rng)]
+            for number, wanted in enumerate(self.sizes(targets))
+            if wanted
+        ]
+        return rng.permutation(np.concatenate(parts))[:size].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,6 +121,28 @@ def make_sampler(
     if len(targets) == 0:
         raise DataError("there are no training rows to sample from; check the fold table and `bad_images`.")
     return EpochSampler(draw, np.asarray(targets), epoch_size(samples_per_epoch, len(targets)), seed)
+
+
+def sampler_for(data: DataConfig, targets: npt.NDArray[Any], classes: Classes, *, seed: int) -> EpochSampler:
+    """Build the configured sampler.
+
+    Raises:
+        ConfigError: as :func:`make_sampler`, or ``class_multiples`` names classes that do not exist, or leaves no image.
+        DataError: there are no rows.
+    """
+    if data.samples_per_class is None and not data.class_multiples:
+        return make_sampler(data.sampler, targets, seed=seed, samples_per_epoch=data.samples_per_epoch)
+    unknown = [name for name in data.class_multiples if name not in classes]
+    if unknown:
+        raise ConfigError(
+            f"data.class_multiples names classes that do not exist: {shown(unknown)}.{suggest(unknown[0], classes)}"
+        )
+    multiples = np.array([*(data.class_multiples.get(name, 1.0) for name in classes), 1.0])
+    draw = ByClass(multiples, data.samples_per_class)
+    size = int(draw.sizes(targets).sum())
+    if not size:
+        raise ConfigError("data.class_multiples leaves no image to train on; some class needs a multiple above 0.")
+    return EpochSampler(draw, np.asarray(targets), size, seed)
 
 
 def epoch_size(samples_per_epoch: int | str | None, rows: int) -> int:

@@ -69,7 +69,7 @@ def _raw_encode(image: Pixels) -> memoryview:
 
 
 def _raw_decode(data: npt.NDArray[np.uint8], height: int, width: int) -> Pixels:
-    image: Pixels = np.array(data).reshape(height, width, 3)  # a copy: callers may write to it
+    image: Pixels = np.array(data).reshape(height, width, -1)  # a copy: callers may write to it
     return image
 
 
@@ -100,6 +100,7 @@ class Recipe:
 
     size: tuple[int, int]
     codec: str
+    channels: int = 3
 
 
 def absolute(path: Path) -> str:
@@ -227,7 +228,7 @@ def _prepare_files(paths: Sequence[Path], recipe: Recipe) -> list[_Prepared | _U
 def _prepare_file(path: Path, recipe: Recipe) -> _Prepared:
     state = file_state(path) or (-1, -1)  # no file: read_file says so
     content = read_file(path)
-    image = prepare(decode_bytes(content, str(path), min_size=recipe.size), recipe.size)
+    image = prepare(decode_bytes(content, str(path), min_size=recipe.size, channels=recipe.channels), recipe.size)
     data = lookup(CODECS, recipe.codec, "codec").encode(image)
     return _Prepared(path, state, hashlib.sha256(content).hexdigest(), image.shape[:2], data, zlib.crc32(data))
 

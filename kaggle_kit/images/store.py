@@ -48,6 +48,8 @@ from kaggle_kit.units import parse_bytes
 
 logger = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
+Shape = tuple[int, int, int]
+"""Height and width that images are prepared for, and their channels."""
 
 _VERSION = 1  # of the layout, and of decode_image and prepare: raise it when the pixels change
 
@@ -65,10 +67,11 @@ class ImageStore:
         self.directory = directory
         self.size: tuple[int, int] = (meta["height"], meta["width"])
         self.codec: str = meta["codec"]
-        self.recipe = Recipe(self.size, self.codec)
+        self.channels: int = meta.get("channels", 3)
+        self.recipe = Recipe(self.size, self.codec, self.channels)
         self.unreadable: dict[Hashable, str] = {}
         self._codec = lookup(CODECS, self.codec, "codec of an image store")
-        self._files = FileSource(self.size)
+        self._files = FileSource(self.size, self.channels)
         self._index: dict[str, tuple[Path, Entry]] | None = None
         self._shards: dict[Path, npt.NDArray[np.uint8]] = {}
 
@@ -86,7 +89,7 @@ class ImageStore:
 
     def at(self, size: tuple[int, int]) -> PixelSource:
         """This store where it holds enough pixels, else the files."""
-        return self if size[0] <= self.size[0] and size[1] <= self.size[1] else FileSource(size)
+        return self if size[0] <= self.size[0] and size[1] <= self.size[1] else FileSource(size, self.channels)
 
     def __contains__(self, path: Path) -> bool:
         return absolute(path) in self.index
@@ -126,6 +129,7 @@ def pixel_source(
     size: tuple[int, int],
     cache: CacheConfig,
     *,
+    channels: int = 3,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[PixelSource, dict[K, str]]:
@@ -133,12 +137,12 @@ def pixel_source(
     the rows that cannot be read."""
     if cache.enabled:
         try:
-            store = open_store(cache_dir, rows, size, cache, workers=workers, progress=progress)
+            store = open_store(cache_dir, rows, size, cache, channels=channels, workers=workers, progress=progress)
         except StorageError as error:
             logger.warning("%s Images are read from their files.", error)
         else:
             return store, {key: store.unreadable[key] for key, _ in rows if key in store.unreadable}
-    return FileSource(size), check_images(rows, workers=workers, progress=progress)
+    return FileSource(size, channels), check_images(rows, workers=workers, progress=progress)
 
 
 def open_store(
@@ -147,6 +151,7 @@ def open_store(
     size: tuple[int, int],
     cache: CacheConfig | None = None,
     *,
+    channels: int = 3,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImageStore:
@@ -155,6 +160,7 @@ def open_store(
     Args:
         rows: key, such as the id, and file.
         size: (height, width) to prepare for, as ``ImageSpec.prepare_size``.
+        channels: of each image; other than three are always kept raw.
         workers: threads; none: one per CPU.
         progress: called with images done, and to do in this call.
 
@@ -164,7 +170,7 @@ def open_store(
         ConfigError: ``cache.budget`` is no number of bytes.
     """
     budget = None if cache is None or cache.budget is None else parse_bytes(cache.budget)
-    store = _choose(cache_dir, rows, size, budget)
+    store = _choose(cache_dir, rows, (*size, channels), budget)
     if _missing(store, rows):
         reasons = _add(store, rows, budget, workers=workers, progress=progress)
         unchecked = [(path, path) for path in _missing(store, rows) if path not in reasons]
@@ -173,9 +179,9 @@ def open_store(
     return store
 
 
-def has_store(cache_dir: Path, paths: Sequence[Path], size: tuple[int, int]) -> bool:
-    """Whether a store of ``size`` holds any of ``paths``."""
-    return _existing_for(cache_dir, paths, size) is not None
+def has_store(cache_dir: Path, paths: Sequence[Path], size: tuple[int, int], *, channels: int = 3) -> bool:
+    """Whether a store of ``size`` and ``channels`` holds any of ``paths``."""
+    return _existing_for(cache_dir, paths, (*size, channels)) is not None
 
 
 _DECODE_NS, _REDUCED_NS, _READ_NS, _WRITE_NS = 8.0, 1.6, 0.1, 5.0
@@ -229,30 +235,35 @@ def _add(
     return reasons
 
 
-def _choose(cache_dir: Path, rows: Sequence[tuple[K, Path]], size: tuple[int, int], budget: int | None) -> ImageStore:
+def _choose(cache_dir: Path, rows: Sequence[tuple[K, Path]], shape: Shape, budget: int | None) -> ImageStore:
     """The codec that already holds some of these rows, so that training and prediction see the same pixels; else raw when it
     fits the budget, else JPEG."""
-    existing = _existing_for(cache_dir, [path for _, path in rows], size)
+    existing = _existing_for(cache_dir, [path for _, path in rows], shape)
     if existing is not None:
         return existing
-    names = _directories(cache_dir, size)
-    needed = len(rows) * _mean_bytes([path for _, path in rows], size)
-    codec = "raw" if needed <= (free_budget(cache_dir, memory=True) if budget is None else budget) else "jpeg"
+    height, width, channels = shape
+    names = _directories(cache_dir, shape)
+    needed = len(rows) * _mean_bytes([path for _, path in rows], (height, width))
+    fits = needed <= (free_budget(cache_dir, memory=True) if budget is None else budget)
+    codec = "raw" if fits or channels != 3 else "jpeg"
     if not (names[codec] / META).is_file():
+        about = {"height": height, "width": width, "codec": codec} | ({"channels": channels} if channels != 3 else {})
         try:
-            files.write_json(names[codec] / META, {"height": size[0], "width": size[1], "codec": codec})
+            files.write_json(names[codec] / META, about)
         except OSError as error:
             raise StorageError(f"cannot make an image store: {error}") from error
     return ImageStore(names[codec])
 
 
-def _directories(cache_dir: Path, size: tuple[int, int]) -> dict[str, Path]:
-    return {codec: _stores_dir(cache_dir) / f"{size[0]}x{size[1]}-{codec}-v{_VERSION}" for codec in CODECS}
+def _directories(cache_dir: Path, shape: Shape) -> dict[str, Path]:
+    height, width, channels = shape
+    size = f"{height}x{width}" if channels == 3 else f"{height}x{width}x{channels}"
+    return {codec: _stores_dir(cache_dir) / f"{size}-{codec}-v{_VERSION}" for codec in CODECS}
 
 
-def _existing_for(cache_dir: Path, paths: Sequence[Path], size: tuple[int, int]) -> ImageStore | None:
-    """The store of ``size`` that holds some of ``paths``."""
-    for directory in _directories(cache_dir, size).values():
+def _existing_for(cache_dir: Path, paths: Sequence[Path], shape: Shape) -> ImageStore | None:
+    """The store of this shape that holds some of ``paths``."""
+    for directory in _directories(cache_dir, shape).values():
         if (directory / META).is_file():
             store = ImageStore(directory)
             if any(path in store for path in paths):

@@ -1,4 +1,4 @@
-"""From decoded pixels to the model's input: uint8 (H, W, 3) in, uint8 of exactly the model's size out.
+"""From decoded pixels to the model's input: uint8 (H, W, C) in, uint8 of exactly the model's size out. C is 3 for colours.
 
 Both ways to the model, from files and from the image store, begin with :func:`prepare`, so their pixels agree. What follows is
 :class:`EvalTransform`, or :class:`TrainTransform`, whose randomness comes from the seed of each call alone: neither the number
@@ -29,7 +29,6 @@ from kaggle_kit.images.decode import Pixels
 from kaggle_kit.registry import lookup, suggest
 
 Fit = Literal["crop", "squash", "pad"]
-Triple = tuple[float, float, float]
 
 INTERPOLATIONS: dict[str, int] = {
     "nearest": cv2.INTER_NEAREST,
@@ -55,8 +54,8 @@ class ImageSpec:
 
     height: int
     width: int
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
     fit: Fit = "crop"
@@ -69,6 +68,8 @@ class ImageSpec:
             raise ConfigError(
                 f"an image spec needs a positive size and 0 < crop_pct <= 1, got {self.height}x{self.width}, {self.crop_pct}."
             )
+        if len(self.mean) != len(self.std):
+            raise ConfigError(f"an image spec needs a mean and a std a channel, got {len(self.mean)} and {len(self.std)}.")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -97,10 +98,14 @@ class ImageSpec:
         return replace(self, height=height, width=width)
 
     @property
-    def fill(self) -> tuple[int, int, int]:
+    def channels(self) -> int:
+        """C, the channels of an image."""
+        return len(self.mean)
+
+    @property
+    def fill(self) -> tuple[int, ...]:
         """The mean colour in 0..255, which is zero after normalisation."""
-        red, green, blue = (round(255 * value) for value in self.mean)
-        return red, green, blue
+        return tuple(round(255 * value) for value in self.mean)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -131,10 +136,17 @@ def resize(image: Pixels, size: tuple[int, int], interpolation: int = cv2.INTER_
     height, width = size
     shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
     if shrunk != image.shape[:2]:
-        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+        image = _resized(image, shrunk, cv2.INTER_AREA)
     if shrunk != size:
-        image = cv2.resize(image, (width, height), interpolation=interpolation)
+        image = _resized(image, (height, width), interpolation)
     return image
+
+
+def _resized(image: Pixels, size: tuple[int, int], interpolation: int) -> Pixels:
+    """By OpenCV, which resizes up to four channels at once."""
+    parts = [image[:, :, start : start + 4] for start in range(0, image.shape[2], 4)]
+    made = [cv2.resize(part, size[::-1], interpolation=interpolation).reshape(*size, -1) for part in parts]
+    return made[0] if len(made) == 1 else np.concatenate(made, axis=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,7 @@ class EvalTransform:
     spec: ImageSpec
 
     def __call__(self, image: Pixels, seed: int = 0) -> Pixels:  # noqa: ARG002
-        """(H, W, 3) uint8 of any size → (spec.height, spec.width, 3) uint8, contiguous."""
+        """(H, W, C) uint8 of any size → (spec.height, spec.width, C) uint8, contiguous."""
         return centre_crop(_frame(image, self.spec), self.spec.size)
 
 
@@ -179,7 +191,7 @@ def _pad(image: Pixels, spec: ImageSpec, interpolation: int) -> Pixels:
     height, width = image.shape[:2]
     scale = min(spec.height / height, spec.width / width)
     inner = min(spec.height, max(1, round(height * scale))), min(spec.width, max(1, round(width * scale)))
-    canvas: Pixels = np.empty((spec.height, spec.width, 3), np.uint8)
+    canvas: Pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
     canvas[:] = spec.fill
     top, left = (spec.height - inner[0]) // 2, (spec.width - inner[1]) // 2
     canvas[top : top + inner[0], left : left + inner[1]] = resize(image, inner, interpolation)
@@ -190,8 +202,6 @@ _FRAMES: dict[str, Callable[[Pixels, ImageSpec, int], Pixels]] = {"crop": _cover
 
 
 # Augmentation. A preset is a function from (albumentations, spec) to a list of its transforms.
-
-Preset = Callable[[Any, ImageSpec], list[Any]]
 
 
 def _random_crop(alb: Any, spec: ImageSpec, smallest: float) -> Any:
@@ -239,7 +249,8 @@ def heavy_preset(alb: Any, spec: ImageSpec) -> list[Any]:
         alb.VerticalFlip(p=0.5),
         alb.Affine(translate_percent=moved, rotate=(-54, 54), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
         alb.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.5, p=0.6),
-        alb.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=0, p=0.3),
+        # Hue and saturation are of colours; other channels are not mixed.
+        *([alb.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=0, p=0.3)] * (spec.channels == 3)),
         alb.GaussianBlur(sigma_limit=(0.3, 1.5), p=0.2),
         alb.CoarseDropout(
             num_holes_range=(1, 4), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), fill=spec.fill, p=0.5
@@ -266,10 +277,10 @@ class TrainTransform:
         self._framed = spec.fit != "crop" or augment.preset not in _CROPPING
 
     def __call__(self, image: Pixels, seed: int) -> Pixels:
-        """(H, W, 3) uint8 of any size → (spec.height, spec.width, 3) uint8, contiguous.
+        """(H, W, C) uint8 of any size → (spec.height, spec.width, C) uint8, contiguous.
 
         Raises:
-            ConfigError: a configured transform returns something else than 8-bit RGB.
+            ConfigError: a configured transform returns something else than 8 bits of C channels.
         """
         if self._framed:
             image = self.framed(image)
@@ -278,7 +289,7 @@ class TrainTransform:
             # every transform of probability one half would then be applied together with every other.
             self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
             image = self._compose(image=image)["image"]
-        _require_pixels(image, self.augment.preset)
+        _require_pixels(image, self.augment.preset, self.spec.channels)
         if image.shape[:2] != self.spec.size:
             image = resize(image, self.spec.size, INTERPOLATIONS[self.spec.interpolation])
         return np.ascontiguousarray(image)
@@ -311,6 +322,10 @@ def describe(augment: AugmentConfig, spec: ImageSpec | None = None, transform: T
     ``transform``: that of training, where it is another than that of loader processes.
     """
     lines = (transform or train_transform(spec or ImageSpec(224, 224), augment)).describe()
+    if augment.only_below is not None:
+        lines.append(
+            f"all of this for classes with fewer than {augment.only_below:,} training images, others as they are evaluated"
+        )
     for name, alpha in (("mixup", augment.mixup), ("cutmix", augment.cutmix)):
         if alpha:
             lines.append(
@@ -376,21 +391,22 @@ def _transform_kinds(alb: Any) -> dict[str, Any]:
 
 def _try_step(entry: Mapping[str, Any], spec: ImageSpec) -> None:
     """Apply a configured transform once, with certainty, so that what cannot work fails before training starts."""
-    image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, spec.channels), dtype=np.uint8)
     compose = _albumentations().Compose([_build_step({**entry, "p": 1.0})], seed=0)
     try:
         result = compose(image=image)["image"]
     except Exception as error:  # whatever kind of error it has for that
         raise ConfigError(
-            f"augment.transforms: {entry['name']} fails on an 8-bit RGB image of {spec.height}x{spec.width}: {error}"
+            f"augment.transforms: {entry['name']} fails on an 8-bit image of {spec.height}x{spec.width} and {spec.channels} "
+            f"channels: {error}"
         ) from error
-    _require_pixels(result, entry["name"])
+    _require_pixels(result, entry["name"], spec.channels)
 
 
-def _require_pixels(image: Any, name: str) -> None:
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+def _require_pixels(image: Any, name: str, channels: int) -> None:
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == channels):
         kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ConfigError(
-            f"augmentation {name!r} must return 8-bit RGB, it returned {kind}. "
+            f"augmentation {name!r} must return 8 bits of {channels} channels, it returned {kind}. "
             "Leave normalisation and conversion out; they happen on the device."
         )

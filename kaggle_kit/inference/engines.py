@@ -179,10 +179,10 @@ def _export(model: nn.Module, spec: ImageSpec) -> Any:
     """Trace ``model`` for batches of any length."""
     openvino = _import_openvino()
     # A batch of two: tracing with one would let some models fold the batch axis away.
-    example = torch.zeros(2, 3, spec.height, spec.width)
+    example = torch.zeros(2, spec.channels, spec.height, spec.width)
     plain = model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     with torch.inference_mode(), _quiet():
-        return openvino.convert_model(plain, example_input=example, input=[-1, 3, spec.height, spec.width])
+        return openvino.convert_model(plain, example_input=example, input=[-1, spec.channels, spec.height, spec.width])
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -214,7 +214,7 @@ class StackedViews:
         self._plain = eval_transform(spec)
         self._augment = train_transform(spec, augment) if names else None
         # Of the whole stack: loaders look at it to see how much memory a batch takes.
-        self.spec = ImageSpec(spec.height * (1 + len(names)), spec.width)
+        self.spec = replace(spec, height=spec.height * (1 + len(names)))
 
     def __call__(self, image: Pixels, seed: int) -> Pixels:
         """(H, W, 3) uint8 and row number → ((1 + A) * spec.height, spec.width, 3) uint8."""
@@ -306,5 +306,5 @@ class Extractor:
 
     def _width(self) -> int:
         """F, which only the engine knows for sure."""
-        nothing = torch.zeros(1, 3, *self.spec.size, device=self.device)
+        nothing = torch.zeros(1, self.spec.channels, *self.spec.size, device=self.device)
         return int(self.engine.logits(nothing).shape[1])

@@ -16,9 +16,9 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ImageError, MissingFileError
+from kaggle_kit.fold_names import FULL, fold_folder
 from kaggle_kit.images.decode import Progress
-from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
+from kaggle_kit.inference.predict import Compute, Probs, Rows, by_spec, common, predict_rows
 from kaggle_kit.inference.workers import read_notes, tolerant_source
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs.view_record import views_of_model
@@ -31,7 +31,8 @@ _UNTUNED = 0.5
 
 
 def find_models(source: Path) -> list[Path]:
-    """The model files of ``source``: the file itself, or those in a run folder or a fold folder, in order of folds.
+    """The model files of ``source``: the file itself, or those in a run folder or a fold folder, in order of folds
+    (that of all data first).
 
     Raises:
         MissingFileError: there is no model.
@@ -40,7 +41,8 @@ def find_models(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     own = source / runs.MODEL
-    found = [own] if own.is_file() else list(source.glob(f"fold*/{runs.MODEL}"))
+    folders = [*source.glob("fold*"), source / fold_folder(FULL)]
+    found = [own] if own.is_file() else [path for folder in folders if (path := folder / runs.MODEL).is_file()]
     if not found:
         raise MissingFileError(f"no {runs.MODEL} in {source}; expected a model file, a fold folder or a run folder.")
     return sorted(found, key=lambda path: (len(path.parent.name), path.parent.name))
@@ -217,8 +219,7 @@ def predict_each(
     """Predict ``rows`` with every model of every run; arguments and errors as of :func:`predict_folder`."""
     loaded = tuple(tuple(load_model(path) for path in paths) for paths in of_runs)
     flat = [model for some in loaded for model in some]
-    for other in flat[1:]:
-        flat[0].classes.require_same(other.classes, here=str(flat[0].path), there=str(other.path))
+    common(flat)
     with tempfile.TemporaryDirectory() as notes:
         texts = [views_of_model(model.path) if is_auto(tta) else tta for model in flat]
         found = _predict_by_spec(flat, rows, compute or Compute(), Path(notes), (texts, merge), progress)
@@ -257,9 +258,7 @@ def _predict_by_spec(
     Args:
         how: the views of each model, and how they are merged.
     """
-    alike: dict[ImageSpec, list[int]] = {}
-    for position, model in enumerate(models):
-        alike.setdefault(model.spec, []).append(position)
+    alike = by_spec(models)
     found = np.zeros((len(models), len(rows), len(models[0].classes)), dtype=np.float32)
     for number, positions in enumerate(alike.values()):
         some = [models[position] for position in positions]

@@ -15,6 +15,7 @@ from kaggle_kit.images.decode import Pixels, decode_image
 from kaggle_kit.images.transforms import eval_transform
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.models import LoadedModel, load_model
+from kaggle_kit.stacks import as_colours
 
 _OVERLAY = 0.45
 """Share of the heat in the picture that is shown."""
@@ -57,9 +58,11 @@ def _as_map(features: torch.Tensor, loaded: LoadedModel) -> torch.Tensor:
 
 def explain(loaded: LoadedModel, path: Path, position: int) -> tuple[Pixels, Pixels]:
     """Return the image as the model sees it, and the same under the heat of a class; (H, W, 3) uint8 both."""
-    seen = np.ascontiguousarray(eval_transform(loaded.spec)(decode_image(path), 0))
+    pixels = decode_image(path, channels=loaded.spec.channels)
+    seen = np.ascontiguousarray(eval_transform(loaded.spec)(pixels, 0))
     batch = to_input(torch.from_numpy(seen).permute(2, 0, 1)[None], loaded.spec, torch.device("cpu"))
     heat = cv2.resize(heat_of(loaded, batch, position), (seen.shape[1], seen.shape[0]), interpolation=cv2.INTER_CUBIC)
+    seen = seen if loaded.spec.channels == 3 else as_colours(seen)
     colours = cv2.cvtColor(cv2.applyColorMap((255 * heat.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return seen, ((1 - _OVERLAY) * seen + _OVERLAY * colours).round().astype(np.uint8)
 
@@ -71,7 +74,7 @@ def latency(path: Path) -> float:
         KaggleKitError: the model cannot be loaded.
     """
     loaded = load_model(path)
-    images = torch.zeros(1, 3, *loaded.spec.size)
+    images = torch.zeros(1, loaded.spec.channels, *loaded.spec.size)
     taken: list[float] = []
     end = time.monotonic() + _LATENCY_SECONDS
     threads = torch.get_num_threads()

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import Engine, EngineOptions, make_engine
-from kaggle_kit.models import LoadedModel, Parts, backbone_fingerprint, linear_of, split_model
+from kaggle_kit.models import LoadedModel, Parts, backbone_fingerprint, heads_of, split_model
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,7 @@ class ModelGroup:
 
     def heads(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """A function from features (B, F) to the logits (M, B, C) of all members."""
-        states = [linear_of(loaded.model) for loaded in self.models]
-        weight = torch.cat([weight for weight, _ in states]).to(device)  # (M * C, F)
-        bias = torch.cat([bias for _, bias in states]).to(device)
-        members = len(states)
-
-        def apply(features: torch.Tensor) -> torch.Tensor:
-            logits = nn.functional.linear(features, weight, bias)  # (B, M * C)
-            return logits.view(len(features), members, -1).transpose(0, 1)
-
-        return apply
+        return heads_of([loaded.model for loaded in self.models], device)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ def to_input(
 
 @lru_cache(maxsize=64)
 def _statistics(spec: ImageSpec, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of values in 0..255, (1, 3, 1, 1) each.
+    """Mean and standard deviation of values in 0..255, (1, C, 1, 1) each.
 
     Kept on the device: to copy them there for every batch would make the host wait for all work that is queued.
     """
     with torch.inference_mode(False):  # what is made in a prediction is used in training, too
-        mean, std = (torch.tensor(values, device=device).mul_(255).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+        mean, std = (torch.tensor(values, device=device).mul_(255).view(1, -1, 1, 1) for values in (spec.mean, spec.std))
     return mean, std

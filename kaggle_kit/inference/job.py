@@ -13,8 +13,10 @@ from kaggle_kit.choices import MERGES
 from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
 from kaggle_kit.competition.records import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError, MissingFileError
+from kaggle_kit.fold_names import FULL, fold_name, fold_text
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
-from kaggle_kit.inference.predict import Compute
+from kaggle_kit.inference.predict import Compute, Probs
+from kaggle_kit.inference.several import MEAN, Owners, merged
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.runs.view_record import read_views
@@ -70,14 +72,14 @@ class RunJob:
     mixes: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
-    def train_paths(self) -> dict[str, Path]:
-        """Training id -> file."""
-        return {row.id: row.path for row in self.competition.train}
+    def train_paths(self) -> dict[str, tuple[Path, ...]]:
+        """Training id -> its images."""
+        return {row.id: row.paths for row in self.competition.train}
 
     @cached_property
     def todo(self) -> tuple[FoldRun, ...]:
-        """The finished folds whose files are not what would be written now."""
-        return tuple(fold for fold in self.run.finished_folds() if not self._is_current(fold))
+        """The finished models whose files are not what would be written now."""
+        return tuple(fold for fold in self.run.finished_models() if not self._is_current(fold))
 
     def file_names(self, tta: str) -> dict[str, str]:
         """Return the kind of rows -> the file that a fold folder is to hold."""
@@ -126,7 +128,7 @@ class RunJob:
 
     def _is_current(self, fold: FoldRun) -> bool:
         """Return whether all files of ``fold`` hold what would be written now."""
-        return all(self.holds(fold, kind) for kind in self.file_names(self.tta))
+        return all(self.holds(fold, kind) for kind in self.file_names(self.tta) if (kind, fold.fold) != ("oof", FULL))
 
     def holds(self, fold: FoldRun, kind: str) -> bool:
         """Return whether one file of ``fold`` holds what would be written now."""
@@ -165,24 +167,30 @@ class RunJob:
         wrong = [key for key, value in expected.items() if found.get(key, value) != value]
         if wrong or loaded.task != competition.task:
             raise DataError(
-                f"{path} is not the model that run {self.run.name} trained for fold {fold.fold}: another "
-                f"{shown(wrong or ['task'])}. Run `kk train --run {self.run.name} --fold {fold.fold}` again."
+                f"{path} is not the model that run {self.run.name} trained for {fold_text(fold.fold)}: another "
+                f"{shown(wrong or ['task'])}. Run `kk train --run {self.run.name} --fold {fold_name(fold.fold)}` again."
             )
         return loaded
 
     def oof_rows(self, fold: FoldRun) -> list[tuple[str, Path]]:
-        """Return the rows that training validated on: those of the fold, less images that could not be read.
+        """Return the images that training validated on: those of the fold, less what could not be read; none of all data.
 
         Raises:
             DataError: the out-of-fold file is missing or damaged, or holds rows that the competition lacks.
         """
+        if fold.fold == FULL:
+            return []
         oof = read_predictions(fold.path / runs.OOF)
         unknown = [row_id for row_id in oof.ids if row_id not in self.train_paths]
         if unknown:
             raise DataError(
                 f"{fold.path / runs.OOF} holds rows that the competition lacks: {shown(unknown)}. Train the fold again."
             )
-        return [(row_id, self.train_paths[row_id]) for row_id in oof.ids]
+        return [(row_id, path) for row_id in oof.ids for path in self.train_paths[row_id]]
+
+    def merged(self, fold: FoldRun, probs: Probs, owners: Owners) -> Probs:
+        """Return what a fold's model says of images (M, C) as rows of ids (N, C), by the rule that training settled."""
+        return merged(probs, owners, fold.record.several or MEAN, self.competition.task)
 
 
 def make_job(
@@ -204,7 +212,7 @@ def make_job(
     require_views(options.tta, options.merge)
     MERGES.require(options.merge)
     _require_same_origin(competition, run, folds)
-    left_out = {row_id for fold in run.finished_folds() for row_id in fold.record.left_out}
+    left_out = {row_id for fold in run.finished_models() for row_id in fold.record.left_out}
     control_ids = tuple(sample_control(folds, options.control, left_out=left_out))
     contents = {
         "test": contents_of(competition.test, workspace.cache_dir),
@@ -226,11 +234,11 @@ def _chosen_views(run: Run) -> tuple[str, dict[int, str]]:
         raise ConfigError(
             f"run {run.name} was trained further since its views were chosen. Run `kk predict --run {run.name} --tta auto`."
         )
-    return record.name, record.mixes if len(set(record.mixes.values())) > 1 else {}
+    return record.name, record.of_all_models if len(set(record.mixes.values())) > 1 else {}
 
 
-def control_paths(jobs: Sequence[RunJob]) -> dict[str, Path]:
-    """Return the control rows of all jobs, id -> file."""
+def control_paths(jobs: Sequence[RunJob]) -> dict[str, tuple[Path, ...]]:
+    """Return the control rows of all jobs, id -> images."""
     return {row_id: job.train_paths[row_id] for job in jobs for row_id in job.control_ids}
 
 

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.fold_names import FULL, fold_name
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.job import RunJob
-from kaggle_kit.inference.predict import Compute, Said, predict_with_pixels, prepared_as, with_origins
+from kaggle_kit.inference.predict import Compute, Said, predict_with_pixels, prepared_as
+from kaggle_kit.inference.several import merged_pixels, owners_of
 from kaggle_kit.inference.time_limit import RunShare
 from kaggle_kit.inference.tta import plan_views
 from kaggle_kit.inference.workers import OutOfTimeError, Stream, StreamResult, read_notes
@@ -48,7 +50,7 @@ class RunPrediction(Result):
 
     def describe(self) -> str:
         """Return what was written, what was there already and what was left out."""
-        predicted, current = (", ".join(map(str, folds)) for folds in (self.predicted, self.current))
+        predicted, current = (", ".join(map(fold_name, folds)) for folds in (self.predicted, self.current))
         already = f"; already there: fold {current}" if current else ""
         left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return (
@@ -63,14 +65,14 @@ class Outputs:
 
     Attributes:
         stream: what went in.
-        test: test id -> file.
+        test: test id -> its images.
         disguises: id of a control row -> the id that it had in the stream.
         result: what the models said.
         device: where out-of-fold rows are predicted.
     """
 
     stream: Stream
-    test: Mapping[str, Path]
+    test: Mapping[str, tuple[Path, ...]]
     disguises: Mapping[str, str]
     result: StreamResult
     device: str
@@ -93,7 +95,7 @@ class Outputs:
         """
         worklist = self.stream.worklist
         left_out = [*unusable, *(what for what in worklist.left_out if what.split(",")[0].endswith(f"run {planned.name}"))]
-        current = tuple(fold.fold for fold in job.run.finished_folds() if fold not in job.todo)
+        current = tuple(fold.fold for fold in job.run.finished_models() if fold not in job.todo)
         counts = len(job.competition.test), len(job.control_ids)
         if now is None:
             return RunPrediction(job.run.name, (), current, *counts, left_out=tuple(left_out))
@@ -113,11 +115,16 @@ class Outputs:
                     (fold.path / name).unlink(missing_ok=True)
         if with_oof:
             self._predict_oof(job, now, about)
-        unreadable = {row_id: self.unreadable[path] for row_id, path in self.test.items() if path in self.unreadable}
+        unreadable = {
+            row_id: self.unreadable[paths[0]]
+            for row_id, paths in self.test.items()
+            if all(path in self.unreadable for path in paths)  # of several, the others speak for the id
+        }
         return RunPrediction(job.run.name, now.folds, current, *counts, tuple(left_out), unreadable, late)
 
     def _rows_done(self, now: RunShare) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-        """Return the rows that all folds have predicted, and the test ids that there was no time for."""
+        """Return the rows that all folds have predicted, of ids of which no image is left, and the test ids that there was no
+        time for."""
         said = [self.result.said[now.name, fold] for fold in now.folds]
         done = np.all([np.isfinite(of_fold["probs"]).all(axis=1) for of_fold in said], axis=0)
         bad = np.array([path in self.unreadable for _, path in self.stream.rows], dtype=bool)
@@ -127,7 +134,9 @@ class Outputs:
                 f"the time limit was reached before all images were predicted with run {now.name} ({len(missing):,} are "
                 "left). Nothing was written for it; give more time."
             )
-        return np.flatnonzero(done & ~bad), tuple(row_id for row_id in missing if row_id in self.test)
+        late = set(missing)
+        whole = np.array([row_id not in late for row_id, _ in self.stream.rows], dtype=bool)
+        return np.flatnonzero(done & ~bad & whole), tuple(row_id for row_id in dict.fromkeys(missing) if row_id in self.test)
 
     def _origin(self, job: RunJob, now: RunShare, folds: Sequence[int]) -> dict[str, Any]:
         """Return what images were prepared by, as the hash of their pixels was taken: under one such name an id has the same
@@ -141,16 +150,15 @@ class Outputs:
     ) -> None:
         """Part the stream again: one file of test rows, one of control rows. ``rows`` are those of the stream to write."""
         said: Said = self.result.said[job.run.name, fold.fold][rows]
-        named = [self.stream.rows[row] for row in rows.tolist()]
-        ids = [row_id for row_id, _ in named]
+        owners = owners_of([self.stream.rows[row] for row in rows.tolist()])
+        ids, probs = owners.ids, job.merged(fold, said["probs"], owners)
         at_test = [at for at, row_id in enumerate(ids) if row_id in self.test]
         # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
-        test_rows = runs.rows_fingerprint([ids[at] for at in at_test], said["probs"][at_test])
+        test_rows = runs.rows_fingerprint([ids[at] for at in at_test], probs[at_test])
         about = {**about, "test_rows": test_rows}
-        # The hash of an id's own image is looked up by the id's file; those of what the model saw came with the rows.
-        files_of = {**self.test, **{hidden: job.train_paths[real] for real, hidden in self.disguises.items()}}
-        pixels = with_origins(said["pixels"], self.result.origins, [files_of[row_id] for row_id in ids])
-        together = Predictions(tuple(ids), said["probs"], self.stream.models[job.run.name, fold.fold].classes, {}, pixels)
+        seen = merged_pixels(said["pixels"], owners)
+        pixels = np.column_stack([seen, self._own_pixels(job, fold, ids)])
+        together = Predictions(ids, probs, self.stream.models[job.run.name, fold.fold].classes, {}, pixels)
         there = set(ids)
         if job.control_ids:
             real = tuple(row_id for row_id in job.control_ids if self.disguises[row_id] in there)
@@ -162,10 +170,19 @@ class Outputs:
         test = together.take([row_id for row_id in self.test if row_id in there])
         job.write(fold, "test", test, tta=tta, about=about)
 
+    def _own_pixels(self, job: RunJob, fold: FoldRun, ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+        """Return the hashes (N,) of the ids' own images, looked up by the ids' files; those of what the model saw came with the
+        rows of the stream."""
+        files_of = {**self.test, **{hidden: job.train_paths[real] for real, hidden in self.disguises.items()}}
+        images = [(row_id, path) for row_id in ids for path in files_of[row_id] if path not in self.unreadable]
+        origins = self.result.origins_of((job.run.name, fold.fold))
+        hashes = np.array([origins.get(str(path), 0) for _, path in images], dtype=np.uint64)
+        return merged_pixels(hashes, owners_of(images))
+
     def _predict_oof(self, job: RunJob, now: RunShare, about: Mapping[str, Any]) -> None:
         """Predict the out-of-fold rows of each fold again, with the views, for as long as there is time."""
         compute = replace(job.compute, device=self.device, features=kept_features(job.compute, "train"))
-        for fold in (fold for fold in job.todo if fold.fold in now.folds and not job.holds(fold, "oof")):
+        for fold in (one for one in job.todo if one.fold in now.folds and one.fold != FULL and not job.holds(one, "oof")):
             rows, model = job.oof_rows(fold), self.stream.models[now.name, fold.fold]
             try:
                 probs, pixels = predict_with_pixels(
@@ -174,7 +191,9 @@ class Outputs:
             except OutOfTimeError:
                 self.stream.say(f"out of time: no out-of-fold rows with views for fold {fold.fold} of run {now.name}")
                 return
-            oof = Predictions(tuple(row_id for row_id, _ in rows), probs, model.classes, {}, pixels)
+            owners = owners_of(rows)
+            merged_probs = job.merged(fold, probs, owners)
+            oof = Predictions(owners.ids, merged_probs, model.classes, {}, merged_pixels(pixels, owners))
             origin = self._origin(job, now, [fold.fold])
             job.write(fold, "oof", oof, tta=now.tta, about={**about, **origin, "precision": compute.rounding})
 

@@ -165,7 +165,7 @@ class Predictor:
         merge: str = "mean",
         compute: Compute | None = None,
     ) -> None:
-        classes, task = _common(models)
+        classes, task = common(models)
         compute = compute or Compute()
         self.origins: dict[str, int] = {}
         self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes))
@@ -307,7 +307,7 @@ def _plan(models: Sequence[LoadedModel], rows: Rows, texts: Sequence[str], how: 
     its own."""
     passes: list[_Pass] = []
     nothing = np.zeros(len(rows), dtype=bool)
-    for number, (spec, members) in enumerate(_by_spec(models).items()):
+    for number, (spec, members) in enumerate(by_spec(models).items()):
         planned = plan_views([texts[member] for member in members], spec)
         for size, views in enumerate(planned):
             sized = [replace(models[member], spec=views.seen) for member in members]
@@ -379,7 +379,7 @@ def sees(loaded: LoadedModel, size: tuple[int, int]) -> bool:
     device = next((parameter.device for parameter in inner.parameters()), torch.device("cpu"))
     try:
         with torch.inference_mode():
-            logits = inner(torch.zeros(1, 3, *size, device=device))
+            logits = inner(torch.zeros(1, loaded.spec.channels, *size, device=device))
     except (RuntimeError, AssertionError, ValueError):  # what architectures of a fixed size raise
         return False
     return bool(logits.shape == (1, len(loaded.classes)))
@@ -482,8 +482,8 @@ def _over_sizes(sizes: Sequence[_Sized], members: Sequence[int], how: _How) -> P
     return result
 
 
-def _common(models: Sequence[LoadedModel]) -> tuple[Classes, str]:
-    """Classes and task, which all models must share."""
+def common(models: Sequence[LoadedModel]) -> tuple[Classes, str]:
+    """Return classes and task; raises ClassMappingError or DataError where models do not share them, or there are none."""
     if not models:
         raise DataError("expected at least one model, got none.")
     first = models[0]
@@ -494,8 +494,8 @@ def _common(models: Sequence[LoadedModel]) -> tuple[Classes, str]:
     return first.classes, first.task
 
 
-def _by_spec(models: Sequence[LoadedModel]) -> dict[ImageSpec, list[int]]:
-    """Positions of the models that want the same input."""
+def by_spec(models: Sequence[LoadedModel]) -> dict[ImageSpec, list[int]]:
+    """Return the positions of the models that want the same input."""
     groups: dict[ImageSpec, list[int]] = {}
     for position, loaded in enumerate(models):
         groups.setdefault(loaded.spec, []).append(position)

@@ -20,6 +20,7 @@ import numpy as np
 from kaggle_kit import runs
 from kaggle_kit.competition import Setup
 from kaggle_kit.errors import DataError, KaggleKitError
+from kaggle_kit.fold_names import FULL, fold_name, fold_text
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.control import disguise
 from kaggle_kit.inference.job import PredictOptions, RunJob, control_paths, make_job
@@ -88,7 +89,7 @@ def predict_runs(
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
     """Return how to predict as ``run`` was trained; ``changes`` are fields of :class:`Compute`."""
-    config = run.record.config
+    config = run.record.config.last_stage
     chosen = {
         "batch_size": config.data.eval_batch_size or 2 * config.data.batch_size,
         "workers": config.data.workers,
@@ -117,8 +118,8 @@ def predict_jobs(
         say: is given each line for the reader.
     """
     for job in jobs:
-        if current := [fold.fold for fold in job.run.finished_folds() if fold not in job.todo]:
-            say(f"run {job.run.name}, views {job.tta}: already predicted: fold {shown(map(str, current))}")
+        if current := [fold.fold for fold in job.run.finished_models() if fold not in job.todo]:
+            say(f"run {job.run.name}, views {job.tta}: already predicted: fold {shown(map(fold_name, current))}")
         if job.todo:
             job.keep_contents(_LOG.warning)
     limit = limit or TimeLimit()
@@ -132,7 +133,7 @@ def predict_jobs(
 
 
 def _nothing_done(job: RunJob) -> RunPrediction:
-    current = tuple(fold.fold for fold in job.run.finished_folds())
+    current = tuple(fold.fold for fold in job.run.finished_models())
     return RunPrediction(job.run.name, (), current, len(job.competition.test), len(job.control_ids))
 
 
@@ -167,9 +168,10 @@ class _Pass:
         first = jobs[0]
         seed = int(first.run.record.folds_fingerprint.ljust(8, "0")[:8], 16)
         control = control_paths(jobs)
-        self._test = {row.id: row.path for row in first.competition.test}
+        self._test = {row.id: row.paths for row in first.competition.test}
         self._disguises = disguise(tuple(control), list(self._test), seed=seed)
-        rows = [*self._test.items(), *((hidden, control[real]) for real, hidden in self._disguises.items())]
+        named = [*self._test.items(), *((hidden, control[real]) for real, hidden in self._disguises.items())]
+        rows = [(row_id, path) for row_id, paths in named for path in paths]
         # Control rows lie anywhere in the batches of test rows.
         self._rows = [rows[position] for position in np.random.default_rng(seed).permutation(len(rows))]
 
@@ -208,8 +210,8 @@ class _Pass:
                 except KaggleKitError as error:
                     if self._told.notes is None:
                         raise
-                    self._told.say(f"run {name} goes on without fold {fold.fold}: {error}")
-                    self._left_out[name].append(f"run {name} fold {fold.fold} (does not load)")
+                    self._told.say(f"run {name} goes on without {fold_text(fold.fold)}: {error}")
+                    self._left_out[name].append(f"run {name} {fold_text(fold.fold)} (does not load)")
         if not models:
             raise DataError("none of the models can be loaded here; the lines above say why.")
         return models
@@ -226,6 +228,6 @@ class _Pass:
         mixes = {} if tta == NO_VIEWS else job.mixes
         count = count_passes(list(mixes.values()) or [tta], spec)
         with_oof = "oof" in job.file_names(tta)
-        again = [fold for fold in job.todo if with_oof and not job.holds(fold, "oof")]
+        again = [fold for fold in job.todo if with_oof and fold.fold != FULL and not job.holds(fold, "oof")]
         oof_rows = sum(len(job.oof_rows(fold)) for fold in again)
         return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows, mixes)

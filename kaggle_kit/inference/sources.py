@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition.records import Competition
-from kaggle_kit.config import CacheConfig, RunConfig
+from kaggle_kit.config import CacheConfig, ChannelsConfig, RunConfig
 from kaggle_kit.errors import ImageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import check_images
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 BadImages = Literal["stop", "skip"]
 Rows = Sequence[tuple[str, Path]]
-"""Id and file of some images."""
+"""Id and file of some images; of an id with several images each."""
 _SLOW = 2000  # images that take long enough for a word
 
 
@@ -37,6 +37,7 @@ def training_pixels(
     *,
     n_classes: int,
     n_folds: int,
+    channels: ChannelsConfig | None,
     cache: CacheConfig | None,
 ) -> tuple[PixelSource | None, tuple[str, ...]]:
     """Return a store that holds ``rows``, or None for the files; and the ids of images that cannot be read.
@@ -49,13 +50,18 @@ def training_pixels(
         ImageError: there are unreadable images and ``data.bad_images`` is "stop"; lists them with their ids.
     """
     # A probe reads each image once, for all folds and views.
-    reads = 1 if config.strategy == "probe" else n_folds * config.schedule.epochs
+    reads = 1 if config.strategy == "probe" else n_folds * config.total_epochs
     if cache is not None and cache.enabled and reads > 1:
-        model = build_model(config.model, n_classes, image_size=config.data.image_size, root=workspace.root)
-        size = image_spec(model, config.data).prepare_size
-        if store_pays([path for _, path in rows], size, reads=reads):
+        last = config.last_stage.data
+        model = build_model(config.model, n_classes, image_size=last.image_size, root=workspace.root, channels=channels)
+        specs = [image_spec(model, stage.data, channels) for stage in config.stage_configs]
+        sizes, spec = [one.prepare_size for one in specs], specs[-1]
+        size = spec.prepare_size  # test images are prepared for it as well, so a store of larger ones would not serve them
+        if all(one[0] <= size[0] and one[1] <= size[1] for one in sizes) and store_pays(
+            [path for _, path in rows], size, reads=reads
+        ):
             logger.info("images are decoded once, into the workspace's cache; `kk cache` shows it")
-            source, reasons = pixel_source(workspace.cache_dir, rows, size, cache)
+            source, reasons = pixel_source(workspace.cache_dir, rows, size, cache, channels=spec.channels)
             return source, leave_out(reasons, rows, config.data.bad_images)
         logger.info("images are small enough to be read from their files each time; no store is made")
     return None, unreadable_images(workspace, rows, bad_images=config.data.bad_images, workers=config.data.workers)
@@ -76,18 +82,20 @@ def prediction_pixels(
         return {}
     readers = [run for run in chosen if run.record.config.strategy != "probe"]
     sizes = [prepare_size(run) for run in readers]
-    train, test = ([row.path for row in rows] for rows in (competition.train, competition.test))
+    train, test = ([path for row in rows for path in row.paths] for rows in (competition.train, competition.test))
     stores = {}
+    channels = 3 if competition.channels is None else len(competition.channels.names)
     for size in dict.fromkeys(sizes):
-        if has_store(workspace.cache_dir, train, size) or store_pays(test, size, reads=sizes.count(size)):
+        if has_store(workspace.cache_dir, train, size, channels=channels) or store_pays(test, size, reads=sizes.count(size)):
             # Images that cannot be read are reported by the pass that needs them.
-            stores[size], _ = pixel_source(workspace.cache_dir, [(path, path) for path in (*train, *test)], size, cache)
+            everything = [(path, path) for path in (*train, *test)]
+            stores[size], _ = pixel_source(workspace.cache_dir, everything, size, cache, channels=channels)
     return stores
 
 
 def prepare_size(run: Run) -> tuple[int, int]:
     """Return the height and width that a run's images are prepared for."""
-    header = read_header(run.finished_folds()[0].path / runs.MODEL)
+    header = read_header(run.finished_models()[0].path / runs.MODEL)
     return ImageSpec.from_dict(header["spec"]).prepare_size
 
 
@@ -103,12 +111,12 @@ def unreadable_images(
     """
     record = workspace.cache_dir / "checked_images.json"
     known = _read(record)
-    stamps = {row_id: list(file_state(path) or ()) for row_id, path in rows}
-    new = [(row_id, path) for row_id, path in rows if known.get(str(path), {}).get("stamp") != stamps[row_id]]
+    stamps = {path: list(file_state(path) or ()) for _, path in rows}
+    new = [(path, path) for path, stamp in stamps.items() if known.get(str(path), {}).get("stamp") != stamp]
     if len(new) >= _SLOW:
         logger.info("reading %d images once, to find damaged ones", len(new))
     reasons = check_images(new, workers=workers or None)
-    known |= {str(path): {"stamp": stamps[row_id], "reason": reasons.get(row_id)} for row_id, path in new}
+    known |= {str(path): {"stamp": stamps[path], "reason": reasons.get(path)} for path, _ in new}
     if new:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
             files.write_json(record, known)

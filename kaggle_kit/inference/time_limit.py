@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.units import format_duration
 from kaggle_kit.views import NO_VIEWS
 
@@ -98,7 +99,7 @@ def shrink(share: Share, worth: Callable[[RunShare], bool] = lambda _run: True) 
         return _with(share, without_views(dearest)), f"the {dearest.tta} views of run {dearest.name}"
     most = max(share, key=lambda run: len(run.folds))
     if len(most.folds) > 1:
-        return _with(share, replace(most, folds=most.folds[:-1])), f"fold {most.folds[-1]} of run {most.name}"
+        return _with(share, replace(most, folds=most.folds[:-1])), f"{fold_text(most.folds[-1])} of run {most.name}"
     return (_without(share, least), f"run {least.name}") if len(share) > 1 else None
 
 

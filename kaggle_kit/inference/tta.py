@@ -122,9 +122,11 @@ def _tiles(height: int, width: int) -> list[_Tile]:
 
 
 def _by_brightness(change: Change) -> Change:
-    """A change of (H, W) brightness as one of colour images, whose hues stay."""
+    """A change of (H, W) brightness as one of colour images, whose hues stay; other channels than colours change alone."""
 
     def changed(image: Pixels) -> Pixels:
+        if image.shape[2] != 3:
+            return np.stack([change(np.ascontiguousarray(image[:, :, at])) for at in range(image.shape[2])], axis=2)
         parts = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
         parts[:, :, 0] = change(np.ascontiguousarray(parts[:, :, 0]))
         result: Pixels = cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB)
@@ -238,7 +240,7 @@ def plan_views(texts: Sequence[str], spec: ImageSpec) -> list[ViewPass]:
         prepared = spec.scaled(view_set.scale)
         looks = make_views(name, *spec.size)
         # Views are the same when they do the same, whatever they are called.
-        probe = torch.rand(1, 3, *prepared.size, generator=torch.Generator().manual_seed(0))
+        probe = torch.rand(1, spec.channels, *prepared.size, generator=torch.Generator().manual_seed(0))
         weight = torch.tensor([mix.get(name, 0.0) / len(looks) for mix in mixes])
         for look in looks:
             made = look(probe)

@@ -7,7 +7,8 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class TolerantSource:
     """Reads images; one that cannot be read becomes a grey image and a note in ``notes``, from whichever process."""
 
     source: PixelSource
-    size: tuple[int, int]
+    shape: tuple[int, int, int]
     notes: Path
 
     def __call__(self, path: Path) -> Pixels:
@@ -46,16 +47,16 @@ class TolerantSource:
         except ImageError as error:
             name = hashlib.sha256(str(path).encode()).hexdigest()
             (self.notes / name).write_text(f"{path}\n{error}", encoding="utf-8")
-            return np.full((*self.size, 3), 128, dtype=np.uint8)
+            return np.full(self.shape, 128, dtype=np.uint8)
 
     def at(self, size: tuple[int, int]) -> TolerantSource:
-        return TolerantSource(self.source.at(size), size, self.notes)
+        return TolerantSource(self.source.at(size), (*size, self.shape[2]), self.notes)
 
 
 def tolerant_source(source: PixelSource | None, model: LoadedModel, notes: Path) -> TolerantSource:
     """Return a source for ``model`` that reads from ``source``, or from the files, and notes what it cannot read."""
     files: FileSource = source_for(model.spec)
-    return TolerantSource(source or files, files.size, notes)
+    return TolerantSource(source or files, (*files.size, files.channels), notes)
 
 
 def read_notes(notes: Path) -> dict[Path, str]:
@@ -70,13 +71,25 @@ class StreamResult:
 
     Attributes:
         said: run and fold -> (N,) rows of :func:`~kaggle_kit.inference.predict.row_type`, NaN where there was no time.
-        origins: file -> hash of the pixels that were read from it.
+        origins: run and fold -> file -> hash of the pixels that were read from it, as the model wants them: a part for each
+            predictor that was at work, the later ones last.
         rounding: what the models computed in: fp32, bf16 or fp16.
     """
 
     said: dict[Key, Said]
-    origins: dict[str, int] = field(default_factory=dict)
+    origins: dict[Key, list[dict[str, int]]] = field(default_factory=dict)
     rounding: str = "fp32"
+
+    def note(self, keys: Iterable[Key], origins: dict[str, int]) -> None:
+        """Take the origins of a predictor of ``keys``, which grow as it goes on."""
+        for key in keys:
+            known = self.origins.setdefault(key, [])
+            if not any(one is origins for one in known):
+                known.append(origins)
+
+    def origins_of(self, key: Key) -> Mapping[str, int]:
+        """Return file -> hash of the pixels that were read from it for the model of ``key``."""
+        return ChainMap(*reversed(self.origins.get(key, [])))
 
 
 def usable_devices(accelerator: str, say: Say) -> list[str]:
@@ -270,7 +283,7 @@ class _Worker:
             try:
                 said = predictor.predict(rows, progress=self._stream.counter())
                 with self._stream.lock:
-                    self._work.result.origins |= predictor.origins
+                    self._work.result.note(keys, predictor.origins)
                 return said
             except DeviceMemoryError:
                 batch = self._batch_size(keys)

@@ -18,6 +18,7 @@ from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.config import Config
 from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.fold_names import fold_folder, fold_text
 from kaggle_kit.folds import folds_for, table_like
 from kaggle_kit.kernel.bundle import PLAN
 from kaggle_kit.kernel.testset import style_of
@@ -67,6 +68,10 @@ def choose_recipe(
         DataError: the runs have changed since they were blended.
     """
     if runs:
+        if competition.open_class is not None:
+            raise ConfigError(
+                f"the class {competition.open_class!r} is ranked by a threshold that `kk blend` finds; build from a blend."
+            )
         chosen, notes = usable_runs(workspace, runs)
         mean = Fitted(get_blender("mean"), len(chosen), len(competition.classes), competition.multilabel, {})
         return Recipe("", tuple(chosen), mean, None), notes
@@ -75,7 +80,7 @@ def choose_recipe(
     record = run_files.read_blend_record(path)
     chosen = [run_files.read_run(workspace, entry.name) for entry in record.runs]
     for run, entry in zip(chosen, record.runs, strict=True):
-        now = {fold.fold: fold.record.model_fingerprint for fold in run.finished_folds()}
+        now = {fold.fold: fold.record.model_fingerprint for fold in run.finished_models()}
         if now != {**now, **entry.models} or set(now) != set(entry.models):
             raise DataError(f"run {run.name} was trained further after {path.name} was blended. Run `kk blend` again.")
     thresholds = None if record.thresholds is None else list(record.thresholds)
@@ -143,7 +148,7 @@ def write_training(folder: Path, setup: Setup) -> None:
 def _write_start(folder: Path, workspace: Workspace, name: str) -> dict[str, Any]:
     """Copy the models of the run that folds begin from, and the fold tables that those have seen; returns the plan's entry."""
     run = run_files.read_run(workspace, name)
-    seen = {one.folds_fingerprint for fold in run.finished_folds() for one in seen_by_fold(run, fold, workspace)}
+    seen = {one.folds_fingerprint for fold in run.finished_models() for one in seen_by_fold(run, fold, workspace)}
     tables = [path for one in sorted(seen) if (path := table_like(workspace, one)) is not None]
     for path in tables:
         for suffix in (".csv", ".json"):
@@ -161,21 +166,24 @@ def own_functions(config: Config) -> dict[str, str]:
 
 
 def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, Any]:
-    """Copy the models of a run's finished folds; returns its entry of the plan."""
-    models = {}
-    for fold in run.finished_folds():
+    """Copy the finished models of a run; returns its entry of the plan."""
+    models, several = {}, {}
+    for fold in run.finished_models():
         stated, path = fold.record.model_fingerprint, fold.path / run_files.MODEL
-        name = f"{run.name}-fold{fold.fold}.safetensors"
+        name = f"{run.name}-{fold_folder(fold.fold)}.safetensors"
         copy_model(path, folder / name, half=half)
         if stated and files.file_fingerprint(path) != stated:
-            raise DataError(f"{path} is not the model that fold {fold.fold} was trained to. Train it again.")
+            raise DataError(f"{path} is not the model that {fold_text(fold.fold)} was trained to. Train it again.")
         models[str(fold.fold)] = name
+        if fold.record.several:
+            several[str(fold.fold)] = fold.record.several
     code = _write_code(folder, run, root)
     views, merge, mixes = _views_of(run)
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
     kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
     record = without_paths_of_config(kept)
-    return {"name": run.name, "views": views, "merge": merge, **mixes, "models": models, **code, "record": record}
+    entry = {"name": run.name, "views": views, "merge": merge, **mixes, "models": models, "several": several}
+    return {**entry, **code, "record": record}
 
 
 def _write_code(folder: Path, run: Run, root: Path) -> dict[str, str]:
@@ -184,9 +192,9 @@ def _write_code(folder: Path, run: Run, root: Path) -> dict[str, str]:
     if not is_own(own):
         return {}
     path, name = require_file(own, "model", root), f"{run.name}-model.py"
-    for fold in run.finished_folds():
+    for fold in run.finished_models():
         if read_model_record(fold.path / run_files.MODEL).get("code") != files.file_fingerprint(path):
-            raise DataError(f"{path} has changed since fold {fold.fold} of run {run.name} was trained. Train it again.")
+            raise DataError(f"{path} has changed since {fold_text(fold.fold)} of run {run.name} was trained. Train it again.")
     shutil.copyfile(path, folder / name)
     return {"code": name}
 
@@ -199,7 +207,7 @@ def without_paths_of_config(record: dict[str, Any]) -> dict[str, Any]:
 def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
     """Views and merge of the run's test predictions, none where it was not predicted yet; and the views of each fold, where
     they were chosen for each."""
-    tests = [fold.path / run_files.TEST for fold in run.finished_folds()]
+    tests = [fold.path / run_files.TEST for fold in run.finished_models()]
     found = {
         (str(meta.get("views", "none")), str(meta.get("merge", "mean")))
         for meta in (read_predictions(path).meta for path in tests if path.is_file())
@@ -217,9 +225,9 @@ def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
         raise DataError(
             f"other views were chosen for run {run.name} since it was predicted. Run `kk predict` and `kk blend` again."
         )
-    return views, merge, {"mixes": {str(fold): mix for fold, mix in record.mixes.items()}}
+    return views, merge, {"mixes": {str(fold): mix for fold, mix in record.of_all_models.items()}}
 
 
 def _batch_size(run: Run) -> int:
-    data = run.record.config.data
+    data = run.record.config.last_stage.data
     return data.eval_batch_size or 2 * data.batch_size

@@ -24,6 +24,7 @@ from kaggle_kit.check import Check, check_submission
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import CompetitionConfig, Config
 from kaggle_kit.errors import DataError
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle
 from kaggle_kit.kernel.testset import TestSet, find_test_set
 from kaggle_kit.submission import sample_header, write_submission
@@ -168,8 +169,8 @@ def _sound_models(bundle: Bundle, plan: _KernelPlan, say: Say) -> tuple[dict[Key
     left_out = []
     for (run, fold), name in named.items():
         if name in damaged:
-            say(f"{name} is damaged: {damaged[name]}; run {run} goes on without fold {fold}")
-            left_out.append(f"run {run} fold {fold} (damaged)")
+            say(f"{name} is damaged: {damaged[name]}; run {run} goes on without {fold_text(fold)}")
+            left_out.append(f"run {run} {fold_text(fold)} (damaged)")
     sound = {key: bundle.folder / name for key, name in named.items() if name not in damaged}
     if not sound:
         raise DataError(f"all {len(named)} models in {bundle.folder} are damaged or missing. Upload the dataset again.")
@@ -189,12 +190,13 @@ def lay_out_run(workspace: Workspace, bundle: Bundle, run: Mapping[str, Any], mo
     if "code" in run:  # that it is the one which the run was trained with is seen to where models are loaded
         path = own_code.own_path(str(run["record"]["config"]["model"]["name"]), "model", workspace.root)
         files.write_bytes(path, files.read_bytes(bundle.folder / str(run["code"])))
-    splits = max(map(int, run["models"])) + 1
+    splits = max(*map(int, run["models"]), 0) + 1
     files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, {**run["record"], "n_splits": splits})
     for fold, path in models.items():
         folder = workspace.fold_dir(name, fold)
         digest = files.file_fingerprint(path)
-        runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest))
+        several = run.get("several", {}).get(str(fold))
+        runs.write_fold_record(folder, runs.FoldRecord(fold, "finished", model_fingerprint=digest, several=several))
         (folder / runs.MODEL).unlink(missing_ok=True)
         (folder / runs.MODEL).symlink_to(path.resolve())
 
@@ -218,7 +220,7 @@ def _predict(
     jobs = []
     for run, weight in zip(plan.runs, plan.fitted.weights or [1.0] * len(plan.runs), strict=True):
         known = runs.read_run(workspace, str(run["name"]))
-        if any(fold.finished for fold in known.folds):
+        if any(fold.finished for fold in (*known.folds, known.full)):
             tta, merge = str(run["views"]), str(run["merge"])
             mixes = {int(fold): str(mix) for fold, mix in run.get("mixes", {}).items()}
             jobs.append(RunJob(competition, known, None, tta, merge, compute, with_oof=False, weight=weight, mixes=mixes))
@@ -274,7 +276,7 @@ def _of_run(workspace: Workspace, name: str, classes: Classes, ids: Sequence[str
     whole = np.full((len(ids), len(classes)), np.nan, dtype=np.float32)
     where = {row_id: row for row, row_id in enumerate(ids)}
     run = runs.read_run(workspace, name)
-    if not any((fold.path / runs.TEST).is_file() for fold in run.folds):
+    if not any((fold.path / runs.TEST).is_file() for fold in (*run.folds, run.full)):
         return whole
     parts = [part.align(classes, here="the plan") for part in runs.read_test(run)]
     mean = np.mean([part.probs for part in parts], axis=0, dtype=np.float64)

@@ -160,7 +160,7 @@ def locate(input_root: Path, config: CompetitionConfig, *, training: bool = Fals
     Raises:
         MissingFileError: no folder holds them.
     """
-    wanted = _paths(config, training=training)
+    wanted = paths_of(config, training=training)
     for strip, _ in enumerate(around(common_folder(map(parent, wanted)))):
         here = {path: "/".join(PurePosixPath(path).parts[strip:]) or "." for path in wanted}
         for anchor in here.values():
@@ -234,8 +234,8 @@ def _bare(path: str) -> str:
     return stem if dot and "/" not in suffix else path
 
 
-def _paths(config: CompetitionConfig, *, training: bool) -> list[str]:
-    """Files and folders that the kernel needs, relative to the data folder."""
+def paths_of(config: CompetitionConfig, *, training: bool = False) -> list[str]:
+    """Files and folders that a kernel needs, relative to the data folder; containers as they are."""
     train, test = config.train, config.test
     stated = [config.submission.sample, test.csv if test else None, *(test.dirs if test else ())]
     if training:

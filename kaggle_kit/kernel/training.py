@@ -181,9 +181,10 @@ def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> No
         say("no output of an earlier session is attached: training begins")
         return
     best = max((path.parent for path in found), key=_progress)
-    for path in sorted(best.rglob("*")):
+    cycles = [folder for folder in best.parent.glob(f"{run}-cycle*") if (folder / runs.RUN_RECORD).is_file()]
+    for path in (path for folder in (best, *cycles) for path in sorted(folder.rglob("*"))):
         if path.is_file() and path.name not in _NOT_CARRIED:
-            target = workspace.run_dir(run) / path.relative_to(best)
+            target = workspace.runs_dir / path.relative_to(best.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)  # contents only: inputs are read-only
     done, epochs = _progress(best)

@@ -13,21 +13,22 @@ from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from kaggle_kit.competition import Setup
-from kaggle_kit.config import RunConfig, derive
+from kaggle_kit.config import ChannelsConfig, RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import folds_for, parse_folds
 from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.loaders import EvalLoader
-from kaggle_kit.images.samplers import epoch_size
+from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.inference.tta import count_passes
 from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.launch.proposals import less, more
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
-from kaggle_kit.models import find_weights, model_name, set_train_mode
+from kaggle_kit.models import find_weights, image_spec, model_name, set_train_mode
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop
 from kaggle_kit.training.checkpoint import new_state
@@ -54,6 +55,8 @@ def plan_run(
 ) -> Plan:
     """Measure for about ``seconds`` and say what training and predicting ``fold`` would take, and what would fit ``limit``.
 
+    Of a run in stages the last one is measured; the time of the others is taken to go with their pixels.
+
     Args:
         folds: by default the table that the configuration names.
         limit: seconds, or a duration such as "9h".
@@ -73,16 +76,17 @@ def plan_run(
     if devices < 1 or seconds <= 0:
         raise ConfigError(f"devices must be at least 1 and seconds positive, got {devices} and {seconds}.")
     folds = folds or folds_for(setup.workspace, setup.competition, config.folds)
-    run = _one_device(config)
+    run = _one_device(config.last_stage)
     numbers = parse_folds(fold, folds.n_splits)
     found = Found(dict.fromkeys(numbers, find_weights(run.model.name, False)))
     jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=found))
     fabric = make_fabric(run.hardware)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
-        plan = _measured(jobs, fabric, seconds, config.hardware.devices)
+        plan = _measured(jobs, fabric, seconds, config)
     n_views = count_passes([tta], ImageSpec(*plan.image_size))
     plan = replace(plan, limit=allowed, work=replace(plan.work, views=n_views, devices=devices))
-    return replace(plan, options=tuple(more(plan) if plan.fits else less(plan)))
+    options = () if config.stages else tuple(more(plan) if plan.fits else less(plan))
+    return replace(plan, options=options)
 
 
 def _one_device(config: RunConfig) -> RunConfig:
@@ -91,19 +95,27 @@ def _one_device(config: RunConfig) -> RunConfig:
     return derive(config, ["pretrained=false", "devices=1", f"batch_size={batch}"])
 
 
-def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, processes: int) -> Plan:
-    """A plan without limit and options; ``processes`` train one fold together, each as fast as this one."""
-    job = jobs[0]
+def _share(stages: Sequence[RunConfig], model: nn.Module, channels: ChannelsConfig | None) -> float:
+    """Return the pixels of an average epoch, over those of an epoch of the last stage: time goes with them."""
+    specs = [image_spec(model, stage.data, channels) for stage in stages]
+    epochs = [stage.schedule.epochs for stage in stages]
+    pixels = sum(count * spec.height * spec.width for count, spec in zip(epochs, specs, strict=True))
+    return pixels / (sum(epochs) * specs[-1].height * specs[-1].width)
+
+
+def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, config: RunConfig) -> Plan:
+    """A plan without limit and options; the devices of ``config`` train one fold together, each as fast as this one."""
+    job, processes = jobs[0], config.hardware.devices
     model, spec = make_model(job)
     with make_data(job, spec, fabric, Stop()) as data:
         learner = make_learner(job, model, data, fabric)
         train = _train_rate(learner, data, job.config, seconds * _TRAIN_SHARE)
     predict = _predict_rate(job, spec, learner, seconds * (1 - _TRAIN_SHARE))
-    drawn = job.config.data.samples_per_epoch
     work = Work(
         folds=len(jobs),
-        epochs=job.config.schedule.epochs,
-        n_train=sum(epoch_size(drawn, len(one.train)) for one in jobs),
+        epochs=config.total_epochs,
+        share=_share(config.stage_configs, model, job.channels),
+        n_train=sum(len(sampler_for(job.config.data, one.train.truth, one.classes, seed=0)) for one in jobs),
         n_valid=sum(len(one.valid) for one in jobs),
         n_test=len(job.test_images),
     )

@@ -21,6 +21,7 @@ class Work:
         n_train: images of an epoch, and
         n_valid: images to validate on, both summed over the folds.
         n_test: test images, those for control included.
+        share: of the images of an epoch at the measured size that an epoch costs on average; stages at smaller sizes cost less.
         views: of each test image.
         devices: folds that are trained at a time, each on its own device.
     """
@@ -30,6 +31,7 @@ class Work:
     n_train: int
     n_valid: int
     n_test: int
+    share: float = 1.0
     views: int = 1
     devices: int = 1
 
@@ -50,7 +52,7 @@ class Rates:
         """Of training, of validation and of prediction."""
         # The last device to finish has this share of the folds.
         share = math.ceil(work.folds / min(work.devices, work.folds)) / work.folds
-        train = share * work.epochs * work.n_train / self.train
+        train = share * work.share * work.epochs * work.n_train / self.train
         # Before the first epoch, after each, and once more with the weights that are kept.
         valid = share * (work.epochs + 2) * work.n_valid / self.predict
         again = work.n_valid if work.views > 1 else 0  # out-of-fold rows are predicted with views, too

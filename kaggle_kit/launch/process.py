@@ -16,6 +16,7 @@ from typing import IO
 
 import kaggle_kit
 from kaggle_kit.events import Event, FoldEnded, Reporter, from_json
+from kaggle_kit.fold_names import fold_name
 from kaggle_kit.launch.worker import LaunchRecord
 from kaggle_kit.training import FoldJob, FoldRecord, Outcome
 from kaggle_kit.training.run import finished
@@ -78,7 +79,7 @@ def run_worker(
 def command_of(record: LaunchRecord, fold: int) -> list[str]:
     """Return the command that trains a fold of the run; -P keeps modules of the current folder from being taken for others."""
     command = [sys.executable, "-P", "-m", "kaggle_kit", "train"]
-    return [*command, "--fold", str(fold), "--events", "json", "--launched", str(record.path)]
+    return [*command, "--fold", fold_name(fold), "--events", "json", "--launched", str(record.path)]
 
 
 @contextlib.contextmanager

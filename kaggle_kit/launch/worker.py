@@ -25,6 +25,7 @@ from kaggle_kit.competition.contents import training_contents
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.events import FoldEnded, Reporter, Warned
+from kaggle_kit.fold_names import fold_folder
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.loaders import default_workers
 from kaggle_kit.images.store import ImageStore
@@ -77,7 +78,7 @@ class LaunchRecord:
 
     def log(self, fold: int) -> Path:
         """Where all goes that the worker of ``fold`` prints."""
-        return self.path.with_name(f"fold{fold}.log")
+        return self.path.with_name(f"{fold_folder(fold)}.log")
 
 
 def record_launch(jobs: Sequence[FoldJob], workspace: Workspace, config: Config, *, loaders: int) -> LaunchRecord:

@@ -9,7 +9,7 @@ from kaggle_kit.models.build import (
     set_train_mode,
     unwrap,
 )
-from kaggle_kit.models.split import Backbone, Parts, backbone_fingerprint, linear_of, split_model
+from kaggle_kit.models.split import Backbone, Parts, backbone_fingerprint, heads_of, split_model
 from kaggle_kit.models.storage import LoadedModel, load_model, read_header, save_model
 from kaggle_kit.models.weights import PACKAGES, Weights, find_local_weights, find_weights, resolve_name
 
@@ -24,8 +24,8 @@ __all__ = [
     "find_local_weights",
     "find_weights",
     "freeze",
+    "heads_of",
     "image_spec",
-    "linear_of",
     "load_model",
     "load_pretrained",
     "model_name",

@@ -14,10 +14,10 @@ import timm
 import torch
 from timm.data import resolve_data_config
 from timm.layers import BlurPool2d
-from timm.models import group_parameters
+from timm.models import adapt_input_conv, group_parameters
 from torch import nn
 
-from kaggle_kit.config import DataConfig, HeadConfig, ImageSize, ModelConfig
+from kaggle_kit.config import ChannelsConfig, DataConfig, HeadConfig, ImageSize, ModelConfig
 from kaggle_kit.errors import ConfigError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.models.heads import HEAD_STD, head_names, head_tensors, install_head, is_plain
@@ -27,11 +27,13 @@ from kaggle_kit.own_code import is_own
 from kaggle_kit.tables import shown
 
 _LOG = logging.getLogger(__name__)
-_RECORD = "_kaggle_kit_record"
+_RECORD, _FROZEN = "_kaggle_kit_record", "_kaggle_kit_frozen"
 _UNEXPECTED = re.compile(r"unexpected keyword argument(?:\(s\):)? \[?'(\w+)'")
 _OPTIONAL = ("drop_path_rate", "drop_rate")
 
 
+IN_CHANS = "in_chans"
+"""timm's option for the channels of an image."""
 AA_LAYERS: dict[str, type[nn.Module]] = {
     **dict.fromkeys(("blur", "blurpool"), BlurPool2d),
     **dict.fromkeys(("avg", "avgpool"), nn.AvgPool2d),
@@ -64,6 +66,7 @@ def build_model(
     weights: Weights | None = None,
     image_size: ImageSize | None = None,
     root: Path | None = None,
+    channels: ChannelsConfig | None = None,
 ) -> nn.Module:
     """Build a timm model, or an own one, with ``n_classes`` outputs, in training mode on the CPU.
 
@@ -72,6 +75,7 @@ def build_model(
             unless the weights' own has the same number of classes and fits.
         image_size: ``data.image_size``; architectures that are built for one size (most transformers) are built for it.
         root: the workspace, where the file of an own model lies.
+        channels: of images that are no colours: the option ``in_chans``, to which pretrained weights are adapted.
 
     Raises:
         ConfigError: there is no such model, or it does not take an option.
@@ -79,16 +83,18 @@ def build_model(
     """
     name = resolve_name(config.name)
     options = {**config.options, **_size_option(name, image_size, config.options)}
+    if channels is not None:
+        options[IN_CHANS] = len(channels.names)
     # A head of ours does the dropout before it itself.
     drops = {"drop_rate": config.drop_rate if is_plain(config.head) else 0.0, "drop_path_rate": config.drop_path_rate}
     taken = {**options, **{key: rate for key, rate in drops.items() if rate}}
     model = create_own(name, n_classes, taken, root) if is_own(name) else _create(name, n_classes, taken)
     features = 0
     if config.head != HeadConfig():
-        size = _input_size(model, image_size)
-        features = install_head(model, config.head, n_classes, drop_rate=config.drop_rate, size=size)
+        shape = (options.get(IN_CHANS, 3), *_input_size(model, image_size))
+        features = install_head(model, config.head, n_classes, drop_rate=config.drop_rate, shape=shape)
     if is_own(name):
-        require_logits(model, name, n_classes, _input_size(model, image_size))
+        require_logits(model, name, n_classes, (options.get(IN_CHANS, 3), *_input_size(model, image_size)))
     code = code_fingerprint(name, root)
     attach_record(model, ModelRecord(name, n_classes, options, config.channels_last, config.head, features, code))
     if weights is not None and weights.path is not None:
@@ -216,7 +222,7 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     """
     if weights.path is None:
         return
-    tensors = _adapt(model, read_tensors(weights.path))
+    tensors = _with_channels(model, _adapt(model, _with_channels(model, read_tensors(weights.path))))
     own = model.state_dict()
     head = set(head_tensors(model))
     if weights.head_fits is False or any(key in tensors and tensors[key].shape != own[key].shape for key in head):
@@ -276,6 +282,18 @@ def _adapt(model: nn.Module, tensors: Tensors) -> Tensors:
         raise WeightsError(f"these weights do not fit {model_name(model)}: {error!r}. Give another file or model.") from error
 
 
+def _with_channels(model: nn.Module, tensors: Tensors) -> Tensors:
+    """Bring the first convolution's weights of three colours to the model's channels: repeated, and scaled to the same sum."""
+    channels = record_of(model).options.get(IN_CHANS, 3)
+    stated = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv") or ()
+    names = (stated,) if isinstance(stated, str) else tuple(stated)
+    keys = [key for key in (*(f"{name}.weight" for name in names), "_conv_stem.weight") if key in tensors]
+    if channels == 3:
+        return tensors
+    of_colours = [key for key in keys if tensors[key].ndim == 4 and tensors[key].shape[1] == 3]
+    return {**tensors, **{key: adapt_input_conv(channels, tensors[key]) for key in of_colours}}
+
+
 def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tensors:
     """EfficientNet weights under the names of the other well-known PyTorch port: the same layers in the same order."""
     pairs = list(zip(tensors.items(), own.items(), strict=False))
@@ -292,23 +310,23 @@ def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tenso
 def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
     """Stop the training of ``config.freeze`` leading stages (timm's coarse parameter groups: stem, then stages).
 
-    With -1 everything but the classifier is frozen. Returns the names of the frozen parameters.
+    With -1 everything but the classifier is frozen. What an earlier call has frozen and this one does not is trained again.
+    Returns the names of the frozen parameters.
 
     Raises:
         ConfigError: the architecture has fewer stages, or timm does not know its groups.
     """
-    if config.freeze == 0:
-        return []
     inner = unwrap(model)
-    head = set(head_tensors(inner))
+    before, head = vars(inner).pop(_FROZEN, set()), set(head_tensors(inner))
     if config.freeze == -1:
         names = [name for name, _ in inner.named_parameters() if name not in head]
     else:
-        names = _leading_stages(inner, config.freeze, head)
+        names = _leading_stages(inner, config.freeze, head) if config.freeze else []
     frozen = set(names)
     for name, parameter in inner.named_parameters():
-        if name in frozen:
-            parameter.requires_grad_(False)
+        if name in before | frozen:
+            parameter.requires_grad_(name not in frozen)
+    vars(inner)[_FROZEN] = frozen
     return names
 
 
@@ -350,8 +368,11 @@ def _checkpoint_gradients(model: nn.Module, name: str) -> None:
         raise ConfigError(refusal) from error
 
 
-def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
+def image_spec(model: nn.Module, data: DataConfig, channels: ChannelsConfig | None = None) -> ImageSpec:
     """How images must look for this model: size, mean, std, interpolation and crop, from timm and ``data``.
+
+    Args:
+        channels: of images that are no colours, with their own mean and std.
 
     Raises:
         ConfigError: the model was built for another size than ``data.image_size``.
@@ -362,9 +383,12 @@ def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
     size = height_width(data.image_size) if data.image_size is not None else None
     if built is not None:
         built = height_width(built)
-        if size is not None and size != built:
-            raise ConfigError(f"data.image_size is {size}, but {model_name(inner)} was built for {built}.")
-        size = built
+        if size is not None and size != built and not record_of(inner).options.get("dynamic_img_size"):
+            raise ConfigError(
+                f"data.image_size is {size}, but {model_name(inner)} was built for {built}. Some models take any size with "
+                "model.options={dynamic_img_size: true}."
+            )
+        size = size or built
     test_size = tuple(cfg.get("test_input_size") or cfg.get("input_size") or (3, 0, 0))[1:]
     # timm tests many models at a larger size than it trained them at, with a wider crop; that crop belongs to that size.
     large = size is not None and min(size) >= min(test_size)
@@ -374,8 +398,8 @@ def image_spec(model: nn.Module, data: DataConfig) -> ImageSpec:
     return ImageSpec(
         height=height,
         width=width,
-        mean=tuple(resolved["mean"]),
-        std=tuple(resolved["std"]),
+        mean=tuple(resolved["mean"] if channels is None else channels.mean),
+        std=tuple(resolved["std"] if channels is None else channels.std),
         interpolation=resolved["interpolation"],
         crop_pct=data.crop_pct or resolved["crop_pct"],
         fit=data.fit,

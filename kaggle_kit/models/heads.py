@@ -21,6 +21,10 @@ HEAD_STD = 0.01
 """Standard deviation of a new classifier's weights on a pretrained backbone."""
 
 
+_DOUBT = 0.1
+"""Votes that every class has beside those of the neighbours."""
+
+
 class AvgMax(nn.Module):
     """Mean and maximum of each channel, side by side: (B, C, H, W) to (B, 2C, 1, 1)."""
 
@@ -118,6 +122,101 @@ class Cosine(nn.Module):
         return self.scale * nearest
 
 
+class Ordinal(nn.Module):
+    """A cumulative link model (McCullagh 1980): one number s, and rising cuts c between the classes in their order.
+
+    The probability that the class is k or below is sigmoid(c_k - s). Gives log probabilities, (B, F) to (B, C), whose softmax
+    are the probabilities.
+    """
+
+    def __init__(self, features: int, n_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        nn.init.trunc_normal_(self.score.weight, std=HEAD_STD)
+        nn.init.zeros_(self.score.bias)
+        # As if the classes were equally frequent: logits of 1/C, 2/C …
+        shares = torch.arange(1, n_classes) / n_classes
+        cuts = torch.logit(shares)
+        self.first = nn.Parameter(cuts[:1].clone())
+        self.steps = nn.Parameter(torch.log(torch.expm1(cuts.diff().clamp(min=1e-4))))  # cuts rise by softplus of these
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):  # differences of close numbers
+            score = self.score(features.float())  # (B, 1)
+            gaps = F.softplus(self.steps.float()) + 1e-6  # (C - 2,)
+            cuts = torch.cat([self.first, gaps]).cumsum(0)
+            above = cuts - score  # (B, C - 1): log odds of each class or below
+            # log(sigmoid(a) - sigmoid(b)) = log sigmoid(a) + log sigmoid(-b) + log(1 - exp(b - a)), which cannot underflow
+            between = F.logsigmoid(above[:, 1:]) + F.logsigmoid(-above[:, :-1])
+            between = between + torch.log(1 - torch.exp(-gaps))
+            return torch.cat([F.logsigmoid(above[:, :1]), between, F.logsigmoid(-above[:, -1:])], dim=1)
+
+
+class Regression(nn.Module):
+    """One number s, read as a grade: logits (B, C) that fall with the squared distance of each class's position from s.
+
+    Of such logits the mean grade is s itself to within 0.03, so that the loss squared_grade is that of a regression.
+    """
+
+    sharpness = 2.0
+
+    def __init__(self, features: int, n_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        nn.init.trunc_normal_(self.score.weight, std=HEAD_STD)
+        nn.init.constant_(self.score.bias, (n_classes - 1) / 2)
+        self.register_buffer("positions", torch.arange(n_classes, dtype=torch.float32), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            score = self.score(features.float())  # (B, 1)
+            logits: Tensor = -self.sharpness * (score - self.positions).square()
+            return logits
+
+
+class Neighbours(nn.Module):
+    """Votes of the nearest of N kept rows, by the cosine of centred features: (B, F) to (B, C).
+
+    Each of ``count`` neighbours weighs exp(scale * cosine). Single-label logits are log shares of the votes, so that softmax
+    gives the shares; multi-label ones (``several``) are logits of the shares.
+    """
+
+    rows: Tensor
+    centre: Tensor
+    votes: Tensor
+    several: Tensor
+
+    def __init__(self, features: int, n_classes: int, *, rows: int, count: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("rows", torch.zeros(rows, features))  # of length 1
+        self.register_buffer("votes", torch.zeros(rows, n_classes))
+        self.register_buffer("several", torch.zeros((), dtype=torch.bool))
+        self.count, self.scale = count, scale
+
+    @classmethod
+    def of(cls, features: Tensor, votes: Tensor, *, several: bool) -> Neighbours:
+        """Keep ``features`` (N, F) with what they vote for, (N, C) of 0 and 1."""
+        made = cls(features.shape[1], votes.shape[1], rows=0, count=1, scale=1.0).to(features.device)
+        made.centre, made.votes = features.mean(dim=0), votes.to(features.dtype)
+        made.rows = F.normalize(features - made.centre)
+        made.several = torch.tensor(several, device=features.device)
+        return made
+
+    def forward(self, features: Tensor) -> Tensor:
+        cosines = F.normalize(features.float() - self.centre) @ self.rows.T  # (B, N)
+        nearest, which = cosines.topk(self.count, dim=1)  # (B, K)
+        weights = torch.exp(self.scale * (nearest - nearest[:, :1]))
+        found = (weights[:, :, None] * self.votes[which]).sum(dim=1)  # (B, C)
+        outcomes = torch.where(self.several, 2, found.shape[1])
+        shares = (found + _DOUBT) / (weights.sum(dim=1, keepdim=True) + _DOUBT * outcomes)
+        return shares.log() - torch.where(self.several, torch.log1p(-shares), torch.zeros_like(shares))
+
+
+def neighbours(features: int, n_classes: int, config: HeadConfig) -> nn.Module:
+    return Neighbours(features, n_classes, rows=config.rows, count=config.neighbours, scale=config.scale)
+
+
 def linear(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
     """Return a linear layer that starts undecided."""
     layer = nn.Linear(features, n_classes)
@@ -128,6 +227,14 @@ def linear(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
 
 def cosine(features: int, n_classes: int, config: HeadConfig) -> nn.Module:
     return Cosine(features, n_classes, centres=config.centres, scale=config.scale)
+
+
+def ordinal(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
+    return Ordinal(features, n_classes)
+
+
+def regression(features: int, n_classes: int, _config: HeadConfig) -> nn.Module:
+    return Regression(features, n_classes)
 
 
 class Head(nn.Module):
@@ -143,6 +250,7 @@ class Head(nn.Module):
 
     def __init__(self, features: int, n_classes: int, config: HeadConfig, *, drop_rate: float) -> None:
         super().__init__()
+        self.in_features = features
         layers: list[nn.Module] = [] if config.batch_norm == "none" else [RowNorm(features)]
         rate = drop_rate
         for width in config.hidden:
@@ -172,14 +280,14 @@ def install_head(
     n_classes: int,
     *,
     drop_rate: float = 0.0,
-    size: tuple[int, int] | None = None,
+    shape: tuple[int, int, int] = (3, 224, 224),
     features: int | None = None,
 ) -> int:
     """Put pooling and head of ``config`` into a timm model; return the number of features that the head takes.
 
     Args:
         drop_rate: dropout of the features, unless the head is plain; then timm's own does it.
-        size: height and width of an image to try the model with, where ``features`` is not known.
+        shape: channels, height and width of an image to try the model with, where ``features`` is not known.
 
     Raises:
         ConfigError: the model has no pooling that could be exchanged, or does not end with one layer on pooled features.
@@ -188,7 +296,7 @@ def install_head(
     if config.pool != "auto":
         _install_pool(model, config)
     if features is None:
-        features = _measured(model, path, size or (224, 224))
+        features = _measured(model, path, shape)
     head = linear(features, n_classes, config) if is_plain(config) else Head(features, n_classes, config, drop_rate=drop_rate)
     _set(model, path, head)
     return features
@@ -250,14 +358,14 @@ class _Seen(nn.Module):
         return features
 
 
-def _measured(model: nn.Module, path: str, size: tuple[int, int]) -> int:
-    """Return how many features the model gives to its classifier for images of ``size``."""
+def _measured(model: nn.Module, path: str, shape: tuple[int, int, int]) -> int:
+    """Return how many features the model gives to its classifier for images of ``shape``."""
     seen, training = _Seen(), model.training
     _set(model, path, seen)
     model.eval()
     try:
         with torch.no_grad():
-            model(torch.zeros(2, 3, *size))
+            model(torch.zeros(2, *shape))
     except RuntimeError as error:
         raise ConfigError(
             f"model.head.pool: the layers of {type(model).__name__} after its pooling want as many features as there are "
@@ -268,3 +376,8 @@ def _measured(model: nn.Module, path: str, size: tuple[int, int]) -> int:
     if len(seen.shape) != 2:
         raise ConfigError(f"model.head: {type(model).__name__} does not end with one layer on pooled features; leave it out.")
     return seen.shape[1]
+
+
+def put_head(model: nn.Module, head: nn.Module) -> None:
+    """Put a head that was fitted to the model's pooled features in the place of its classifier."""
+    _set(model, _classifier_path(model), head)

@@ -36,8 +36,8 @@ def create_own(name: str, n_classes: int, options: Mapping[str, Any], root: Path
     return model
 
 
-def require_logits(model: nn.Module, name: str, n_classes: int, size: tuple[int, int]) -> None:
-    """Try the model with two images of ``size`` (height, width).
+def require_logits(model: nn.Module, name: str, n_classes: int, shape: tuple[int, int, int]) -> None:
+    """Try the model with two images of ``shape`` (channels, height, width).
 
     Raises:
         ConfigError: it fails, or does not give a logit for each class.
@@ -46,14 +46,14 @@ def require_logits(model: nn.Module, name: str, n_classes: int, size: tuple[int,
     model.eval()
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(2, 3, *size))
+            logits = model(torch.zeros(2, *shape))
     except Exception as error:  # whatever its code raises
-        raise ConfigError(f"model {name} fails for images of {size}: {type(error).__name__}: {error}.") from error
+        raise ConfigError(f"model {name} fails for images of {shape}: {type(error).__name__}: {error}.") from error
     finally:
         model.train(training)
-    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if shape != (2, n_classes):
-        raise ConfigError(f"model {name} should give logits of shape (images, {n_classes}), got {shape} for two images.")
+    given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if given != (2, n_classes):
+        raise ConfigError(f"model {name} should give logits of shape (images, {n_classes}), got {given} for two images.")
 
 
 def code_fingerprint(name: str, root: Path | None) -> str:

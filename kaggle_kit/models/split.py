@@ -1,19 +1,22 @@
-"""A model as a backbone, which turns images into features, and a linear classifier on top.
+"""A model as a backbone, which turns images into features, and a classifier on top.
 
 Folds whose backbones are the same need to run it once only; a probe trains nothing but the classifier.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.models.build import record_of, unwrap
+from kaggle_kit.models.build import IN_CHANS, record_of, unwrap
+from kaggle_kit.models.heads import Head
 
 _CLOSE = 1e-3
 
@@ -36,27 +39,41 @@ class Parts:
     """``head(backbone(images))`` is what the model computes in evaluation mode; both share its parameters."""
 
     backbone: Backbone
-    head: nn.Linear
+    head: nn.Linear | Head
 
 
-def classifier_of(model: nn.Module) -> nn.Linear | None:
-    """The linear layer that a timm model ends with; None where it ends with something else."""
+def classifier_of(model: nn.Module) -> nn.Linear | Head | None:
+    """The linear layer, or a head of ours, that a model ends with; None where it ends with something else."""
     getter = getattr(unwrap(model), "get_classifier", None)
     head = getter() if getter is not None else None
-    return head if isinstance(head, nn.Linear) else None
+    return head if isinstance(head, nn.Linear | Head) else None
 
 
-def linear_of(model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (C, F) and bias (C,) of a model's linear classifier, copied.
+def heads_of(models: Sequence[nn.Module], device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function from features (B, F) to the logits (M, B, C) of M models' classifiers, copied to ``device``.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: one of them does not end with a linear layer or a head of ours.
     """
+    heads = [_copied(model, device) for model in models]
+    if any(isinstance(head, Head) for head in heads):
+        return lambda features: torch.stack([head(features) for head in heads])
+    linear = [head for head in heads if isinstance(head, nn.Linear)]
+    weight = torch.cat([head.weight for head in linear])  # (M * C, F)
+    bias = torch.cat([torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias for head in linear])
+
+    def apply(features: torch.Tensor) -> torch.Tensor:
+        logits = nn.functional.linear(features, weight, bias)  # (B, M * C)
+        return logits.view(len(features), len(linear), -1).transpose(0, 1)
+
+    return apply
+
+
+def _copied(model: nn.Module, device: torch.device) -> nn.Linear | Head:
     head = classifier_of(model)
     if head is None:
         raise ConfigError(f"{record_of(model).name} does not end with a linear layer.")
-    bias = torch.zeros(head.out_features, device=head.weight.device) if head.bias is None else head.bias
-    return head.weight.detach().clone(), bias.detach().clone()
+    return copy.deepcopy(head).to(device).requires_grad_(False).eval()
 
 
 def split_model(model: nn.Module, size: tuple[int, int]) -> Parts | None:
@@ -71,7 +88,11 @@ def split_model(model: nn.Module, size: tuple[int, int]) -> Parts | None:
         return None
     parts = Parts(Backbone(inner).eval(), head)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 3, *size, generator=generator).to(head.weight.device)
+    channels = record_of(inner).options.get(IN_CHANS, 3)
+    images = torch.randn(2, channels, *size, generator=generator).to(next(inner.parameters()).device)
+    if isinstance(head, Head):
+        with torch.no_grad():
+            return parts if _agree(parts, inner, images) else None
     weight = head.weight.detach().clone()
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator))  # a new one may be all zeros, and prove nothing
@@ -98,9 +119,10 @@ def backbone_fingerprint(model: nn.Module) -> str:
     """sha256 of the architecture, its options and all weights but the classifier's; equal only for the same features."""
     inner = unwrap(model)
     record, head = record_of(inner), classifier_of(inner)
-    own = {id(parameter) for parameter in head.parameters()} if head is not None else set()
-    left_out = {name for name, parameter in inner.named_parameters() if id(parameter) in own}
-    built = [record.name, dict(record.options), *([record.head.pool, record.head.grid] if record.features else [])]
+    own = {id(tensor) for tensor in (*head.parameters(), *head.buffers())} if head is not None else set()
+    left_out = {name for name, tensor in (*inner.named_parameters(), *inner.named_buffers()) if id(tensor) in own}
+    pooled = record.features and record.head.pool != "auto"
+    built = [record.name, dict(record.options), *([record.head.pool, record.head.grid] if pooled else [])]
     built += [record.code] if record.code else []
     digest = hashlib.sha256(json.dumps(built, sort_keys=True).encode())
     for name, value in sorted(inner.state_dict().items()):

@@ -243,7 +243,7 @@ def extras_of(config: Config, competition: Competition, wishes: Wishes, root: Pa
     from kaggle_kit.report import network
 
     if wishes.any_drawn:
-        spec = network.spec_of(config.run, root)
+        spec = network.spec_of(config.run, root, competition.channels)
         values["spec"] = f"{spec.height} x {spec.width}, {spec.fit}"
     if wishes.augment:
         row = sample_rows(competition.train, 1, "drawn", config.run.seed)[0]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kaggle_kit import diagnosis, figures, runs
 from kaggle_kit.errors import ConfigError, KaggleKitError
+from kaggle_kit.fold_names import FULL, fold_name
 from kaggle_kit.metrics import METRICS, predicted_labels
 from kaggle_kit.report.blocks import Block, Gallery, Notes, Table, plot
 from kaggle_kit.report.gallery import Picture
@@ -32,13 +33,15 @@ def model_blocks(workspace: Workspace, subject: Subject) -> list[Block] | str:
     members = [subject.run] if subject.run is not None else _members(workspace, subject)
     if not members:
         return "the runs that this was made of are not here"
-    rows = [_row(run, fold, subject) for run in members for fold in run.folds if fold.finished]
+    rows = [_row(run, fold, subject) for run in members for fold in (*run.folds, run.full) if fold.finished]
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).dropna(axis=1, how="all")
     if len(members) == 1:
         table = table.drop(columns="run")
     found = {run.name: _latency(run) for run in members}
     known = [f"{name}: {value:.1f} ms" for name, value in found.items() if not math.isnan(value)]
     lines = [f"One decoded image on one core of this machine, by PyTorch: {shown(known)}."] if known else []
+    if any(run.full.finished for run in members):
+        lines.append("full: trained on all data, for as long as the folds on average; it has no score of its own")
     return [Table(table), Notes([*lines, "loss: log loss of the fold's out-of-fold rows; MB: of the model's file"])]
 
 
@@ -53,13 +56,13 @@ def _members(workspace: Workspace, subject: Subject) -> list[Run]:
 
 def _row(run: Run, fold: FoldRun, subject: Subject) -> dict[str, Any]:
     record, path = fold.record, fold.path / runs.MODEL
-    own = subject.scored.folds == fold.fold
+    own = (subject.scored.folds == fold.fold) & (fold.fold != FULL)
     loss = math.nan
     if subject.run is not None and own.any():
         loss = METRICS["log_loss"](subject.scored.truth[own], subject.scored.probs[own])
     return {
         "run": run.name,
-        "fold": fold.fold,
+        "fold": fold_name(fold.fold),
         "model": record.model or run.record.config.model.name,
         "parameters": "" if record.parameters is None else f"{record.parameters:,}",
         "MB": f"{path.stat().st_size / 1e6:.1f}" if path.is_file() else "",

@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 
 from kaggle_kit.competition import Competition, ImageRow
-from kaggle_kit.config import DataConfig, ModelConfig, RunConfig
+from kaggle_kit.config import ChannelsConfig, DataConfig, ModelConfig, RunConfig
 from kaggle_kit.errors import ConfigError, DataError, WeightsError
-from kaggle_kit.images.dataset import ImageDataset, source_for
+from kaggle_kit.images.dataset import ImageDataset, source_for, training_dataset
 from kaggle_kit.images.decode import Pixels, decode_image
 from kaggle_kit.images.loaders import TrainLoader, eval_batches
 from kaggle_kit.images.mixing import make_mixer
-from kaggle_kit.images.samplers import make_sampler
+from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec, describe, eval_transform, prepare, resize, train_transform
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.models import Backbone, build_model, find_local_weights, find_weights, image_spec
@@ -87,10 +87,10 @@ class Opinion:
     said_prepared: list[tuple[str, float]]
 
 
-def spec_of(config: RunConfig, root: Path) -> ImageSpec:
+def spec_of(config: RunConfig, root: Path, channels: ChannelsConfig | None = None) -> ImageSpec:
     """Return how images must look for the configured model, without its weights. Raises ConfigError."""
-    model = build_model(config.model, 2, image_size=config.data.image_size, root=root)
-    return image_spec(model, config.data)
+    data = config.last_stage.data
+    return image_spec(build_model(config.model, 2, image_size=data.image_size, root=root, channels=channels), data, channels)
 
 
 def draw_augmented(config: RunConfig, spec: ImageSpec, row: ImageRow, *, draws: int = DRAWS) -> Draws:
@@ -120,10 +120,8 @@ def draw_batch(config: RunConfig, spec: ImageSpec, competition: Competition, *, 
     classes = competition.classes
     labels = [row.labels for row in rows]
     truth: Any = classes.encode_rows(labels) if competition.multilabel else classes.encode(one[0] for one in labels)
-    dataset = ImageDataset(
-        [row.path for row in rows], train_transform(spec, config.augment), source=source_for(spec), targets=truth
-    )
-    sampler = make_sampler(config.data.sampler, truth, seed=config.seed, samples_per_epoch=config.data.samples_per_epoch)
+    dataset = training_dataset([row.path for row in rows], spec, config.augment, truth, source_for(spec))
+    sampler = sampler_for(config.data, truth, classes, seed=config.seed)
     size = min(config.data.batch_size, max(len(rows), 1))
     with TrainLoader(dataset, sampler, batch_size=size, seed=config.seed, workers=0) as loader:
         batch = next(loader.batches(0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import Config, FoldsConfig
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.folds import folds_for, make_folds
-from kaggle_kit.folds.duplicates import Duplicates, Key
+from kaggle_kit.folds.duplicates import Duplicates, Key, images_by_key, of_ids
 from kaggle_kit.images.decode import ImageFacts, Progress, image_facts, read_images
 from kaggle_kit.images.duplicates import find_duplicates
 from kaggle_kit.seeds import generator
@@ -103,10 +102,8 @@ class Headers:
 
 def read_headers(competition: Competition, *, most: int = MOST_HEADERS) -> Headers:
     """Read the headers of training and test images, or of ``most`` of them."""
-    rows = [(("train", row.id), row.path) for row in competition.train]
-    rows += [(("test", row.id), row.path) for row in competition.test]  # type: ignore[misc]
-    chosen: list[tuple[Key, Path]] = sample_rows(rows, most, "headers")  # type: ignore[arg-type]
-
+    rows = [(key, path) for key, (_, path) in images_by_key(competition).items()]
+    chosen = sample_rows(rows, most, "headers")
     facts, unreadable = read_images(image_facts, chosen)
     found = [(key[0], *facts[key], path.suffix.lower() or "none") for key, path in chosen if key in facts]
     frame = pd.DataFrame(found, columns=["part", *ImageFacts._fields, "suffix"])
@@ -211,12 +208,13 @@ def _would_be(competition: Competition, config: FoldsConfig, progress: Progress 
 def _search(
     competition: Competition, config: FoldsConfig, progress: Progress | None, most: int
 ) -> tuple[Duplicates, int | None]:
-    rows: list[tuple[Key, Path]] = [(("train", row.id), row.path) for row in competition.train]
-    rows += [(("test", row.id), row.path) for row in competition.test]
+    images = images_by_key(competition)
+    rows = [(key, path) for key, (_, path) in images.items()]
     chosen = sample_rows(rows, most, "duplicates")
     distance = None if config.duplicates == "exact" else config.near_distance
     found = find_duplicates(chosen, near_distance=distance, progress=progress)
-    return found, None if len(chosen) == len(rows) else len(chosen)
+    own = {key: of_id for key, (of_id, _) in images.items()}
+    return of_ids(found, own), None if len(chosen) == len(rows) else len(chosen)
 
 
 def _recorded(found: Mapping[str, Any]) -> Duplicates:

@@ -20,6 +20,7 @@ from kaggle_kit.errors import ImageError
 from kaggle_kit.images.decode import Pixels, Progress, decode_image, read_images
 from kaggle_kit.images.transforms import resize
 from kaggle_kit.report.gallery import Album
+from kaggle_kit.stacks import as_colours
 
 SIDE = 112
 """Pixels of the longer side."""
@@ -43,7 +44,9 @@ class Thumbnail:
 
 
 def make_thumbnail(pixels: Pixels, *, side: int = SIDE, quality: int = QUALITY) -> Thumbnail:
-    """Return an image (H, W, 3) shrunk until its longer side is ``side``; a smaller one keeps its pixels."""
+    """Return an image (H, W, C) shrunk until its longer side is ``side``; a smaller one keeps its pixels. Of other channels
+    than three :func:`~kaggle_kit.stacks.as_colours` makes something to look at."""
+    pixels = pixels if pixels.shape[2] == 3 else as_colours(pixels)
     height, width = pixels.shape[:2]
     scale = min(1.0, side / max(height, width))
     small = resize(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))

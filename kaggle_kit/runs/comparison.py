@@ -35,9 +35,9 @@ _OPTIONAL = ("seconds", "metric", "spread", "state", "folds")
 def runs_table(workspace: Workspace) -> pd.DataFrame:
     """Return a row for each run, the best score first, those without a score last.
 
-    Columns: run, model, strategy, image_size, lr and epochs (none for a probe), folds ("3/5"), metric, score (mean of the
-    finished folds), spread (their standard deviation; NaN for one fold), seconds, state ("finished", "partial": some folds are
-    done, "begun" or "empty"), created (UTC).
+    Columns: run, model, strategy, image_size, lr (none where stages differ), epochs (neither for a probe), folds ("3/5"),
+    metric, score (mean of the finished folds), spread (their standard deviation; NaN for one fold), seconds, state ("finished",
+    "partial": some folds are done, "begun" or "empty"), created (UTC).
     """
     listed = (_row(read_run(workspace, name)) for name in list_runs(workspace))
     rows = sorted(listed, key=lambda row: _standing(row, workspace.root))
@@ -53,16 +53,16 @@ def _row(run: Run) -> dict[str, Any]:
     done = [fold for fold in folds if fold.finished]
     scores = fold_scores(done)
     config = run.record.config
-    probe = config.strategy == "probe"
+    probe, rates = config.strategy == "probe", {stage.optimizer.lr for stage in config.stage_configs}
     begun = "begun" if any(fold.record.state != "empty" for fold in folds) else "empty"
     return {
         "run": run.name,
         "model": config.model.name,
         "strategy": config.strategy,
         "image_size": _size(run),
-        "lr": math.nan if probe else config.optimizer.lr,
-        "epochs": None if probe else config.schedule.epochs,
-        "folds": f"{len(done)}/{len(folds)}",
+        "lr": math.nan if probe or len(rates) > 1 else rates.pop(),
+        "epochs": None if probe else config.total_epochs,
+        "folds": f"{len(done)}/{len(folds)}{' + full' if run.full.finished else ''}",
         "metric": run.record.metric,
         "score": mean(scores.values()),
         "spread": float(np.std(list(scores.values()), ddof=1)) if len(scores) > 1 else math.nan,

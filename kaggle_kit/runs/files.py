@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
+from kaggle_kit.fold_names import FULL, fold_folder, fold_text
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.record import RUN_RECORD, FoldRecord, RunRecord, read_fold_record, read_run_record
 from kaggle_kit.tables import Classes, Predictions, read_prediction_meta, read_predictions, require_unique, shown
@@ -57,7 +58,12 @@ class Run:
     @property
     def folds(self) -> list[FoldRun]:
         """All folds of the run in order, begun or not."""
-        return [read_fold(self.path / f"fold{fold}", fold) for fold in range(self.record.n_splits)]
+        return [read_fold(self.path / fold_folder(fold), fold) for fold in range(self.record.n_splits)]
+
+    @property
+    def full(self) -> FoldRun:
+        """The model that is trained on all rows, begun or not."""
+        return read_fold(self.path / fold_folder(FULL), FULL)
 
     def finished_folds(self) -> list[FoldRun]:
         """The finished folds.
@@ -69,6 +75,17 @@ class Run:
         if not finished:
             raise DataError(f"run {self.name!r} has no finished fold. Run `kk train --run {self.name}` first.")
         return finished
+
+    def finished_models(self) -> list[FoldRun]:
+        """The finished folds, and the model of all data where there is one; what predicts test images.
+
+        Raises:
+            DataError: there are none.
+        """
+        full = self.full
+        if full.finished and not any(fold.finished for fold in self.folds):  # in a kernel that cannot use the others
+            return [full]
+        return [*self.finished_folds(), *([full] if full.finished else [])]
 
 
 def read_fold(path: Path, fold: int) -> FoldRun:
@@ -134,7 +151,7 @@ def image_size(run: Run) -> tuple[int, int] | None:
     for fold in done:
         if fold.record.image_size is not None:
             return fold.record.image_size
-    asked = run.record.config.data.image_size
+    asked = run.record.config.last_stage.data.image_size
     if asked is not None:
         return (asked, asked) if isinstance(asked, int) else (asked[0], asked[1])
     for fold in done:  # records of 0.1.0 do not say it, but the model does
@@ -168,12 +185,17 @@ def read_oof(run: Run, *, tta: str = "none") -> Predictions:
 
 
 def predicted_folds(run: Run) -> list[FoldRun]:
-    """Return the finished folds, less those that `kk predict` left out for lack of time and said so.
+    """Return those of :func:`predicted_models` that have out-of-fold rows."""
+    return [fold for fold in predicted_models(run) if fold.fold != FULL]
+
+
+def predicted_models(run: Run) -> list[FoldRun]:
+    """Return the finished models, less those that `kk predict` left out for lack of time and said so.
 
     Raises:
         DataError: there is no finished fold.
     """
-    finished = run.finished_folds()
+    finished = run.finished_models()
     present = [fold for fold in finished if (fold.path / TEST).is_file()]
     if len(present) == len(finished):
         return finished
@@ -191,21 +213,23 @@ def _left_out(path: Path) -> list[int]:
 
 
 def read_test(run: Run, file_name: str = TEST) -> list[Predictions]:
-    """Test (or control) probabilities, one entry a finished fold, rows in the order of the first fold's file.
+    """Test (or control) probabilities, one entry a finished model, rows in the order of the first one's file.
 
     Raises:
         MissingFileError, DataError: a file is missing, damaged, made with other views, or holds other ids.
         ClassMappingError: a fold's classes are not the run's.
     """
     parts: list[Predictions] = []
-    folds = predicted_folds(run)
+    folds = predicted_models(run)
     for fold in folds:
         path = fold.path / file_name
         part = read_predictions(path)
         run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
         if parts and set(parts[0].ids) != set(part.ids):
             differing = set(parts[0].ids) ^ set(part.ids)
-            raise DataError(f"{path} and fold {folds[0].fold} hold other ids: {shown(differing)}. Run `kk predict` again.")
+            raise DataError(
+                f"{path} and {fold_text(folds[0].fold)} hold other ids: {shown(differing)}. Run `kk predict` again."
+            )
         if parts and parts[0].meta.get("views") != part.meta.get("views"):
             raise DataError(
                 f"{path} was made with other views than the folds before it. Run `kk predict --run {run.name}` again."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_kit.errors import DataError, FoldError
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.runs.files import MODEL, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import FoldTable, read_folds, shown
@@ -30,7 +31,7 @@ class Seen:
     @property
     def text(self) -> str:
         """Run and fold in words."""
-        return f"fold {self.fold} of run {self.run!r}"
+        return f"{fold_text(self.fold)} of run {self.run!r}"
 
 
 def seen_by(path: Path) -> tuple[Seen, ...]:

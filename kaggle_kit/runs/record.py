@@ -55,6 +55,7 @@ class RunRecord:
         config: all that the run was trained with.
         created: UTC, ISO 8601.
         review: fingerprint of the review of labels that it is trained with; None: with the labels as given.
+        snapshot_of: the run whose cycle its models are from; None: it is trained by itself.
     """
 
     task: str
@@ -72,6 +73,7 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     created: str | None = None
     review: str | None = None
+    snapshot_of: str | None = None
     version: int = 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,8 +98,11 @@ class FoldRecord:
         left_out: ids of images that could not be read.
         contents: fingerprint of what the training images hold; None where it was not taken.
         weights: which pretrained weights it began with, in words.
+        average: which epochs' weights the kept ones are the mean of, in words; None: they are of one epoch.
+        fitted: whether that was chosen by the very rows that the fold is validated on, so that its score flatters.
         reason: why it was stopped or has failed.
         strength, strengths_tried: of a probe's regularisation.
+        several: how predictions of an id's several images become one, mean or max; None where each has one image.
         updated: when the record was written; UTC, ISO 8601.
     """
 
@@ -121,7 +126,10 @@ class FoldRecord:
     precision: str | None = None
     weights: str | None = None
     contents: str | None = None
+    average: str | None = None
+    fitted: bool | None = None
     reason: str | None = None
+    several: str | None = None
     strength: float | None = None
     strengths_tried: list[dict[str, Annotated[float, BeforeValidator(number_or_nan)]]] | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kaggle_kit import figures, runs
 from kaggle_kit.errors import DataError
+from kaggle_kit.fold_names import FULL
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs.history import read_history
@@ -39,6 +40,7 @@ class RunSummary(Result, Plots):
         trained: folds that this call finished.
         failed: fold -> why it could not be trained.
         stopped: why training ended early, or None.
+        full: the model of all data, where it was asked for and is finished; it has no score.
         oof_score: the metric over the out-of-fold rows of all finished folds of the run; NaN when there are none.
         n_oof: their number.
     """
@@ -52,6 +54,7 @@ class RunSummary(Result, Plots):
     stopped: str | None
     oof_score: float
     n_oof: int
+    full: FoldRecord | None = None
     _workspace: Workspace | None = field(default=None, compare=False)
 
     def scored(self) -> Scored:
@@ -124,9 +127,16 @@ class RunSummary(Result, Plots):
         scores = {"metric": self.metric, "mean": self.mean, "spread": self.spread}
         oof = {"oof_score": self.oof_score, "n_oof": self.n_oof}
         ended = {"trained": self.trained, "failed": self.failed, "stopped": self.stopped}
-        return {"run": self.run, "path": self.path.as_posix(), **plain({**scores, **oof, **ended}), "folds": folds}
+        facts = {"full": self.full is not None, **scores, **oof, **ended}
+        return {"run": self.run, "path": self.path.as_posix(), **plain(facts), "folds": folds}
 
     def _scores_text(self) -> str:
+        if self.full is not None:
+            of_folds = f"{self.metric} {self.oof_score:.4f} over {self.n_oof:,} out-of-fold rows"
+            return (
+                f"run {self.run}: a model of all {self.full.n_train or 0:,} images, trained for {self.full.epochs} epochs; "
+                f"it has no score of its own, its folds have {of_folds}"
+            )
         if not self.results:
             return f"run {self.run}: no fold is finished"
         spread = "" if math.isnan(self.spread) else f" ± {self.spread:.4f}"
@@ -154,5 +164,7 @@ def summarize(
     if any(fold.finished for fold in record.folds):
         oof = runs.read_oof(record)
         score, n_oof = metric(folds.truth(folds.rows_of(oof.ids)), oof.probs), len(oof)
-    ended = tuple(results), tuple(trained), dict(failed or {}), stopped
-    return RunSummary(run, record.path, metric.name, *ended, score, n_oof, workspace)
+    of_folds = tuple(result for result in results if result.fold != FULL)
+    full = next((result for result in results if result.fold == FULL), None)
+    ended = of_folds, tuple(trained), dict(failed or {}), stopped
+    return RunSummary(run, record.path, metric.name, *ended, score, n_oof, full, workspace)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, DataError, MissingFileError
+from kaggle_kit.fold_names import FULL, fold_folder
 from kaggle_kit.runs.record import explain
 
 VIEWS_RECORD = "views.json"
@@ -38,6 +39,12 @@ class ViewsRecord:
     after: float
     honest: bool = True
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def of_all_models(self) -> dict[int, str]:
+        """Also of the model of all data, which has no rows to choose views by and takes those that most folds have."""
+        texts = list(self.mixes.values())
+        return {**self.mixes, FULL: max(texts, key=texts.count)}
 
     @property
     def name(self) -> str:
@@ -75,6 +82,8 @@ def views_of_model(model: Path) -> str:
     Raises:
         ConfigError: none were, or the file lies in no run.
     """
+    if model.absolute().parent.name == fold_folder(FULL):
+        return read_views(model.absolute().parent.parent).of_all_models[FULL]
     fold = _FOLD.fullmatch(model.absolute().parent.name)
     record = read_views(model.absolute().parent.parent)
     if fold is None or int(fold[1]) not in record.mixes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_kit.errors import ConfigError, FoldError
+from kaggle_kit.fold_names import fold_name, fold_text
 from kaggle_kit.own_code import is_own
 from kaggle_kit.runs.files import MODEL, read_run
 from kaggle_kit.runs.model_header import read_model_record
@@ -30,10 +31,10 @@ def models_of(
         FoldError: the run has not finished the folds, or they have seen rows to be validated on; names them.
     """
     run = read_run(Workspace(workspace.root), name)  # a trial of `kk tune` lies elsewhere, what it begins from does not
-    finished = {fold.fold: fold for fold in run.folds if fold.finished}
-    missing = [str(fold) for fold in fold_list if fold not in finished]
+    finished = {fold.fold: fold for fold in (*run.folds, run.full) if fold.finished}
+    missing = [fold_name(fold) for fold in fold_list if fold not in finished]
     if missing:
-        has = shown(map(str, finished)) or "none"
+        has = shown(map(fold_name, finished)) or "none"
         raise FoldError(
             f"init_from: run {name} has no finished fold {shown(missing)} to begin from; it has {has}. Run `kk train --run "
             f"{name}` first, or train those folds only with --fold."
@@ -49,7 +50,7 @@ def models_of(
         try:
             require_unseen(seen_by_fold(run, finished[fold], workspace), workspace, competition, folds, fold=fold)
         except FoldError as error:
-            conflicts.append(f"fold {fold}: {error}")
+            conflicts.append(f"{fold_text(fold)}: {error}")
     if conflicts:
         listed = "\n  ".join(conflicts)
         raise FoldError(f"init_from: the folds of run {name} are not those of this run:\n  {listed}")

@@ -155,11 +155,12 @@ class LoopState:
         epoch: the one in work, from 1; beyond the last when all are done.
         batch: its batches that are done, those that were skipped included.
         updates: optimizer steps since the beginning.
+        stage: the one in work, from 1; ``first_epoch`` and ``first_update`` are what was done before it.
         loss_sum: () float64 (float32 where the device has none), sum over the epoch's images.
         right_sum: () of the same type, sum of the shares of the images' labels that were right.
         images, seconds: of the epoch so far.
-        skipped: batches of the epoch whose loss was not finite.
         lr: learning rate of the last update.
+        averaged: what was averaged in the end, in words.
         best_epoch, best_score, best_loss: of the epoch whose weights are kept; 0 and NaN before there is one.
     """
 
@@ -168,13 +169,16 @@ class LoopState:
     epoch: int = 1
     batch: int = 0
     updates: int = 0
+    stage: int = 1
+    first_epoch: int = 0
+    first_update: int = 0
     images: int = 0
     seconds: float = 0.0
-    skipped: int = 0
     best_epoch: int = 0
     best_score: float = math.nan
     best_loss: float = math.nan
     lr: float = math.nan
+    averaged: str | None = None
     history: list[EpochRow] = field(default_factory=list)
 
     def count(self, loss: Tensor, right: Tensor, images: int, *, usable: bool) -> None:
@@ -184,12 +188,19 @@ class LoopState:
             self.loss_sum += loss.detach() * images
             self.right_sum += right
             self.images += images
-        else:
-            self.skipped += 1
+
+    @property
+    def stage_rows(self) -> list[EpochRow]:
+        """The history of the stage in work."""
+        return [row for row in self.history if row.stage == self.stage]
+
+    def next_stage(self) -> None:
+        """Begin the next stage where the last one has ended."""
+        self.stage, self.first_epoch, self.first_update = self.stage + 1, self.epoch - 1, self.updates
 
     def next_epoch(self) -> None:
         """Begin the next epoch's counts."""
-        self.epoch, self.batch, self.images, self.seconds, self.skipped = self.epoch + 1, 0, 0, 0.0, 0
+        self.epoch, self.batch, self.images, self.seconds = self.epoch + 1, 0, 0, 0.0
         self.loss_sum, self.right_sum = torch.zeros_like(self.loss_sum), torch.zeros_like(self.right_sum)
 
     def to_dict(self) -> dict[str, Any]:
@@ -232,18 +243,22 @@ class Checkpoints:
             save_rotating(self.folder, {"inputs": self.inputs, "loop": state.to_dict(), "learner": learner.to_dict()})
         learner.fabric.barrier()
 
-    def restore(self, learner: Learner, state: LoopState) -> bool:
-        """Go on from the newest good checkpoint that was made from the same inputs; return whether there was one."""
+    def restore(self, state: LoopState) -> dict[str, Any] | None:
+        """Go on from the newest good checkpoint that was made from the same inputs.
+
+        Returns:
+            What :meth:`Learner.restore` takes once it is made for the stage of ``state``; None without a checkpoint.
+        """
         saved = load_latest(self.folder)
         if saved is None:
-            return False
+            return None
         if saved.get("inputs") != self.inputs:
             logger.warning("%s holds a checkpoint made from other data or settings; this fold starts anew.", self.folder)
-            return False
-        learner.restore(saved["learner"])
+            return None
         state.restore(saved["loop"])
         _agree_with_best(self.folder, state)
-        return True
+        learner: dict[str, Any] = saved["learner"]
+        return learner
 
     def save_best(self, learner: Learner, state: LoopState) -> None:
         """Write the evaluated weights as the best so far.
@@ -268,8 +283,11 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Remove them, when the fold is finished."""
-        for name in (f"next-{LAST}", LAST, PREVIOUS, BEST):
-            (self.folder / name).unlink(missing_ok=True)
+        for path in (
+            *(self.folder / name for name in (f"next-{LAST}", LAST, PREVIOUS, BEST)),
+            *self.folder.glob("epoch*.ckpt"),
+        ):
+            path.unlink(missing_ok=True)
 
 
 def _agree_with_best(folder: Path, state: LoopState) -> None:

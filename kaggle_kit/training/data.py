@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from kaggle_kit.events import Reporter, phase, silent
-from kaggle_kit.images.dataset import ImageDataset, source_for
+from kaggle_kit.images.dataset import source_for, training_dataset
 from kaggle_kit.images.loaders import EvalLoader, TrainLoader
-from kaggle_kit.images.samplers import make_sampler
-from kaggle_kit.images.transforms import ImageSpec, train_transform
+from kaggle_kit.images.samplers import sampler_for
+from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.machine.device import precision_of
 from kaggle_kit.metrics import Metric
@@ -37,20 +37,27 @@ def make_data(
     stop: Stop,
     *,
     reporter: Reporter = silent,
+    valid_spec: ImageSpec | None = None,
+    epochs: int | None = None,
 ) -> Iterator[FoldData]:
     """Loaders of the fold; their processes end with the context.
+
+    Args:
+        spec: of training images.
+        valid_spec: of validation images; None: the same.
+        epochs: of all stages; None: those of the configuration.
 
     Of several processes each takes its share of every batch, so that ``batch_size`` is that of a step on all devices, and its
     share of the validation rows.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
     truth = job.train.truth
-    source = job.source or source_for(spec)
-    dataset = ImageDataset(job.train.paths, train_transform(spec, job.config.augment), source=source, targets=truth)
+    source, valid_spec = job.source or source_for(spec), valid_spec or spec
+    dataset = training_dataset(job.train.paths, spec, job.config.augment, truth, source)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
         dataset,
-        make_sampler(config.sampler, truth, seed=row_seed, samples_per_epoch=config.samples_per_epoch),
+        sampler_for(config, truth, job.classes, seed=row_seed),
         batch_size=config.batch_size // processes,
         seed=pixel_seed,
         workers=config.workers,
@@ -58,15 +65,22 @@ def make_data(
         world_size=processes,
     )
     share = job.valid.images[rank::processes]
-    valid = EvalLoader(share, spec, batch_size=job.eval_batch_size, workers=config.workers, source=source)
+    valid = EvalLoader(
+        share,
+        valid_spec,
+        batch_size=job.eval_batch_size,
+        workers=config.workers,
+        source=job.source or source_for(valid_spec),
+    )
     with train, valid:
         yield FoldData(
             fold=job.fold,
+            epochs=epochs or job.config.schedule.epochs,
             loader=train,
             ids=job.train.ids,
             spec=spec,
             n_classes=len(job.classes),
-            predict=_validator(job, spec, valid, fabric, stop, reporter),
+            predict=_validator(job, valid_spec, valid, fabric, stop, reporter),
             truth=job.valid.truth,
             metric=job.scorer,
         )
@@ -76,7 +90,7 @@ def _validator(
     job: FoldJob, spec: ImageSpec, valid: EvalLoader, fabric: Fabric, stop: Stop, reporter: Reporter
 ) -> Callable[[nn.Module], Probs]:
     """A function from a model to the probabilities (N, C) of all validation rows, the same in every process."""
-    report, total = phase(reporter, job.fold, "validating"), len(job.valid)
+    report, total = phase(reporter, job.fold, "validating"), len(job.valid.images)
 
     def predict(model: nn.Module) -> Probs:
         done = 0
@@ -95,14 +109,13 @@ def _validator(
             precision=precision_of(fabric),
             on_batch=may_go_on,
         )
-        probs = torch.zeros(len(job.valid), len(job.classes), device=fabric.device)  # (N, C)
-        # Row p of this process's share is row p * processes + rank of all.
+        probs = torch.zeros(total, len(job.classes), device=fabric.device)  # (M, C)
+        # Image p of this process's share is image p * processes + rank of all.
         rows = torch.from_numpy(places * fabric.world_size + fabric.global_rank).to(fabric.device)
         probs[rows] = torch.from_numpy(found).to(fabric.device)
         if fabric.world_size > 1:
-            probs = fabric.all_reduce(probs, reduce_op="sum")  # each row is zero everywhere but in one process
-        result: Probs = probs.cpu().numpy()
-        return result
+            probs = fabric.all_reduce(probs, reduce_op="sum")  # each image is zero everywhere but in one process
+        return job.merger(probs.cpu().numpy())
 
     return predict
 
@@ -112,6 +125,7 @@ class FoldData:
     """What a fold is trained and validated on.
 
     Attributes:
+        epochs: of the fold, over all stages.
         loader: training batches of this process.
         ids: id of each training row, to name a batch by.
         predict: the evaluated model to probabilities (N, C) of the validation rows.
@@ -119,6 +133,7 @@ class FoldData:
     """
 
     fold: int
+    epochs: int
     loader: TrainLoader
     ids: Sequence[str]
     spec: ImageSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,18 @@ class Samples:
             self._loaded = loaded
 
 
+class Fixed:
+    """Samples that are there as tensors: features (N, F) and targets (N,) or (N, C)."""
+
+    def __init__(self, features: Tensor, targets: Tensor) -> None:
+        self._pairs = list(zip(features.split(_CHUNK), targets.split(_CHUNK), strict=True))
+        self.size = len(features)
+
+    def load(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield them in pieces."""
+        yield from ((features.to(device), targets.to(device)) for features, targets in self._pairs)
+
+
 def _strided(view: str, positions: npt.NDArray[np.int64]) -> list[tuple[str, npt.NDArray[np.int64]]]:
     """Pieces that each hold a bit of everything: rows often lie class by class, and class weights need a mixture."""
     count = max(1, math.ceil(len(positions) / _CHUNK))
@@ -95,7 +107,7 @@ class HeadFitter:
     strength times the sum of squared weights; biases are free.
     """
 
-    def __init__(self, samples: Samples, loss: nn.Module, n_classes: int, device: torch.device) -> None:
+    def __init__(self, samples: Samples | Fixed, loss: nn.Module, n_classes: int, device: torch.device) -> None:
         self._samples = samples
         self._loss = loss.to(device)
         self._device = device
@@ -158,7 +170,7 @@ class HeadFitter:
         return weight, self._bias - weight @ self._mean
 
 
-def _moments(samples: Samples, device: torch.device) -> tuple[Tensor, Tensor]:
+def _moments(samples: Samples | Fixed, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean (F,) of the features, and () the root mean square of their deviations from it."""
     total = square = torch.zeros((), device=device)
     for features, _ in samples.load(device):
@@ -170,24 +182,29 @@ def _moments(samples: Samples, device: torch.device) -> tuple[Tensor, Tensor]:
     return mean, torch.where(scale > 0, scale, 1.0)
 
 
-def mean_loss(head: Head, samples: Samples, loss: nn.Module, device: torch.device) -> float:
+def mean_loss(head: Head, samples: Samples | Fixed, loss: nn.Module, device: torch.device) -> float:
     """The loss of ``head`` over ``samples``, without regularisation."""
-    return loss_and_accuracy(head, samples, loss, device)[0]
+    return loss_and_accuracy(lambda features: nn.functional.linear(features, head.weight, head.bias), samples, loss, device)[0]
 
 
-def loss_and_accuracy(head: Head, samples: Samples, loss: nn.Module, device: torch.device) -> tuple[float, float]:
+def loss_and_accuracy(
+    head: Callable[[Tensor], Tensor],
+    samples: Samples | Fixed,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    device: torch.device,
+) -> tuple[float, float]:
     """Return the loss of ``head`` over ``samples``, without regularisation, and the share that it gets right."""
     total = right = 0.0
     with torch.inference_mode():
         for features, targets in samples.load(device):
-            logits = nn.functional.linear(features, head.weight, head.bias)
+            logits = head(features)
             total += float(loss(logits, targets)) * len(features)
             right += float(count_right(logits, targets, multilabel=targets.ndim == 2))
     return total / samples.size, right / samples.size
 
 
 def try_strengths(
-    fitter: HeadFitter, train: Samples, inner: Samples, loss: nn.Module, strengths: Sequence[float]
+    fitter: HeadFitter, train: Samples | Fixed, inner: Samples | Fixed, loss: nn.Module, strengths: Sequence[float]
 ) -> tuple[list[Tried], Head]:
     """Fit along ``strengths`` from the strongest on, until they are clearly too weak for rows that were not fitted.
 

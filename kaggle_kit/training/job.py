@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,32 @@ import numpy.typing as npt
 from kaggle_kit import files
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.contents import Contents, keep_contents
-from kaggle_kit.config import RunConfig
+from kaggle_kit.config import ChannelsConfig, EarlyStoppingConfig, RunConfig
 from kaggle_kit.errors import FoldError
+from kaggle_kit.fold_names import FULL
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
+from kaggle_kit.inference.several import Merger, Owners, owners_of
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.models import Weights
 from kaggle_kit.models.own import code_fingerprint
 from kaggle_kit.reviews import Review, taught_by
+from kaggle_kit.runs import RUN_RECORD, read_run
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import Classes, FoldTable, shown
+from kaggle_kit.workspace import Workspace
 
 Images = list[tuple[str, Path]]
 """Id and file of images."""
+Paths = tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Labelled images.
+    """Labelled rows, each with an image or several.
 
     Attributes:
-        images: id and file of each of the N rows.
+        images: id and file of each image; those of a row stand side by side, the rows in the order of ``truth``.
         truth: (N,) class positions, or (N, C) 0/1 for multi-label.
         groups: (N,) rows of one group must not be parted.
         validated: (N,) whether the row is validated on in any fold.
@@ -45,17 +51,27 @@ class Rows:
     validated: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.truth)
 
     @property
     def ids(self) -> list[str]:
-        """Id of each row."""
+        """Id of each image."""
         return [row_id for row_id, _ in self.images]
 
     @property
     def paths(self) -> list[Path]:
-        """File of each row."""
+        """File of each image."""
         return [path for _, path in self.images]
+
+    @cached_property
+    def owners(self) -> Owners:
+        """Which row each image belongs to."""
+        return owners_of(self.images)
+
+    def each_image(self) -> Rows:
+        """Return the same with a row an image, as training sees them."""
+        of = self.owners.of
+        return Rows(self.images, self.truth[of], self.groups[of], self.validated[of])
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,8 @@ class FoldJob:
         left_out: ids of images that cannot be read and are neither trained nor validated on.
         source: where pixels come from instead of the files.
         contents: what the images of the fold table hold; None where nobody asked.
+        last_epoch: the one that the model of all data ends with, which has no validation rows to choose it by.
+        channels: of images that are no colours.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
     """
 
@@ -95,17 +113,37 @@ class FoldJob:
     left_out: tuple[str, ...] = ()
     source: PixelSource | None = None
     contents: Contents | None = None
+    last_epoch: int | None = None
+    channels: ChannelsConfig | None = None
     initial: Mapping[str, Any] | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages."""
+        return self.last_epoch or self.config.total_epochs
 
     @property
     def scorer(self) -> Metric:
         """What validation rows are scored by."""
         return get_metric(self.metric, self.root)
 
+    @cached_property
+    def merger(self) -> Merger:
+        """What brings predictions of validation images to rows."""
+        return Merger(self.valid.owners, self.config.data.several, self.task, self.valid.truth, self.scorer)
+
     @property
     def eval_batch_size(self) -> int:
         """Images of a batch that is only predicted, which takes less than half the memory of a step."""
-        return self.config.data.eval_batch_size or 2 * self.config.data.batch_size
+        data = self.config.last_stage.data
+        return data.eval_batch_size or 2 * data.batch_size
+
+    def in_stage(self, number: int) -> FoldJob:
+        """Return the job as a stage trains it, from 1; what it is validated and predicted by stays."""
+        stage = self.config.stage_configs[number - 1]
+        data = stage.data.model_copy(update={"eval_batch_size": self.eval_batch_size})
+        never = {"early_stopping": EarlyStoppingConfig()} if self.last_epoch is not None else {}
+        return replace(self, config=stage.model_copy(update={"data": data, **never}))
 
     def keep_contents(self) -> str | None:
         """Keep the list of what the training images hold beside the run; return its fingerprint, None without such a list."""
@@ -139,17 +177,20 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
         FoldError: the competition lacks rows of the table, or a fold has no rows left.
     """
     workspace, config, competition = setup.workspace, setup.config.run, setup.competition
-    paths = paths_of(competition, folds.ids)
+    paths = images_of(competition, folds.ids)
     out = set(found.left_out)
     readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)
     everything = _images(folds, paths, np.flatnonzero(readable))
     test = _test_images(competition, folds, out)
     taught, wanted = taught_by(found.review, folds)
+    # What an open class holds is alike in nothing but that it is none of the others: there is nothing to learn.
+    shown_as = wanted & np.array([competition.open_class not in labels for labels in taught.labels], dtype=bool)
     for fold in fold_list:
-        inputs, weights = _inputs(setup, folds, fold=fold, found=found), found.weights[fold]
+        last_epoch = epochs_of_folds(workspace, run) if fold == FULL else None
+        inputs, weights = _inputs(setup, folds, fold=fold, found=found, last_epoch=last_epoch), found.weights[fold]
         seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
-        train = _rows(taught, paths, train_rows[wanted[train_rows]], fold=fold, purpose="train")
+        train = _rows(taught, paths, train_rows[shown_as[train_rows]], fold=fold, purpose="train").each_image()
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
         valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
@@ -182,10 +223,29 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             left_out=found.left_out,
             source=found.source,
             contents=found.contents,
+            last_epoch=last_epoch,
+            channels=competition.channels,
         )
 
 
-def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
+def epochs_of_folds(workspace: Workspace, run: str) -> int:
+    """Return the epoch to end with on all data: the mean of those whose weights the folds of a run keep, at least 1.
+
+    Raises:
+        FoldError: no fold of the run is finished, so nobody knows how long to train.
+    """
+    begun = (workspace.run_dir(run) / RUN_RECORD).is_file()
+    epochs = [fold.record.epoch or 0 for fold in read_run(workspace, run).folds if fold.finished] if begun else []
+    if not epochs:
+        raise FoldError(
+            f"how long to train on all data is learnt from the folds, and run {run!r} has no finished one. Run `kk train --run "
+            f"{run} --fold all` first."
+        )
+    # An average of epochs counts as one more than there are.
+    return min(max(1, round(sum(epochs) / len(epochs))), read_run(workspace, run).record.config.total_epochs)
+
+
+def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, last_epoch: int | None) -> str:
     config, competition = setup.config.run, setup.competition
     code = code_fingerprint(config.model.name, setup.workspace.root)
     return files.fingerprint(
@@ -197,18 +257,21 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found) -> str:
             "metric": competition.metric,
             "weights": found.weights[fold].fingerprint,
             "left_out": sorted(found.left_out),
+            **({} if competition.channels is None else {"channels": competition.channels.model_dump()}),
+            **({} if competition.open_class is None else {"open_class": competition.open_class}),
             **({} if found.review is None else {"review": found.review.fingerprint}),
             **({"code": code} if code else {}),
+            **({} if last_epoch is None else {"last_epoch": last_epoch}),
         }
     )
 
 
-def _images(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64]) -> Images:
-    return [(folds.ids[row], paths[row]) for row in rows.tolist()]
+def _images(folds: FoldTable, paths: Sequence[Paths], rows: npt.NDArray[np.int64]) -> Images:
+    return [(folds.ids[row], path) for row in rows.tolist() for path in paths[row]]
 
 
-def _rows(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64], *, fold: int, purpose: str) -> Rows:
-    if len(rows) == 0:
+def _rows(folds: FoldTable, paths: Sequence[Paths], rows: npt.NDArray[np.int64], *, fold: int, purpose: str) -> Rows:
+    if len(rows) == 0 and (fold != FULL or purpose == "train"):
         raise FoldError(f"fold {fold} has no readable rows to {purpose} on. Make other folds with `kk folds`.")
     validated = np.asarray((folds.assignments[:, rows] >= 0).any(axis=0), dtype=np.bool_)
     return Rows(_images(folds, paths, rows), folds.truth(rows), folds.groups[rows], validated)
@@ -216,21 +279,22 @@ def _rows(folds: FoldTable, paths: Sequence[Path], rows: npt.NDArray[np.int64], 
 
 def _test_images(competition: Competition, folds: FoldTable, left_out: set[str]) -> Images:
     """Return test images, and the control rows among them."""
-    images = [(row.id, row.path) for row in competition.test]
+    images = [(row.id, path) for row in competition.test for path in row.paths]
     if not images:
         return []
-    paths = {row.id: row.path for row in competition.train}
-    images += [(row_id, paths[row_id]) for row_id in sample_control(folds, CONTROL_ROWS, left_out=left_out)]
+    chosen = sample_control(folds, CONTROL_ROWS, left_out=left_out)
+    some = images_of(competition, chosen)
+    images += [(row_id, path) for row_id, paths in zip(chosen, some, strict=True) for path in paths]
     return [images[position] for position in np.random.default_rng(0).permutation(len(images))]
 
 
-def paths_of(competition: Competition, ids: Sequence[str]) -> list[Path]:
-    """Return the path of each training id.
+def images_of(competition: Competition, ids: Sequence[str]) -> list[Paths]:
+    """Return the images of each training id.
 
     Raises:
         FoldError: the competition has no such rows.
     """
-    paths = {row.id: row.path for row in competition.train}
+    paths = {row.id: row.paths for row in competition.train}
     gone = [row_id for row_id in ids if row_id not in paths]
     if gone:
         raise FoldError(f"{len(gone)} rows of the fold table are not in the data: {shown(gone)}. Run `kk folds` again.")

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,27 +43,44 @@ A rule about the work and not about measured time, so that a run which goes on a
 
 
 def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
-    """The model with pretrained weights and a new head, frozen as configured, and how it wants its images.
+    """The model with its first weights, and how it wants the images of the last stage, which are those of prediction.
 
     Sets torch's global seed, since layers draw their first values from no other generator.
     """
-    config = job.config.model
+    data = job.config.last_stage.data
     torch.manual_seed(derive_seed(job.config.seed, job.fold, _HEAD))
-    model = build_model(config, len(job.classes), weights=job.weights, image_size=job.config.data.image_size, root=job.root)
+    model = build_model(
+        *(job.config.model, len(job.classes)),
+        weights=job.weights,
+        image_size=data.image_size,
+        root=job.root,
+        channels=job.channels,
+    )
     if job.initial is not None:
         model.load_state_dict(job.initial)
-    freeze(model, config)
-    return model, image_spec(model, job.config.data)
+    return model, image_spec(model, data, job.channels)
 
 
-def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric, reporter: Reporter = silent) -> Learner:
-    """Everything that a step needs beside the batch.
+def make_learner(
+    job: FoldJob,
+    model: nn.Module,
+    data: FoldData,
+    fabric: Fabric,
+    reporter: Reporter = silent,
+    *,
+    ema: ModelEmaV3 | None = None,
+) -> Learner:
+    """Everything that a step needs beside the batch; ``model`` is frozen as configured, and what was frozen before is not.
+
+    Args:
+        ema: the average of an earlier stage, which goes on.
 
     Raises:
         ConfigError: an unknown name, an option that does not exist, or nothing left to train.
         DeviceMemoryError: the model does not fit.
     """
     config = job.config
+    freeze(model, config.model)
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         model = convert_sync_batchnorm(model)  # timm's: PyTorch's would lose the activations of fused layers
     loss = HeadLoss(build_loss(config.loss, job.task, job.classes, job.train.truth), config.model.head)
@@ -82,7 +100,7 @@ def make_learner(job: FoldJob, model: nn.Module, data: FoldData, fabric: Fabric,
             candidate = compiled(model, config, data.spec, fabric)
         ready, wrapped = fabric.setup(candidate, optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
-        ema = ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None
+        ema = ema or (ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None)
     return Learner(fabric, ready, model, wrapped, schedule, loss.to(fabric.device), ema, job.starts_trained)
 
 
@@ -121,7 +139,8 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
     Compiling happens at the first batch, so one of zeros is tried, and what it did to the model is undone.
     """
     before = copy.deepcopy(model.state_dict())
-    images = torch.zeros(config.data.batch_size // fabric.world_size, 3, *spec.size, device=fabric.device)
+    shape = (config.data.batch_size // fabric.world_size, spec.channels, *spec.size)
+    images = torch.zeros(*shape, device=fabric.device)
     if config.model.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     candidate: nn.Module = Compiled(model, images.shape)
@@ -144,6 +163,39 @@ def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabri
     return candidate
 
 
+class WeightMean:
+    """A running mean of weights.
+
+    Args:
+        wanted: how many epochs, from the end of the training, it is to be of.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.count = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, state: Mapping[str, Tensor]) -> None:
+        """Add one state dict; of whole numbers, such as counters, the last counts."""
+        self.count += 1
+        for name, value in state.items():
+            value = value.detach().to("cpu", copy=True)
+            summed = value.double() + self._sums[name] if name in self._sums and value.is_floating_point() else value
+            self._sums[name] = summed.double() if value.is_floating_point() else value
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the mean; numbers take the type of the parameters that they are loaded into."""
+        return {name: value / self.count if value.is_floating_point() else value for name, value in self._sums.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"count": self.count, "sums": self._sums}
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Undo :meth:`to_dict`."""
+        self.count, self._sums = int(values["count"]), dict(values["sums"])
+
+
 @dataclass
 class Learner:
     """A model and all that trains it.
@@ -152,6 +204,8 @@ class Learner:
         model: what computes gradients: ``plain``, compiled and wrapped by Fabric.
         plain: the timm model inside, whose weights are saved.
         ema: the averaged copy, which is validated and kept instead, or None.
+        mean: of the last epochs' weights, where swa wants it.
+        after_epoch: called when an epoch is validated, before its checkpoint is written.
         starts_trained: whether it began with a trained classifier, so that epoch 0 may be kept.
     """
 
@@ -163,6 +217,8 @@ class Learner:
     loss: nn.Module
     ema: ModelEmaV3 | None = None
     starts_trained: bool = False
+    mean: WeightMean | None = None
+    after_epoch: Callable[[], None] = lambda: None
 
     def targets(self, batch: Batch) -> Tensor:
         """The targets of a training batch on the device, (B,) or (B, C).
@@ -187,6 +243,7 @@ class Learner:
             "optimizer": _inner(self.optimizer).state_dict(),
             "schedule": schedule_state(self.schedule),
             "precision": dict(self.fabric.strategy.precision.state_dict()),
+            **({} if self.mean is None else {"mean": self.mean.to_dict()}),
         }
 
     def restore(self, values: dict[str, Any]) -> None:
@@ -198,6 +255,8 @@ class Learner:
         optimizer.load_state_dict(values["optimizer"])
         _match_layout(optimizer)
         restore_schedule(self.schedule, values["schedule"])
+        if self.mean is not None:
+            self.mean.restore(values["mean"])
         if values["precision"]:
             self.fabric.strategy.precision.load_state_dict(values["precision"])
 

@@ -49,11 +49,12 @@ def fit(
     reporter: Reporter = silent,
     stop: Stop | None = None,
 ) -> None:
-    """Train from where ``state`` is until the last epoch or early stopping; ``learner`` and ``state`` change as it goes.
+    """Train a stage from where ``state`` is to its last epoch or early stopping; ``learner`` and ``state`` change as it goes.
 
     Between updates nothing is saved and nobody stops, so that a checkpoint never needs half-summed gradients.
 
     Args:
+        config: of the stage.
         reporter: called in the first process; the end of an epoch is reported last, when its checkpoint is written, so that a
             reporter may raise to end the fold.
 
@@ -66,7 +67,8 @@ def fit(
     try:
         if not state.history:
             validate(learner, data, config, state, checkpoints, reporter, epoch=0)
-        while state.epoch <= config.schedule.epochs and not should_stop(state.history, data.metric, config.early_stopping):
+        last = min(state.first_epoch + config.schedule.epochs, data.epochs)
+        while state.epoch <= last and not should_stop(state.stage_rows, data.metric, config.early_stopping):
             set_train_mode(learner.model, config.model)
             learner.optimizer.zero_grad(set_to_none=True)
             guard, clock = LossGuard(config.nan, data.ids, fabric), Clock(state, config.checkpoint_minutes * 60)
@@ -79,7 +81,7 @@ def fit(
                 guard.check(state.epoch)
                 clock.measure()
                 if fabric.is_global_zero:
-                    reporter(progress(data, config, state, processes=fabric.world_size))
+                    reporter(progress(data, state, processes=fabric.world_size))
                 stop_if_asked(fabric, stop)
                 if agreed(fabric, clock.overdue()):
                     checkpoints.save(learner, state)
@@ -100,7 +102,7 @@ def train_step(learner: Learner, batch: Batch, data: FoldData, config: RunConfig
     torch.manual_seed(seed)  # dropout and drop path know no other generator; train_fold gives the caller's state back
     images = to_input(batch.images, data.spec, fabric.device, channels_last=config.model.channels_last)  # (B, 3, H, W)
     targets = learner.targets(batch)  # (B,) or (B, C)
-    mixer = make_mixer(config.augment, epoch=state.epoch - 1, epochs=config.schedule.epochs)
+    mixer = make_mixer(config.augment, epoch=state.epoch - state.first_epoch - 1, epochs=config.schedule.epochs)
     if mixer is not None:
         rng = np.random.default_rng(seed)
         images, targets = mixer(images, targets, n_classes=data.n_classes, rng=rng)  # targets (B, C)
@@ -128,7 +130,7 @@ def update(learner: Learner, config: RunConfig, state: LoopState, guard: LossGua
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     state.updates, state.lr = state.updates + 1, current_lr(optimizer)
-    learner.schedule.step_update(state.updates)
+    learner.schedule.step_update(state.updates - state.first_update)
     if learner.ema is not None:
         learner.ema.update(learner.plain, step=state.updates)
 
@@ -156,35 +158,73 @@ def validate(
 
     Epoch 0 is the model as it began: kept only where it began trained, since a random classifier is no result.
     """
-    probs = data.predict(learner.evaluated)  # (N, C)
-    require_finite(probs, epoch)
+    valid_loss, score = judge(learner, data, epoch)
     trained = epoch > 0
     row = EpochRow(
         epoch=epoch,
         train_loss=epoch_mean(learner, state, state.loss_sum) if trained else math.nan,
-        valid_loss=METRICS["log_loss"](data.truth, probs),
-        score=data.metric(data.truth, probs),
+        valid_loss=valid_loss,
+        score=score,
         lr=state.lr if trained else current_lr(learner.optimizer),
         seconds=state.seconds,
         images_per_second=state.images * learner.fabric.world_size / max(state.seconds, 1e-9),
         train_accuracy=epoch_mean(learner, state, state.right_sum) if trained else math.nan,
+        stage=state.stage,
     )
+    best = note(learner, data, config, state, checkpoints, row)
+    if trained:
+        learner.after_epoch()
+        learner.schedule.step(epoch, row.score)
+        learner.schedule.step_update(
+            state.updates - state.first_update
+        )  # a rate that the score has lowered counts from the next update on
+        state.next_epoch()
+        checkpoints.save(learner, state)
+    tell(learner, data, state, checkpoints, reporter, best=best)
+
+
+def note(
+    learner: Learner, data: FoldData, config: RunConfig, state: LoopState, checkpoints: Checkpoints, row: EpochRow
+) -> bool:
+    """Add an epoch to the history, and keep its weights if they are the best; return whether they are."""
     state.history.append(row)
     # With few rows many epochs score alike, and then the loss tells more.
     tied = row.score == state.best_score and row.valid_loss < state.best_loss
-    best = (trained or learner.starts_trained) and (tied or data.metric.better(row.score, state.best_score))
+    best = (row.epoch > 0 or learner.starts_trained) and (tied or data.metric.better(row.score, state.best_score))
     if best:
-        state.best_epoch, state.best_score, state.best_loss = epoch, row.score, row.valid_loss
+        state.best_epoch, state.best_score, state.best_loss = row.epoch, row.score, row.valid_loss
         if config.keep == "best":
             checkpoints.save_best(learner, state)
-    if trained:
-        learner.schedule.step(epoch, row.score)
-        learner.schedule.step_update(state.updates)  # a rate that the score has lowered counts from the next update on
-        state.next_epoch()
-        checkpoints.save(learner, state)
+    return best
+
+
+def tell(
+    learner: Learner, data: FoldData, state: LoopState, checkpoints: Checkpoints, reporter: Reporter, *, best: bool
+) -> None:
+    """Write the history, and report its last epoch."""
     if learner.fabric.is_global_zero:
         write_history(checkpoints.folder / HISTORY, state.history, data.metric.name)
-        reporter(EpochEnded(data.fold, row, data.metric.name, config.schedule.epochs, best))
+        reporter(EpochEnded(data.fold, state.history[-1], data.metric.name, data.epochs, best))
+
+
+def validate_average(
+    learner: Learner, data: FoldData, config: RunConfig, state: LoopState, checkpoints: Checkpoints, reporter: Reporter
+) -> None:
+    """Score averaged weights as one more epoch, which was not trained. No checkpoint: they are averaged again."""
+    valid_loss, score = judge(learner, data, state.epoch)
+    nan = math.nan
+    row = EpochRow(state.epoch, nan, valid_loss, score, nan, seconds=0.0, images_per_second=0.0, stage=state.stage)
+    best = note(learner, data, config, state, checkpoints, row)
+    tell(learner, data, state, checkpoints, reporter, best=best)
+
+
+def judge(learner: Learner, data: FoldData, epoch: int) -> tuple[float, float]:
+    """Return log loss and score of the validation rows; NaN where there are none."""
+    if len(data.truth) == 0:
+        return math.nan, math.nan
+    probs = data.predict(learner.evaluated)  # (N, C)
+    require_finite(probs, epoch)
+    return METRICS["log_loss"](data.truth, probs), data.metric(data.truth, probs)
 
 
 def epoch_mean(learner: Learner, state: LoopState, total: Tensor) -> float:
@@ -231,13 +271,13 @@ def look_now(fabric: Fabric, loader: TrainLoader, state: LoopState, clock: Clock
     return fabric.world_size == 1 and (stop.reason is not None or clock.overdue())
 
 
-def progress(data: FoldData, config: RunConfig, state: LoopState, *, processes: int) -> Progress:
+def progress(data: FoldData, state: LoopState, *, processes: int) -> Progress:
     """Return how far the epoch is, over all ``processes``."""
     done = state.images * processes
     return Progress(
         fold=data.fold,
         epoch=state.epoch,
-        epochs=config.schedule.epochs,
+        epochs=data.epochs,
         done=done,
         images=data.loader.images * processes,
         loss=float(state.loss_sum) / max(state.images, 1),

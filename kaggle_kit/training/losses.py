@@ -122,6 +122,17 @@ class Asymmetric(Loss):
         return (positive + negative).mean()
 
 
+class SquaredGrade(Loss):
+    """Squared distance of the mean grade, the mean position of the class, from that of the target."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        target = _smoothed(self.soft(targets), self.smoothing)
+        positions = torch.arange(target.shape[1], dtype=torch.float32, device=logits.device)
+        off = (self.leaning(logits).softmax(dim=1) - target) @ positions
+        weights = torch.ones_like(off) if self.weights is None else target @ self.weights
+        return (weights * off.square()).sum() / weights.sum()
+
+
 class HeadLoss(nn.Module):
     """What a head adds to a loss in training: an angular margin, and the mean over several dropout masks.
 
@@ -175,6 +186,12 @@ def cross_entropy(settings: LossSettings) -> Loss:
             "choose bce, focal, asymmetric or auto."
         )
     return CrossEntropy(settings)
+
+
+def squared_grade(settings: LossSettings) -> Loss:
+    if settings.multilabel:
+        raise ConfigError("loss squared_grade needs one class a row, in the order of grades, but the task is multilabel.")
+    return SquaredGrade(settings)
 
 
 def auto(settings: LossSettings) -> Loss:

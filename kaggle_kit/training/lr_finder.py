@@ -162,7 +162,7 @@ def find_lr(
 ) -> LrTest:
     """Train a fold's model with growing rates until its loss diverges, and suggest ``optimizer.lr``.
 
-    ``head_lr`` and the rates of ``layer_decay`` keep their ratio to it.
+    Of a run in stages the first one is tested. ``head_lr`` and the rates of ``layer_decay`` keep their ratio to it.
 
     Args:
         folds: by default the table that the configuration names.
@@ -173,6 +173,7 @@ def find_lr(
         WeightsError, ImageError, DeviceMemoryError: as in training.
     """
     sweep = sweep or Sweep()
+    setup = setup.with_run(setup.config.run.stage_configs[0])
     if setup.config.run.strategy != "finetune":
         raise ConfigError(
             f"a range test is for strategy finetune, got {setup.config.run.strategy!r}; test with strategy=finetune, or just "

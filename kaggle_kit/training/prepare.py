@@ -16,8 +16,10 @@ from kaggle_kit.competition.contents import Contents, describe_change, training_
 from kaggle_kit.config import RunConfig
 from kaggle_kit.config.known import require_known
 from kaggle_kit.errors import ConfigError, DataError, FoldError
+from kaggle_kit.fold_names import FULL, fold_folder
 from kaggle_kit.folds import held_still
 from kaggle_kit.images.dataset import PixelSource
+from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import train_transform
 from kaggle_kit.inference.sources import training_pixels
 from kaggle_kit.models import build_model, freeze, image_spec
@@ -26,8 +28,9 @@ from kaggle_kit.reviews import USED_REVIEW, Review, review_for, write_review
 from kaggle_kit.runs import RunRecord
 from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
+from kaggle_kit.runs.snapshots import remove_snapshots, require_no_snapshot, write_snapshot_runs
 from kaggle_kit.tables import Classes, FoldTable
-from kaggle_kit.training.job import FoldJob, Found, make_jobs, paths_of
+from kaggle_kit.training.job import FoldJob, Found, images_of, make_jobs
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.schedules import build_schedule
 from kaggle_kit.training.start import starting_weights
@@ -60,10 +63,11 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
     competition.classes.require_same(folds.classes, here=f"competition {competition.name}", there="the fold table")
     if folds.multilabel != competition.multilabel:
         raise FoldError(f"the fold table is not for task {competition.task!r}. Run `kk folds` again.")
-    if config.data.batch_size % config.hardware.devices:
+    uneven = [size for stage in config.stage_configs if (size := stage.data.batch_size) % config.hardware.devices]
+    if uneven:
         raise ConfigError(
             f"batch_size is that of all devices together and must be a multiple of devices ({config.hardware.devices}), "
-            f"got {config.data.batch_size}."
+            f"got {uneven[0]}."
         )
     require_known(config, competition.task)
     if config.init_from == run:
@@ -74,6 +78,11 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
         logger.info("%s", text)
     for fold, one in weights.items():
         require_unseen(seen_by(one.path) if one.path is not None else (), workspace, competition.name, folds, fold=fold)
+    if FULL in fold_list and any(stage.schedule.name == "plateau" for stage in config.stage_configs):
+        raise ConfigError(
+            "schedule plateau lowers the rate by the score on validation rows, and on all data there are none. Train the run "
+            "with another schedule, such as cosine."
+        )
     review = review_for(workspace, config.data.labels, folds)
     record = make_record(setup, folds, run, restart=restart, review=review)
     contents = training_contents(competition, folds, workspace.cache_dir)
@@ -87,15 +96,21 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             _throw_away(workspace, run)
         if review is not None:  # what the run was trained with, whatever is reviewed later
             write_review(workspace.run_dir(run) / USED_REVIEW, review)
+        write_snapshot_runs(workspace, record)
         runs.write_run_record(workspace.run_dir(run), record)
     return jobs
 
 
 def pixels_of(setup: Setup, folds: FoldTable, *, n_folds: int) -> tuple[PixelSource | None, tuple[str, ...]]:
     """Return where the pixels of the table's images come from, and which cannot be read; see :func:`training_pixels`."""
-    rows = list(zip(folds.ids, paths_of(setup.competition, folds.ids), strict=True))
+    images = images_of(setup.competition, folds.ids)
+    rows = [(row_id, path) for row_id, paths in zip(folds.ids, images, strict=True) for path in paths]
     return training_pixels(
-        setup.workspace, setup.config.run, rows, n_classes=len(folds.classes), n_folds=n_folds, cache=setup.config.cache
+        *(setup.workspace, setup.config.run, rows),
+        n_classes=len(folds.classes),
+        n_folds=n_folds,
+        channels=setup.competition.channels,
+        cache=setup.config.cache,
     )
 
 
@@ -105,15 +120,22 @@ def _require_usable(setup: Setup, folds: FoldTable) -> None:
     Raises:
         ConfigError: one of them cannot be used; says which.
     """
-    config, competition = setup.config.run, setup.competition
-    build_loss(config.loss, competition.task, folds.classes, folds.truth())
-    if config.strategy != "probe":
-        build_schedule(torch.optim.SGD([torch.zeros(1)], lr=config.optimizer.lr), config.schedule, updates_per_epoch=10)
-    if config.model.freeze > 0 or config.augment.transforms or is_own(config.model.name):
+    config, truth = setup.config.run, folds.truth()
+    stages = config.stage_configs
+    for stage in stages:
+        build_loss(stage.loss, setup.competition.task, folds.classes, truth)
+        sampler_for(stage.data, truth, folds.classes, seed=0)
+        if config.strategy != "probe":
+            build_schedule(torch.optim.SGD([torch.zeros(1)], lr=stage.optimizer.lr), stage.schedule, updates_per_epoch=10)
+    changed = any(stage.model.freeze or stage.augment.transforms or stage.data != config.data for stage in stages)
+    if changed or is_own(config.model.name):
+        size, n_classes = config.last_stage.data.image_size, len(folds.classes)
         with torch.random.fork_rng(devices=[]):
-            model = build_model(config.model, len(folds.classes), image_size=config.data.image_size, root=setup.workspace.root)
-        freeze(model, config.model)
-        train_transform(image_spec(model, config.data), config.augment)
+            channels, root = setup.competition.channels, setup.workspace.root
+            model = build_model(config.model, n_classes, image_size=size, root=root, channels=channels)
+        for stage in stages:
+            freeze(model, stage.model)
+            train_transform(image_spec(model, stage.data, channels), stage.augment)
 
 
 def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:
@@ -123,8 +145,8 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
         DataError: names the images, and what to do.
     """
     folder = workspace.run_dir(run)
-    for path in sorted(folder.glob("fold*/")):
-        before = runs.read_fold(path, -1).record.contents
+    for path in sorted([*folder.glob("fold*/"), *folder.glob(f"{fold_folder(FULL)}/")]):
+        before = runs.read_fold(path, FULL).record.contents
         change = describe_change(contents, folder, before, what="training images")
         if change:
             raise DataError(
@@ -159,6 +181,7 @@ def make_record(setup: Setup, folds: FoldTable, run: str, *, restart: bool, revi
         created=(before and before.created) or datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if before is not None:
+        require_no_snapshot(before)
         require_same(before, record)
     return record
 
@@ -194,6 +217,7 @@ def _throw_away(workspace: Workspace, run: str) -> None:
     """Delete what a run has trained, once nobody predicts or blends it any more; the caller holds the run's lock."""
     folder = workspace.run_dir(run)
     with files.folder_lock(folder, name=runs.PREDICT_LOCK):
-        for fold in folder.glob("fold*"):
+        for fold in (*folder.glob("fold*"), *folder.glob(fold_folder(FULL))):
             shutil.rmtree(fold)
         (folder / runs.RUN_RECORD).unlink(missing_ok=True)
+        remove_snapshots(workspace, run)

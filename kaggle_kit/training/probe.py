@@ -1,12 +1,13 @@
-"""Strategies that fit a linear head on features of the frozen backbone: ``probe``, and ``probe-then-finetune``.
+"""Strategies that fit a head on features of the frozen backbone: ``probe``, and ``probe-then-finetune``.
 
 Features of all images are computed once for all folds, runs and `kk predict`; a fold then takes seconds. What a probe leaves
-behind is an ordinary run: the head is folded into the model's classifier.
+behind is an ordinary run: the head becomes the model's classifier.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from kaggle_kit.config import RunConfig
+from kaggle_kit.choices import BALANCES, CLASSIFIERS
+from kaggle_kit.config import HeadConfig, RunConfig
 from kaggle_kit.errors import ConfigError, DataError, ImageError, MissingFileError
 from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
-from kaggle_kit.images.samplers import make_sampler, row_weights
+from kaggle_kit.images.dataset import in_small_class
+from kaggle_kit.images.samplers import row_weights, sampler_for
 from kaggle_kit.images.transforms import ImageSpec, train_transform
 from kaggle_kit.inference.engines import EngineOptions, choose_engine
 from kaggle_kit.inference.features import PLAIN, Extractor, FeatureCache, FeatureTable, Rows, ViewPlan
@@ -29,14 +32,17 @@ from kaggle_kit.inference.groups import backbone_engine
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
 from kaggle_kit.metrics import METRICS
 from kaggle_kit.models import Parts, backbone_fingerprint, build_model, image_spec, model_name, split_model
+from kaggle_kit.models.build import attach_record, record_of, unwrap
+from kaggle_kit.models.heads import put_head
 from kaggle_kit.runs import HISTORY
 from kaggle_kit.runs.history import EpochRow, write_history
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.seeds import derive_seed, generator
 from kaggle_kit.stop import Stop
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
+from kaggle_kit.training.classifiers import AnySamples, Fitted, Task
 from kaggle_kit.training.fold import compute_of_job, facts_of, noted_in, random_state_kept, save_outputs, train_fold
-from kaggle_kit.training.heads import Head, HeadFitter, Samples, Tried, loss_and_accuracy, try_strengths
+from kaggle_kit.training.heads import Samples, loss_and_accuracy
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.job import Rows as FoldRows
 from kaggle_kit.training.losses import build_loss
@@ -55,14 +61,13 @@ class Probe:
     """A model with a fitted head.
 
     Attributes:
-        tried: every strength of regularisation that was tried, from the strongest on.
+        fitted: the head, and what was chosen for it.
         samples: rows times views that the head was fitted to.
     """
 
     model: nn.Module
     spec: ImageSpec
-    strength: float
-    tried: tuple[Tried, ...]
+    fitted: Fitted
     samples: int
     row: EpochRow
 
@@ -103,7 +108,7 @@ def train_probe_then_finetune(
     start = job.folder / START
     if fabric.is_global_zero and _read_start(job) is None:
         with random_state_kept(fabric):
-            probe = fit_probe(job, fabric, reporter, stop)
+            probe = fit_probe(replace(job, config=job.config.last_stage), fabric, reporter, stop)
         save_checkpoint(start, {"inputs": job.inputs, "model": probe.model.state_dict()})
     fabric.barrier()
     job = replace(job, initial=_read_start(job))
@@ -130,8 +135,12 @@ def _run_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop, rec
         tee(noted_in(recorder), track, reporter)(EpochEnded(job.fold, probe.row, metric.name, 1, best=True))
         outcome = save_outputs(job, fabric, probe.model, probe.spec, epoch=1, stop=stop, reporter=reporter)
         facts = facts_of(job, fabric, probe.model, probe.spec, [probe.row])
-        recorder.update(**outcome, **facts, strength=probe.strength, strengths_tried=[vars(one) for one in probe.tried])
-        tee(track, reporter)(FoldEnded(job.fold, "finished", f"{recorder.text} with strength {probe.strength:g}"))
+        fitted = probe.fitted
+        tried = [vars(one) for one in fitted.tried] or None
+        recorder.update(**outcome, **facts, strength=fitted.strength, strengths_tried=tried)
+        text = recorder.text if len(job.valid) else "fitted to all data, so that it has no score of its own"
+        text = f"{text}, {job.config.probe.classifier} with {fitted.chosen}"
+        tee(track, reporter)(FoldEnded(job.fold, "finished", text))
 
 
 def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> Probe:
@@ -144,7 +153,7 @@ def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> P
     _say_what_is_ignored(job)
     model, spec = _make_model(job)
     parts = split_model(model, spec.size)
-    if parts is None or parts.head.bias is None:
+    if parts is None or not isinstance(parts.head, nn.Linear) or parts.head.bias is None:
         raise ConfigError(
             f"{model_name(model)} does not end with one linear layer on pooled features, so there is no head to fit; "
             "use strategy finetune, a linear model.head, or another model."
@@ -156,13 +165,24 @@ def fit_probe(job: FoldJob, fabric: Fabric, reporter: Reporter, stop: Stop) -> P
     reporter(FoldStarted(job.fold, f"{text}; {device_name(fabric)}"))
     reporter(Phase(job.fold, "fitting the head"))
     started = time.monotonic()
-    head, tried, samples, fitted = _fit_head(job, table, plan, fabric.device)
-    with torch.no_grad():
-        parts.head.weight.copy_(head.weight)
-        parts.head.bias.copy_(head.bias)
-    row = _score(job, head, table, fabric.device, fitted, time.monotonic() - started, samples)
-    strength = min(tried, key=lambda one: one.inner_loss).strength
-    return Probe(model, spec, strength, tuple(tried), samples, row)
+    fitted, samples, fit_scores = _fit_head(job, table, plan, fabric.device)
+    row = _score(job, fitted.head, table, fabric.device, fit_scores, time.monotonic() - started, samples)
+    _install(model, parts, fitted)
+    return Probe(model, spec, fitted, samples, row)
+
+
+def _install(model: nn.Module, parts: Parts, fitted: Fitted) -> None:
+    """Let the fitted head be the model's classifier, and let its record say so."""
+    if isinstance(fitted.head, nn.Linear) and isinstance(parts.head, nn.Linear):
+        with torch.no_grad():
+            parts.head.weight.copy_(fitted.head.weight)
+            parts.head.bias.copy_(fitted.head.bias)
+        return
+    record = record_of(model)
+    features = parts.head.in_features
+    put_head(unwrap(model), fitted.head.to(next(model.parameters()).device))
+    head = HeadConfig.model_validate({**record.head.model_dump(), **fitted.changes})
+    attach_record(unwrap(model), replace(record, head=head, features=features))
 
 
 def view_plan(config: RunConfig, spec: ImageSpec) -> ViewPlan:
@@ -177,9 +197,13 @@ def _make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
     torch.manual_seed(derive_seed(job.config.seed))
     config = job.config
     model = build_model(
-        config.model, len(job.classes), weights=job.weights, image_size=config.data.image_size, root=job.root
+        *(config.model, len(job.classes)),
+        weights=job.weights,
+        image_size=config.data.image_size,
+        root=job.root,
+        channels=job.channels,
     ).eval()
-    return model, image_spec(model, config.data)
+    return model, image_spec(model, config.data, job.channels)
 
 
 def _say_what_is_ignored(job: FoldJob) -> None:
@@ -253,39 +277,41 @@ def _counter(job: FoldJob, reporter: Reporter, stop: Stop) -> Callable[[int, int
 
 def _fit_head(
     job: FoldJob, table: FeatureTable, plan: ViewPlan, device: torch.device
-) -> tuple[Head, Sequence[Tried], int, tuple[float, float]]:
-    """The head, what was tried for its strength, the number of samples, and loss and accuracy on them."""
+) -> tuple[Fitted, int, tuple[float, float]]:
+    """The classifier, the number of samples that it was fitted to, and loss and accuracy on them."""
     rows, truth = job.train.images, job.train.truth
+    config = job.config.probe
     loss = build_loss(job.config.loss, job.task, job.classes, truth)
-    n_classes = len(job.classes)
+    below = job.config.augment.only_below
+    augmented = np.ones(len(rows), dtype=bool) if below is None else in_small_class(truth, below)
+    seed = derive_seed(job.config.seed, job.fold, _ROWS)
+    balance = BALANCES.lookup(config.balance)
 
-    def samples(positions: Positions, views: Sequence[str]) -> Samples:
+    def samples(positions: Positions, views: Sequence[str]) -> AnySamples:
         # Each view is an epoch: the sampler decides which rows it is made of.
-        seed = derive_seed(job.config.seed, job.fold, _ROWS)
-        sampler = make_sampler(
-            job.config.data.sampler, truth[positions], seed=seed, samples_per_epoch=job.config.data.samples_per_epoch
-        )
-        picks = [(view, positions[sampler.rows(number)]) for number, view in enumerate(views, 1)]
-        return Samples(table, rows, picks, truth)
+        sampler = sampler_for(job.config.data, truth[positions], job.classes, seed=seed)
+        drawn = [(view, positions[sampler.rows(number)]) for number, view in enumerate(views, 1)]
+        picks = [(view, some if view == PLAIN else some[augmented[some]]) for view, some in drawn]
+        balanced: AnySamples = balance(Samples(table, rows, picks, truth), seed)
+        return balanced
 
-    everything = np.arange(len(rows))
-    start: Head | None
-    train, inner = inner_split(job.train, job.config.probe.inner, job.config.seed)
-    if len(train) and len(inner):
-        chosen_from = samples(train, plan.names)
-        held_out = Samples(table, rows, [(PLAIN, inner)], truth)
-        fitter = HeadFitter(chosen_from, loss, n_classes, device)
-        tried, start = try_strengths(fitter, chosen_from, held_out, loss, job.config.probe.strengths)
-    else:
-        strengths = job.config.probe.strengths
-        logger.warning("too few groups of rows to choose the strength of regularisation; taking the middle of probe.strengths")
-        tried, start = [Tried(strengths[len(strengths) // 2], float("nan"), float("nan"))], None
-    whole = samples(everything, plan.names)
-    fitter = HeadFitter(whole, loss, n_classes, device)
-    if start is not None:
-        fitter.start_from(start)
-    head = fitter.fit(min(tried, key=lambda one: one.inner_loss).strength)
-    return head, tried, whole.size, loss_and_accuracy(head, whole, loss, device)
+    train, inner = inner_split(job.train, config.inner, job.config.seed)
+    chosen = bool(len(train) and len(inner))
+    if not chosen:
+        logger.warning("too few groups of rows to choose by; taking the middle of probe.strengths, or the like")
+    task = Task(
+        part=samples(train, plan.names) if chosen else None,
+        inner=Samples(table, rows, [(PLAIN, inner)], truth) if chosen else None,
+        whole=samples(np.arange(len(rows)), plan.names),
+        loss=loss,
+        n_classes=len(job.classes),
+        device=device,
+        config=config,
+        seed=seed % 2**63,
+        multilabel=job.task == "multilabel",
+    )
+    fitted: Fitted = CLASSIFIERS.lookup(config.classifier)(task)
+    return fitted, task.whole.size, loss_and_accuracy(fitted.head, task.whole, loss, device)
 
 
 def inner_split(rows: FoldRows, share: float, seed: int) -> tuple[Positions, Positions]:
@@ -307,23 +333,26 @@ def inner_split(rows: FoldRows, share: float, seed: int) -> tuple[Positions, Pos
 
 def _score(
     job: FoldJob,
-    head: Head,
+    head: nn.Module,
     table: FeatureTable,
     device: torch.device,
     fitted: tuple[float, float],
     seconds: float,
     samples: int,
 ) -> EpochRow:
-    """The probe as an epoch: its scores on the validation rows, plain view."""
-    features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
-    logits = nn.functional.linear(features, head.weight, head.bias)
-    probs = (logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy()
-    truth = job.valid.truth
+    """The probe as an epoch: its scores on the validation rows, plain view; NaN where there are none."""
+    truth, valid_loss, score = job.valid.truth, math.nan, math.nan
+    if len(truth):
+        features = torch.from_numpy(table.read(job.valid.paths, PLAIN)).to(device)
+        with torch.inference_mode():
+            logits = head(features)
+        probs = job.merger((logits.sigmoid() if job.task == "multilabel" else logits.softmax(dim=1)).cpu().numpy())
+        valid_loss, score = METRICS["log_loss"](truth, probs), job.scorer(truth, probs)
     return EpochRow(
         epoch=1,
         train_loss=fitted[0],
-        valid_loss=METRICS["log_loss"](truth, probs),
-        score=job.scorer(truth, probs),
+        valid_loss=valid_loss,
+        score=score,
         lr=float("nan"),
         seconds=seconds,
         images_per_second=samples / max(seconds, 1e-9),

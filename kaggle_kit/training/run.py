@@ -18,6 +18,7 @@ from kaggle_kit.competition import Setup
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError, DeviceMemoryError, TrainingError
 from kaggle_kit.events import FoldEnded, Relay, Reporter, RunStarted, log_lines, tee, written_to
+from kaggle_kit.fold_names import FULL, fold_text
 from kaggle_kit.folds import chosen_folds, folds_for
 from kaggle_kit.machine.device import make_fabric
 from kaggle_kit.runs.model_header import read_safetensors_header
@@ -58,7 +59,7 @@ class TrainOptions:
 
     Attributes:
         run: its name; None: :func:`default_run_name`.
-        fold: "all", "0", "0,2" or "0-3", or numbers.
+        fold: "all", "0", "0,2" or "0-3", or numbers; "full": one more model, on all data.
         restart: throw away all that the run has trained so far.
         time_limit: seconds of this call.
     """
@@ -114,12 +115,12 @@ def train_run(
     with run_lock(folder), stop.on_signals(), written_to(folder / runs.TRAIN_LOG) as log:
         report = tee(log, reporter or log_lines())
         jobs = prepare_run(setup, folds, run=name, fold_list=numbers, restart=options.restart)
-        report(RunStarted(name, tuple(numbers), epochs_of(config)))
+        report(RunStarted(name, tuple(numbers), min(epochs_of(config), jobs[0].epochs)))
         outcome = (trainer or train_jobs)(jobs, reporter=report, stop=stop)
     if stop.interrupted:
         raise KeyboardInterrupt
     if outcome.failed:
-        listed = "\n  ".join(f"fold {number}: {reason}" for number, reason in outcome.failed.items())
+        listed = "\n  ".join(f"{fold_text(number)}: {reason}" for number, reason in outcome.failed.items())
         raise TrainingError(f"{len(outcome.failed)} of {len(numbers)} folds of run {name!r} failed:\n  {listed}")
     return summarize(
         workspace,
@@ -204,7 +205,7 @@ def claimed(job: FoldJob, fabric: Fabric) -> Iterator[None]:
 
 def epochs_of(config: RunConfig) -> int:
     """Return the epochs that a fold reports; a probe reports one."""
-    return 1 if config.strategy == "probe" else config.schedule.epochs
+    return 1 if config.strategy == "probe" else config.total_epochs
 
 
 def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[FoldRecord], list[FoldJob]]:
@@ -215,7 +216,8 @@ def part_finished(jobs: Sequence[FoldJob], reporter: Reporter) -> tuple[list[Fol
         if before is None:
             waiting.append(job)
         else:
-            reporter(FoldEnded(job.fold, "finished before", f"{job.metric} {before.score:.4f}"))
+            score = "without a score of its own" if job.fold == FULL else f"{job.metric} {before.score:.4f}"
+            reporter(FoldEnded(job.fold, "finished before", score))
             done.append(before)
     return done, waiting
 
@@ -224,7 +226,7 @@ def finished(job: FoldJob) -> FoldRecord | None:
     """What an earlier call made of this job, if that is complete and current. What is of other inputs is removed."""
     before = runs.read_fold(job.folder, job.fold)
     if before.record.inputs_fingerprint not in (None, job.inputs):
-        logger.warning("fold %d was trained from other images, weights or code; it is trained anew.", job.fold)
+        logger.warning("%s was trained from other images, weights or code; it is trained anew.", fold_text(job.fold))
         shutil.rmtree(job.folder)
         return None
     return before.record if before.finished and _whole(job) else None
@@ -235,6 +237,6 @@ def _whole(job: FoldJob) -> bool:
     try:
         read_safetensors_header(job.folder / runs.MODEL)
     except DataError as error:
-        logger.warning("fold %d is trained anew: %s", job.fold, error)
+        logger.warning("%s is trained anew: %s", fold_text(job.fold), error)
         return False
-    return (job.folder / runs.OOF).is_file()
+    return job.fold == FULL or (job.folder / runs.OOF).is_file()

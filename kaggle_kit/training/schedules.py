@@ -19,7 +19,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch.optim import Optimizer
 
-from kaggle_kit.choices import SCHEDULES
+from kaggle_kit.choices import CYCLES, SCHEDULES
 from kaggle_kit.config import ScheduleConfig
 from kaggle_kit.errors import ConfigError
 
@@ -113,7 +113,7 @@ def cosine(optimizer: Optimizer, span: Span) -> Scheduler:
 def warm_restarts(optimizer: Optimizer, span: Span) -> Scheduler:
     """Cosine with restarts (SGDR): ``cycles`` equal parts of the run, ``cycle_decay`` times the rate each."""
     options = dict(span.options)
-    cycles = max(int(options.pop("cycles", 3)), 1)
+    cycles = max(int(options.pop("cycles", CYCLES["warm_restarts"])), 1)
     # timm multiplies num_epochs by the updates of an epoch and takes a fraction as it is.
     part = replace(span, epochs=span.epochs / cycles, options=options)
     return _from_timm(optimizer, part, name="cosine", cycle_limit=cycles, cycle_decay=1.0)
@@ -151,7 +151,7 @@ def _one_hump(done: float, *, pct_start: float = 0.3, div: float = 25.0, final_d
     return final + (1 - final) * (1 + math.cos(math.pi * (done - pct_start) / (1 - pct_start))) / 2
 
 
-def _triangles(done: float, *, cycles: float = 4, floor: float = 0.1, decay: float = 1.0) -> float:
+def _triangles(done: float, *, cycles: float = CYCLES["cyclic"], floor: float = 0.1, decay: float = 1.0) -> float:
     """Triangles between ``floor`` and 1 (Smith 2017); every cycle's height is ``decay`` times the one before."""
     cycle, place = divmod(min(done, 1 - 1e-12) * cycles, 1.0)
     return float(floor + (1 - floor) * (1 - abs(2 * place - 1)) * decay**cycle)

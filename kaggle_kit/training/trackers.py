@@ -115,7 +115,12 @@ def _known(event: EpochEnded) -> dict[str, float]:
 
 
 def _outcome(job: FoldJob, text: str) -> tuple[dict[str, float], str, Figure | None]:
-    """Return scores of the out-of-fold rows, the sentence, and their confusion matrix; none for multi-label rows."""
+    """Return scores of the out-of-fold rows, the sentence, and their confusion matrix; none for multi-label rows.
+
+    Of all data there are no such rows.
+    """
+    if len(job.valid) == 0:
+        return {}, text, None
     probs, truth = read_predictions(job.folder / runs.OOF).probs, job.valid.truth
     scores = {f"final_{job.scorer.name}": job.scorer(truth, probs)}
     if truth.ndim == 2:

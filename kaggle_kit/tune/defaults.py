@@ -41,7 +41,7 @@ def default_space(run: RunConfig, models: Sequence[str] = ()) -> Space:
     if run.strategy not in SPACES:
         raise ConfigError(f"strategy {run.strategy!r} has no default space; write one and give it with --space FILE.")
     basis = Basis(run, tuple(dict.fromkeys(models)), own_size(run.model.name))
-    content = {its.key: its.to_dict() for its in SPACES[run.strategy](basis)}
+    content = {its.key: its.to_dict() for its in SPACES[run.strategy](basis) if not run.is_shadowed(its.key)}
     if basis.models:
         content = {"model.name": {"categorical": list(basis.models)}, **content}
     return build_space(content, run, source="default space")

@@ -146,7 +146,7 @@ def choose_trial_folds(folds: FoldTable, run: RunConfig, space: Space, options: 
     first = tuple(parse_folds(options.folds, folds.n_splits))
     rest = () if options.promote is None else tuple(fold for fold in range(folds.n_splits) if fold not in first)
     searched = {its.key for its in space.dimensions}
-    most = space.largest("schedule.epochs", run.schedule.epochs)
+    most = space.largest("schedule.epochs", run.total_epochs)
     steps = epochs_of(run) if not searched & {"schedule.epochs", "strategy"} else int(most)
     return TrialFolds(first, rest, options.promote, steps)
 
@@ -192,6 +192,8 @@ def _guarded(
 
 
 def _require_one_device(run: RunConfig) -> None:
+    if run.snapshots:
+        raise ConfigError("kk tune keeps no models of its trials, so that there can be no snapshots: add snapshots=0.")
     if run.hardware.devices != 1:
         raise ConfigError(
             f"kk tune trains a trial on one device, but hardware.devices is {run.hardware.devices}. Add devices=1, and start "

@@ -1,7 +1,7 @@
 """What all commands share: the options of their Project method, help, version, JSON with stable keys, early refusals."""
 
 import inspect
-import json
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +15,6 @@ from kaggle_kit import __version__, cli
 from kaggle_kit.project import Project
 from kaggle_kit.project_parts import Cache, Kernel
 
-DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SHARED = {"quiet", "verbose", "json", "help"}
 METHODS = {
     "init": [Project.init],
@@ -160,36 +159,6 @@ def test_a_wrong_name_is_refused_before_torch_is_imported_or_anything_written(tm
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def documented(command: str) -> set[str]:
-    """The keys that docs/cli.md lists for a command, those of nested values left out."""
-    row = next(line for line in DOCS.splitlines() if line.startswith(f"| `{command}` |"))
-    flat = re.sub(r"\([^)]*\)", "", row.split("|")[2])
-    return set(re.findall(r"`([^`]+)`", flat)) - {"--images"}
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments"),
-    [
-        ("folds", ["folds", "--duplicates", "off", "--name", "other"]),
-        ("blend", ["blend"]),
-        ("check", ["check", "submissions/blend.csv"]),
-        ("runs", ["runs"]),
-        ("runs RUN RUN", ["runs", "run0", "run1"]),
-        ("runs --rm RUN", ["runs", "--rm", "run1", "--force"]),
-        ("runs --submissions", ["runs", "--submissions"]),
-    ],
-)
-def test_json_has_the_documented_keys_and_stands_alone(kk, tmp_path, command, arguments):
-    root = make_workspace(tmp_path / "work").workspace.root
-    assert kk("blend", "--name", "blend", folder=root)[0] in (0, 3)
-    arguments = ["blend", "--name", "again"] if command == "blend" else arguments
-    code, out, err = kk(*arguments, "--json", folder=root)
-    value = json.loads(out)
-    assert code in (0, 3), err
-    assert set(value[0] if isinstance(value, list) else value) == documented(command)
-    assert "NaN" not in out
-
-
 def test_quiet_says_no_more_than_the_result(kk, tmp_path):
     root = make_workspace(tmp_path / "work").workspace.root
     _, out, err = kk("folds", "--duplicates", "off", "--name", "other", "-q", folder=root)
@@ -202,3 +171,29 @@ def test_a_choice_without_a_value_is_a_usage_error(kk, tmp_path):
     code, _, err = kk("init", str(tmp_path), "--choose", "sample", folder=tmp_path)
     assert code == 2
     assert "KEY=VALUE" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["tr"], {"train"}),
+        (["kernel", "bu"], {"build"}),
+        (["train", "--strat"], {"--strategy"}),
+        (["train", "--strategy", "probe"], {"probe", "probe-then-finetune"}),
+        (["predict", "--run", ""], {"run0", "run1"}),
+        (["blend", "--method", "hi"], {"hill-climb"}),
+        (["blend", "--runs", "run0,"], {"run0,run0", "run0,run1"}),
+        (["report", ""], {"run0", "run1", "mine"}),
+    ],
+)
+def test_the_shell_completes_commands_options_choices_and_runs(tmp_path, words, offered):
+    root = make_workspace(tmp_path / "work", n_runs=2).workspace.root
+    for name in ("mine.csv", "mine.control.csv"):
+        (root / "submissions").mkdir(exist_ok=True)
+        (root / "submissions" / name).touch()
+    asked = {"COMP_WORDS": " ".join(["kk", *words]), "COMP_CWORD": str(len(words)), "_KK_COMPLETE": "complete_bash"}
+    script = "import sys\nfrom kaggle_kit import cli\nsys.argv = ['kk']\ncli.main()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == offered, done.stderr

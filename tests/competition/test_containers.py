@@ -174,6 +174,7 @@ class TestEveryContainer:
 
 def test_a_stopped_table_goes_on_and_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kaggle_kit.competition.containers.unpacking._STEP", 2)
+    monkeypatch.setattr("kaggle_kit.competition.containers.unpacking._AT_ONCE", 2)
     one = made("pixel-table", tmp_path)
     whole = (unpack(tmp_path / "whole", tmp_path / "data", [one]) / "train.csv").read_text()
 

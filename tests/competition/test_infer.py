@@ -379,6 +379,18 @@ def test_data_that_cannot_be_read(made, files, message):
         made(files).init()
 
 
+def test_a_chosen_image_column_that_names_no_images_says_what_lacks(made):
+    """It was passed over without a word, and labels looked for elsewhere."""
+    files = {**photos("images", range(1, 7)), "train.csv": "Id,label\n" + "".join(f"x{n},{n % 2}\n" for n in range(1, 7))}
+    with pytest.raises(DataError, match=r"train.csv, column 'Id': 6 of 6 rows have no image: 'x1'"):
+        made(files).init(image_column="Id")
+
+
+def test_a_chosen_image_column_that_no_table_has_is_refused(made, two_folders):
+    with pytest.raises(ConfigError, match="image_column=…: this data raises no such question"):
+        made(two_folders).init(image_column="Id")
+
+
 def test_missing_data_folder(tmp_path):
     with pytest.raises(MissingFileError, match="is not a folder"):
         infer_competition(tmp_path / "nowhere", workspace_root=tmp_path)

@@ -72,6 +72,27 @@ def test_fingerprint_follows_what_is_to_be_learnt(work):
     assert work.load().fingerprint != first
 
 
+def test_a_part_of_the_id_names_its_group(made):
+    rows = "".join(f"{owner}_{n},{'cat' if n % 2 else 'dog'}\n" for owner in "ab" for n in range(3))
+    files = {f"images/{owner}_{n}.jpg": None for owner in "ab" for n in range(3)}
+    work = made({**files, "images/c.jpg": None, "train.csv": f"image,label\n{rows}c,cat\n"})
+    work.init()
+    edit(work, "group_pattern: null", "group_pattern: '^(.)_'")
+    assert {row.id: row.group for row in work.load().train} == {
+        **{f"{owner}_{n}": owner for owner in "ab" for n in range(3)},
+        "c": None,
+    }
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("a_", "a part in brackets")])
+def test_expressions_that_name_no_group_are_refused(made, pattern, message):
+    work = made(BASE)
+    work.init()
+    edit(work, "group_pattern: null", f"group_pattern: '{pattern}'")
+    with pytest.raises(ConfigError, match=message):
+        work.load()
+
+
 def test_neither_the_form_nor_the_test_set_is_learnt_from(work):
     first = work.load()
     edit(work, "form: label", "form: labels")

@@ -56,7 +56,7 @@ def test_choices_come_from_the_registries_with_their_helps() -> None:
         ("run.optimizer.lr", ["run.optimizer.lr"]),
         ("optimizer.lr", ["run.optimizer.lr"]),
         ("optimizer", ["run.optimizer.name"]),
-        ("early_stopping", ["run.early_stopping.patience", "run.early_stopping.min_delta"]),
+        ("early_stopping", [f"run.early_stopping.{key}" for key in ("monitor", "patience", "min_delta")]),
         ("cache", ["cache.enabled", "cache.budget"]),
         ("strategy", ["run.strategy"]),
     ],

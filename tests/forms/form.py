@@ -40,6 +40,9 @@ class Form:
 
 
 FORMS: dict[str, Form] = {}
+"""Kaggle's own."""
+OTHERS: dict[str, Form] = {}
+"""Nobody's: the same rules under other names."""
 
 
 def form(
@@ -50,6 +53,19 @@ def form(
     def add(write: Callable[[Folder], graders.Answers]) -> Callable[[Folder], graders.Answers]:
         assert slug not in FORMS
         FORMS[slug] = Form(slug, write, concludes, grade, better, **options)
+        return write
+
+    return add
+
+
+def other(
+    slug: str, grade: graders.Grader, better: float, concludes: Mapping[str, Any], **options: Any
+) -> Callable[[Callable[[Folder], graders.Answers]], Callable[[Folder], graders.Answers]]:
+    """Return a decorator that adds a writer's made-up competition."""
+
+    def add(write: Callable[[Folder], graders.Answers]) -> Callable[[Folder], graders.Answers]:
+        assert slug not in OTHERS
+        OTHERS[slug] = Form(slug, write, concludes, grade, better, **options)
         return write
 
     return add

@@ -65,9 +65,12 @@ class Folder:
 
     def pixels(self, path: str, pixels: Array) -> None:
         """Write (H, W, 3) RGB or (H, W) grey."""
-        target = self._new(path)
-        stored = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
-        target.write_bytes(cv2.imencode(target.suffix, stored)[1].tobytes())
+        self._new(path).write_bytes(self.encoded(pixels, Path(path).suffix))
+
+    @staticmethod
+    def encoded(pixels: Array, suffix: str = ".png") -> bytes:
+        """Return the bytes of an image file."""
+        return bytes(cv2.imencode(suffix, pixels[:, :, ::-1] if pixels.ndim == 3 else pixels)[1].tobytes())
 
     def table(self, path: str, columns: Mapping[str, Sequence[Any]]) -> None:
         pd.DataFrame({name: list(cells) for name, cells in columns.items()}).to_csv(self._new(path), index=False)

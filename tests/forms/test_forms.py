@@ -8,9 +8,10 @@ from typing import Any
 
 import many_labels
 import one_label
+import others
 import pytest
 import two_classes
-from form import FORMS, Form
+from form import FORMS, OTHERS, Form
 from pictures import Folder
 
 from kaggle_kit.competition import init_workspace, load_competition
@@ -18,7 +19,7 @@ from kaggle_kit.config import load_config
 from kaggle_kit.errors import DataError
 from kaggle_kit.workspace import Workspace
 
-MODULES = (two_classes, one_label, many_labels)  # their entries are in FORMS once they are imported
+MODULES = (two_classes, one_label, many_labels, others)  # their entries are in FORMS once they are imported
 
 
 def laid_out(form: Form, root: Path) -> dict[str, str]:
@@ -30,9 +31,9 @@ def laid_out(form: Form, root: Path) -> dict[str, str]:
     return dict(form.write(folder))
 
 
-@pytest.mark.parametrize("slug", FORMS)
+@pytest.mark.parametrize("slug", [*FORMS, *OTHERS])
 def test_init_concludes_what_the_page_says(slug: str, tmp_path: Path) -> None:
-    form = FORMS[slug]
+    form = (FORMS | OTHERS)[slug]
     answers = laid_out(form, tmp_path)
     workspace = Workspace(tmp_path / "work")
     workspace.root.mkdir()

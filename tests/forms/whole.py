@@ -12,11 +12,12 @@ from form import Form
 from pictures import Folder
 
 from kaggle_kit import Project
-from kaggle_kit.competition.setup import open_setup
+from kaggle_kit.competition.setup import Setup, open_setup
 from kaggle_kit.errors import DataError
 from kaggle_kit.kernel.bundle import write_manifest
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference
 from kaggle_kit.kernel.runtime import run_inference_kernel
+from kaggle_kit.kernel.sandbox.inputs import visible_images, write_hidden_rows
 
 TINY = {
     "model": "test_resnet",
@@ -90,9 +91,28 @@ def _kernel(project: Project, root: Path, submission: Path, data: Path) -> str:
     (root / "working").mkdir()
     made = run_inference_kernel(root / "input", root / "working")
     assert made.passed, str(made)
+    _hidden(setup, root, submission)
     one, other = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (submission, made.submission))
     if one.equals(other):
         return "same"
     furthest = float((one.iloc[:, 1:].astype(float) - other.iloc[:, 1:].astype(float)).abs().to_numpy().max())
     assert furthest < 1e-3, f"the kernel's submission is another: {furthest}"
     return f"within {furthest:.0e}"
+
+
+def _hidden(setup: Setup, root: Path, submission: Path) -> None:
+    """Run the kernel on other rows, where the test set is a table of pixels: each is answered as its original."""
+    visible = visible_images(setup.competition, setup.data_dir, None)
+    config = setup.config.competition
+    shutil.copytree(root / "input" / "dataset", root / "hidden" / "dataset")
+    source = (setup.workspace.root / config.data_dir).resolve()
+    hidden = write_hidden_rows(root / "hidden" / "competition", visible, config, source)
+    if hidden is None:
+        return
+    (root / "elsewhere").mkdir()
+    made = run_inference_kernel(root / "hidden", root / "elsewhere")
+    assert made.passed, str(made)
+    one, other = (pd.read_csv(path, dtype=str).set_index(config.submission.id_column) for path in (submission, made.submission))
+    assert list(other.index) == [image.id for image in hidden]
+    expected = one.loc[[str(image.origin) for image in hidden]]
+    assert expected.iloc[:, 0].tolist() == other.iloc[:, 0].tolist()

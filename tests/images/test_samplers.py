@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.choices import SAMPLERS
+from kaggle_kit.config import DataConfig
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.images.samplers import make_sampler, rank_share, row_weights
+from kaggle_kit.images.samplers import make_sampler, rank_share, row_classes, row_weights, sampler_for
 from kaggle_kit.seeds import generator
+from kaggle_kit.tables import Classes
 
 
 @pytest.mark.parametrize("name", list(SAMPLERS))
@@ -86,3 +90,44 @@ def test_an_epoch_is_as_long_as_said(said, size):
 def test_a_multiple_that_leaves_no_image_is_refused():
     with pytest.raises(ConfigError, match=r"at least 1 image, got 0\.01x of 10"):
         make_sampler("shuffle", np.zeros(10, np.int64), seed=0, samples_per_epoch="0.01x")
+
+
+def drawn(data: DataConfig, targets: np.ndarray, names: Sequence[str] = "abc", epoch: int = 0) -> np.ndarray:
+    return sampler_for(data, targets, Classes(tuple(names)), seed=3).rows(epoch)
+
+
+def test_a_cap_takes_other_images_of_large_classes_in_each_epoch() -> None:
+    targets = np.repeat([0, 1, 2], [100, 20, 5])
+    data = DataConfig(samples_per_class=20)
+    rows = [drawn(data, targets, epoch=epoch) for epoch in range(2)]
+    for some in rows:
+        assert np.bincount(targets[some]).tolist() == [20, 20, 5]
+        assert len(set(some.tolist())) == len(some)
+        assert not np.array_equal(targets[some], np.sort(targets[some]))  # classes are mixed
+    assert set(rows[0][targets[rows[0]] == 0]) != set(rows[1][targets[rows[1]] == 0])
+
+
+def test_multiples_see_each_image_of_a_class_as_often() -> None:
+    targets = np.repeat([0, 1, 2], [10, 10, 4])
+    rows = drawn(DataConfig(class_multiples={"c": 3, "b": 0.5, "a": 0}), targets)
+    assert np.bincount(targets[rows], minlength=3).tolist() == [0, 5, 12]
+    assert set(np.bincount(rows, minlength=24)[20:]) == {3}
+    capped = drawn(DataConfig(class_multiples={"c": 3}, samples_per_class=8), targets)
+    assert np.bincount(targets[capped]).tolist() == [8, 8, 8]
+
+
+def test_of_several_labels_the_rarest_counts_and_rows_without_any_are_a_class_of_their_own() -> None:
+    targets = np.array([[1, 0], [1, 0], [1, 0], [1, 1], [0, 0], [0, 0]], np.float32)
+    np.testing.assert_array_equal(row_classes(targets), [0, 0, 0, 1, 2, 2])
+    rows = drawn(DataConfig(class_multiples={"b": 4}, samples_per_class=3), targets, "ab")
+    assert np.bincount(row_classes(targets)[rows]).tolist() == [3, 3, 2]
+
+
+def test_what_an_epoch_cannot_be_made_of() -> None:
+    with pytest.raises(ConfigError, match=r"classes that do not exist: bb\. Did you mean"):
+        drawn(DataConfig(class_multiples={"bb": 2}), np.zeros(3, np.int64), ("bbb", "x"))
+    with pytest.raises(ConfigError, match="leaves no image"):
+        drawn(DataConfig(class_multiples={"a": 0}), np.zeros(3, np.int64))
+    for other in ({"sampler": "weighted"}, {"samples_per_epoch": 5}):
+        with pytest.raises(ValueError, match="need sampler: shuffle and no samples_per_epoch"):
+            DataConfig(samples_per_class=3, **other)

@@ -143,7 +143,7 @@ def test_own_transforms_nested_and_with_lists() -> None:
         ([{"name": "GaussianBlur", "sigma_limit": "wide"}], "GaussianBlur"),
         ([{"p": 0.5}], "needs a name"),
         ([{"name": "RandomCrop", "height": 4000, "width": 4000}], "RandomCrop fails"),
-        ([{"name": "Normalize"}], "must return 8-bit RGB"),
+        ([{"name": "Normalize"}], "must return 8 bits of 3 channels"),
         ([{"name": "OneOf", "transforms": [{"name": "Blurr"}]}], "Did you mean 'Blur'"),
     ],
 )

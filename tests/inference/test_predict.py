@@ -105,10 +105,13 @@ def test_views_are_the_mean_over_flipped_images(rows, tmp_path):
 
 
 @pytest.mark.parametrize("views", VIEWS)
-def test_every_set_of_views_gives_probabilities(views, rows, tmp_path):
+def test_every_set_of_views_gives_each_row_what_its_image_gets_alone(views, rows, tmp_path):
     model = save_fresh(tmp_path / "m.safetensors", size=(32, 48))
     probs = predict_rows([model], rows[:3], tta=views, merge="gmean", compute=COMPUTE)
     np.testing.assert_allclose(probs.sum(axis=2), 1, atol=1e-5)
+    alone = [predict_rows([model], [row], tta=views, merge="gmean", compute=COMPUTE) for row in rows[:3]]
+    np.testing.assert_allclose(probs, np.concatenate(alone, axis=1), atol=1e-5)
+    assert np.abs(np.diff(probs[0], axis=0)).max(axis=1).min() > 1e-4  # so that two exchanged rows would show
 
 
 def test_multilabel_probabilities_are_sigmoids_and_need_not_sum_to_one(rows, tmp_path):

@@ -55,6 +55,15 @@ def test_every_fold_gets_test_and_control_rows(world):
     assert len(runs.read_test(world.run)) == N_FOLDS
 
 
+def test_models_that_want_other_sizes_each_have_the_hashes_of_their_own_pixels(world):
+    loaded = save_fresh(world.fold(1) / runs.MODEL, size=(48, 48), run="r", fold=1, folds_fingerprint=world.folds.fingerprint)
+    files.write_json(world.fold(1) / runs.FOLD_RECORD, {"state": "finished", "model_fingerprint": loaded.fingerprint})
+    predict(world)
+    small, large = (read(world, fold, runs.TEST) for fold in range(N_FOLDS))
+    assert small.of_other_images() == large.of_other_images() == ()
+    assert not np.isin(small.pixels, large.pixels).any()
+
+
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 def test_control_rows_equal_out_of_fold_rows(task, tmp_path):
     """The sharp test of the whole path: what training validated must come out of the test pass again."""

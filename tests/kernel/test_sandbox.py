@@ -5,16 +5,30 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from kaggle_kit import kernel
+from kaggle_kit.competition import init_workspace
+from kaggle_kit.competition.setup import open_setup
 from kaggle_kit.errors import ConfigError, DependencyError, MissingFileError
+from kaggle_kit.images.decode import decode_image
 from kaggle_kit.kernel.image import load_image
 from kaggle_kit.kernel.sandbox import session as sessions
 from kaggle_kit.kernel.sandbox import testing
 from kaggle_kit.kernel.sandbox.environment import make_environment
-from kaggle_kit.kernel.sandbox.inputs import hidden_images, visible_images, write_test_data
+from kaggle_kit.kernel.sandbox.inputs import (
+    copy_test_data,
+    hidden_images,
+    is_packed,
+    visible_images,
+    write_hidden_rows,
+    write_test_data,
+)
 from kaggle_kit.kernel.sandbox.session import Isolation, find_isolation, printed, run_session
+from kaggle_kit.kernel.testset import find_test_set
+from kaggle_kit.workspace import Workspace
 
 PROBE = """
 import importlib.util, json, socket
@@ -129,6 +143,44 @@ def test_a_hidden_test_set_differs_in_all_but_the_images(world, tmp_path):
     assert header == (world.data / "sample_submission.csv").read_text().splitlines()[0]
     assert [row.partition(",")[0] for row in rows] == [image.id for image in hidden]
     assert hidden_images(visible) == hidden
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """A competition whose images are rows of tables, in a workspace."""
+    rng, names = np.random.default_rng(0), [f"pixel{at}" for at in range(64)]
+    (tmp_path / "data").mkdir()
+    for part, count in (("train", 12), ("test", 8)):
+        frame = pd.DataFrame(rng.integers(0, 256, (count, 64)), columns=names)
+        labels = {"label": [row % 3 for row in range(count)]} if part == "train" else {}
+        pd.concat([pd.DataFrame(labels), frame], axis=1).to_csv(tmp_path / f"data/{part}.csv", index=False)
+    pd.DataFrame({"ImageId": range(1, 9), "Label": 0}).to_csv(tmp_path / "data/sample_submission.csv", index=False)
+    (tmp_path / "work").mkdir()
+    init_workspace(tmp_path / "data", tmp_path / "work")
+    return open_setup(Workspace(tmp_path / "work"))
+
+
+def test_a_hidden_table_of_pixels_has_other_rows_of_which_each_is_a_copy(digits, tmp_path):
+    config = digits.config.competition
+    assert is_packed(digits.competition, config)
+    visible = visible_images(digits.competition, digits.data_dir, None)
+    hidden = write_hidden_rows(tmp_path / "input/digits", visible, config, tmp_path / "data")
+    assert len({image.origin for image in hidden}) == len(hidden) == 6
+    assert [image.id for image in hidden] == [str(at) for at in range(1, 7)]
+    assert [image.origin for image in hidden] != [image.id for image in hidden]
+    found = find_test_set(tmp_path / "input", config, scratch=tmp_path / "scratch")
+    assert [row_id for row_id, _ in found.rows] == [image.id for image in hidden]
+    at_home = {row.id: row.path for row in digits.competition.test}
+    for image, (_, path) in zip(hidden, found.rows, strict=True):
+        np.testing.assert_array_equal(decode_image(path), decode_image(at_home[image.origin]))
+
+
+def test_a_packed_test_set_is_given_as_it_lies(digits, tmp_path):
+    config = digits.config.competition
+    copy_test_data(tmp_path / "input/digits", config, tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "input/digits").iterdir()) == ["sample_submission.csv", "test.csv"]
+    found = find_test_set(tmp_path / "input", config, scratch=tmp_path / "scratch")
+    assert [row_id for row_id, _ in found.rows] == [row.id for row in digits.competition.test]
 
 
 def test_a_kernel_is_tested_on_a_visible_and_a_hidden_test_set(built, world):

@@ -10,11 +10,12 @@ import psutil
 import pytest
 import torch
 from small_workspace import make_small
+from tiny_competition import at_epochs
 
 from kaggle_kit import files, runs
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, LockedError, TrainingError
-from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Warned, at_epochs, from_json
+from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Warned, from_json
 from kaggle_kit.images.store import open_store
 from kaggle_kit.launch import LaunchOptions, launch_run, local, worker
 from kaggle_kit.launch.local import device_slots

@@ -143,9 +143,9 @@ def test_frozen_parts_do_not_move(shared, monkeypatch):
     real = learner.make_learner
     monkeypatch.setattr(
         "kaggle_kit.training.fold.make_learner",
-        lambda job, model, *rest: (
+        lambda job, model, *rest, **options: (
             begun.update({name: value.clone() for name, value in model.state_dict().items()}),
-            real(job, model, *rest),
+            real(job, model, *rest, **options),
         )[1],
     )
     job = job_of(shared, "model.freeze=-1", "model.freeze_bn=true", "epochs=1", "keep=last")

@@ -22,7 +22,7 @@ def loss(name, task="multiclass", truth=TRUTH, **options):
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_falls_when_followed_downhill(name, task):
-    if name == "cross_entropy" and task == "multilabel":
+    if name in ("cross_entropy", "squared_grade") and task == "multilabel":
         pytest.skip("refused, see below")
     truth = HOT if task == "multilabel" else TRUTH[:4]
     targets = torch.from_numpy(truth)
@@ -162,7 +162,7 @@ def test_effective_weights_lie_between_none_and_balanced():
     assert np.isfinite(class_weights(LossConfig(class_weights="effective"), CLASSES, np.zeros(4, dtype=int))).all()
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("bce", "asymmetric")])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("bce", "asymmetric", "squared_grade")])
 def test_adjusted_logits_need_not_know_how_frequent_classes_are(name):
     """Logits that are the shares of the classes are what plain losses want without any features; adjusted ones want zeros."""
     function = loss(name, logit_adjustment=1.0, focal_gamma=0.0)
@@ -200,3 +200,18 @@ def test_asymmetric_leaves_out_easy_negatives_only():
     lowered = torch.sigmoid(hard[0, 0]) - 0.05
     torch.testing.assert_close(function(hard, one), -(lowered**4) * torch.log(1 - lowered))
     torch.testing.assert_close(function(easy, torch.ones(1, 3)), -F.logsigmoid(torch.tensor(-3.0)))
+
+
+def test_squared_grade_is_the_squared_distance_of_mean_grades():
+    logits = torch.tensor([[20.0, 0, 0], [0, 0, 20], [0, 20, 0]])
+    targets = torch.tensor([2, 2, 1])
+    torch.testing.assert_close(loss("squared_grade")(logits, targets), torch.tensor(4.0 / 3), atol=1e-4, rtol=1e-4)
+    weighted = loss("squared_grade", class_weights={"c": 3.0})  # the third class
+    torch.testing.assert_close(weighted(logits, targets), torch.tensor(3 * 4.0 / 7), atol=1e-4, rtol=1e-4)
+    mixed = torch.tensor([[0.5, 0, 0.5]])
+    assert loss("squared_grade")(torch.tensor([[0.0, 30, 0]]), mixed) < 1e-6
+
+
+def test_squared_grade_is_not_for_several_labels():
+    with pytest.raises(ConfigError, match="needs one class a row"):
+        loss("squared_grade", "multilabel", HOT)

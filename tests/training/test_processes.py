@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_competition import at_epochs
 from torch.multiprocessing import ProcessRaisedException
 
 from kaggle_kit import runs
 from kaggle_kit.errors import ConfigError, DataError, TrainingError
-from kaggle_kit.events import Relay, at_epochs, silent
+from kaggle_kit.events import Relay, silent
 from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training import TrainOptions
@@ -59,6 +60,16 @@ def test_two_processes_give_the_rows_of_one_each_once(tiny, tmp_path):
     assert one.results[0].device == "cpu"
     assert two.results[0].device == "2 x cpu"
     assert train(tiny, "devices=2", run="two").trained == ()  # finished before
+
+
+def test_two_processes_go_through_stages_as_one_does(tiny):
+    """Another part of the model is trained in each, so that each sets the processes up anew."""
+    stages = "stages=[{epochs: 1, freeze: -1, lr: 1e-2}, {epochs: 1, image_size: 32, optimizer: sgd, lr: 1e-2}]"
+    for run, devices in (("one", 1), ("two", 2)):
+        train(tiny, stages, f"devices={devices}", run=run)
+    histories = [pd.read_csv(tiny.workspace.fold_dir(run, 0) / runs.HISTORY) for run in ("one", "two")]
+    assert histories[1]["stage"].tolist() == [1, 1, 2]
+    np.testing.assert_allclose(histories[0]["train_loss"], histories[1]["train_loss"], rtol=1e-3)
 
 
 class OneProcess:

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from tiny_competition import make_tiny
+from tiny_competition import at_epochs, make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.config import derive
-from kaggle_kit.events import at_epochs
 from kaggle_kit.files import read_json
 from kaggle_kit.runs.history import TIMINGS
 from kaggle_kit.stop import Stop, StopRequested

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_competition import make_tiny
+from tiny_competition import at_epochs, make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.choices import STRATEGIES
 from kaggle_kit.errors import ConfigError, DataError, FoldError, ImageError, LockedError, StorageError, TrainingError
-from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, at_epochs, log_lines, silent
+from kaggle_kit.events import EpochEnded, FoldEnded, FoldStarted, Phase, Progress, RunStarted, log_lines, silent
 from kaggle_kit.files import read_json
 from kaggle_kit.folds import parse_folds
 from kaggle_kit.inference import sources as readable

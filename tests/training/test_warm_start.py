@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_competition import Tiny, make_tiny
+from tiny_competition import Tiny, at_epochs, make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.competition import ImageRow
 from kaggle_kit.errors import ConfigError, FoldError, MissingFileError
-from kaggle_kit.events import at_epochs
 from kaggle_kit.runs.provenance import seen_by
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.training.learner import make_model

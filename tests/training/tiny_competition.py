@@ -1,5 +1,6 @@
 """A tiny competition that can be learnt: three classes told by colour, 36 images of 32 pixels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 
 from kaggle_kit.competition import Competition, ImageRow, Setup
 from kaggle_kit.config import CompetitionConfig, Config, RunConfig, SubmissionConfig, TrainDataConfig, derive
+from kaggle_kit.events import EpochEnded, Event, Reporter
+from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.workspace import Workspace
 
@@ -83,3 +86,13 @@ def make_tiny(root: Path, *, multilabel: bool = False, metric: str = "accuracy")
     labels = tuple(row.labels for row in rows)
     folds = FoldTable(tuple(row.id for row in rows), labels, np.arange(36), assignments, 3, classes, multilabel, {})
     return Tiny(Workspace(root), competition, folds)
+
+
+def at_epochs(function: Callable[[int, EpochRow], None]) -> Reporter:
+    """Return a reporter that calls ``function(fold, row)`` after each validation; what it raises ends the fold."""
+
+    def look(event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            function(event.fold, event.row)
+
+    return look

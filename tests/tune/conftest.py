@@ -9,6 +9,7 @@ from fake_training import FakeTraining
 from tiny_search import make_search
 
 from kaggle_kit.tune import objective
+from kaggle_kit.tune import search as search_module
 
 
 @pytest.fixture
@@ -17,6 +18,14 @@ def training(monkeypatch):
     fake = FakeTraining()
     monkeypatch.setattr(objective, "train_run", fake)
     return fake
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    """The pages that would be written; test_page writes them."""
+    paths = []
+    monkeypatch.setattr(search_module, "write_study_page", lambda path, *_, **__: paths.append(path))
+    return paths
 
 
 @pytest.fixture

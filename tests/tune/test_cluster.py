@@ -38,8 +38,7 @@ class LoseNode(Silent):
             self.cluster.remove_node(self.node, allow_graceful=False)
 
 
-def test_trials_run_side_by_side_and_survive_a_lost_node(search, cluster, monkeypatch):
-    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda *args, **options: None)
+def test_trials_run_side_by_side_and_survive_a_lost_node(search, cluster, pages):
     reporter = LoseNode(*cluster)
     config = search.with_run(*RUN)
     result = search.tune(reporter, config=config, trials=3, launcher="ray", address=cluster[0].address)

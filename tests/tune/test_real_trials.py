@@ -8,12 +8,9 @@ from tiny_search import Silent
 from kaggle_kit.competition import Setup
 from kaggle_kit.config import load_config
 from kaggle_kit.training import TrainOptions
-from kaggle_kit.tune import TuneOptions, search, tune
+from kaggle_kit.tune import TuneOptions, tune
 
-
-@pytest.fixture(autouse=True)
-def no_pages(monkeypatch):
-    monkeypatch.setattr(search, "write_study_page", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("pages")
 
 
 def test_a_search_trains_prunes_and_its_best_trains_again(search):

@@ -15,13 +15,7 @@ from kaggle_kit.runs import list_runs
 from kaggle_kit.tune import TuneOptions, objective
 from kaggle_kit.tune.storage import default_storage
 
-
-@pytest.fixture(autouse=True)
-def pages(monkeypatch):
-    """The pages that would be written; test_page writes them."""
-    paths = []
-    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda path, *args, **options: paths.append(path))
-    return paths
+pytestmark = pytest.mark.usefixtures("pages")
 
 
 def study_of(search, name="tune"):

@@ -24,10 +24,7 @@ from kaggle_kit.tune import objective, open_dashboard, storage
 from kaggle_kit.tune.storage import open_storage, shown_url
 from kaggle_kit.tune.study import OWNER, retry, revive_orphans
 
-
-@pytest.fixture(autouse=True)
-def pages(monkeypatch):
-    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("pages")
 
 
 @pytest.fixture(params=["sqlite", "journal"])

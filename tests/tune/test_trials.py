@@ -10,10 +10,7 @@ from tiny_search import Silent
 from kaggle_kit.errors import ConfigError, DataError, TrainingError
 from kaggle_kit.tune import TuneOptions
 
-
-@pytest.fixture(autouse=True)
-def pages(monkeypatch):
-    monkeypatch.setattr("kaggle_kit.tune.search.write_study_page", lambda *args, **options: None)
+pytestmark = pytest.mark.usefixtures("pages")
 
 
 @pytest.fixture

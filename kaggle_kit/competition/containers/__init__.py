@@ -6,6 +6,6 @@ there; the conformance tests in ``tests/competition/test_containers.py`` run ove
 """
 
 from kaggle_kit.competition.containers.detect import find_containers
-from kaggle_kit.competition.containers.unpacking import data_folder, makes, needed, unpack
+from kaggle_kit.competition.containers.unpacking import Progress, data_folder, makes, needed, unpack
 
-__all__ = ["data_folder", "find_containers", "makes", "needed", "unpack"]
+__all__ = ["Progress", "data_folder", "find_containers", "makes", "needed", "unpack"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,8 +14,11 @@ from kaggle_kit.competition.containers.base import (
     Container,
     Item,
     Options,
+    by_part,
     channels_last,
+    ids_of,
     opened,
+    part_of,
     shape_of,
     text,
     value_range,
@@ -85,10 +88,17 @@ def _is_pictures(shape: tuple[int, ...], kind: np.dtype[Any]) -> bool:
 
 def _recognise(path: Path) -> Options | None:
     found = members(path)
-    pictures = [name for name, about in found.items() if _is_pictures(*about)]
-    if len(pictures) != 1:
+    arrays = by_part([name for name, about in found.items() if _is_pictures(*about)])
+    if arrays is None:
         return None
-    name = pictures[0]
+    parts = {part: _about(path, found, name, part) for part, name in arrays.items()}
+    if any(about is None for about in parts.values()):
+        return None
+    return parts[""] if list(parts) == [""] else {"parts": parts}
+
+
+def _about(path: Path, found: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str, part: str) -> Options | None:
+    """What is known of an array of pictures, and which arrays have a value for each; None where its rows are no pictures."""
     shape = found[name][0]
     options: Options = {"array": name, "count": shape[0]}
     if len(shape) == 2:
@@ -97,7 +107,8 @@ def _recognise(path: Path) -> Options | None:
             return None
         options["shape"] = flat
     columns = {other: path.name for other, about in found.items() if other != name and about[0] == (shape[0],)}
-    columns |= _beside(path, shape[0])
+    columns = {other: file for other, file in columns.items() if not part or part_of(other) == part}
+    columns |= {} if part else _beside(path, shape[0])
     if columns:
         options["columns"] = columns
     return options | value_range(rows_of(path, name))
@@ -105,24 +116,19 @@ def _recognise(path: Path) -> Options | None:
 
 def _beside(path: Path, count: int) -> dict[str, str]:
     """Label arrays in files of their own: the only other file here with one value for each picture, of the same part."""
-    part = _part(path.name)
+    part = part_of(path.name)
     found = {}
     for other in sorted(path.parent.iterdir()):
-        if other != path and other.suffix.lower() in (".npy", ".npz") and other.is_file() and _part(other.name) == part:
+        if other != path and other.suffix.lower() in (".npy", ".npz") and other.is_file() and part_of(other.name) == part:
             arrays = [name for name, about in members(other).items() if about[0] in ((count,), (count, 1))]
             if len(arrays) == 1:
                 found["label"] = other.name
     return found
 
 
-def _part(name: str) -> str:
-    lowered = name.lower()
-    return next((part for part in ("test", "val", "train") if part in lowered), "")
-
-
 def _read(path: Path, options: Options) -> Iterator[Item]:
     columns = {name: _column(path, name, file) for name, file in dict(options.get("columns", {})).items()}
-    ids = next((cells for name, cells in columns.items() if name.lower() in ("id", "ids", "image_id")), None)
+    ids = ids_of(columns)
     start = int(options.get("first", 1))
     at = 0
     for block in rows_of(path, str(options["array"])):

@@ -1,7 +1,11 @@
-"""What a container is, and how its pictures become files: 8-bit PNG where that loses nothing, else 16 bits of a known range."""
+"""What a container is, and how its pictures become files: 8 bits where that loses nothing, else 16 bits of a known range.
+
+One channel and three become PNG, any other number TIFF with a page a channel.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +16,17 @@ import numpy.typing as npt
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, DependencyError, KaggleKitError
+from kaggle_kit.stacks import write_stack
 
 Array = npt.NDArray[Any]
 Options = dict[str, Any]
 """What is known of a container's pictures: ``shape`` (height, width, channels), ``low`` and ``high`` of their values."""
 MOST = 2**42
 """Bytes of a container; it is read piece by piece."""
-MOST_CHANNELS = 3
-"""Further channels are left out, and `kk init` says so: images have three everywhere else."""
 SQUARE_BIAS = 0.8
 """Another shape than a square must be this much smoother to be believed."""
 _PROBE = 64
+_PNG = (16, 1)  # OpenCV's number for the level of compression, and the quickest
 _SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
@@ -47,7 +51,8 @@ class Container:
 
     Attributes:
         suffixes: of its files, in lower case.
-        recognise: returns what is known of a file's pictures, or None when it holds none. Looks at its beginning only.
+        recognise: returns what is known of a file's pictures, or None when it holds none. Looks at its beginning only. Of a
+            file with several arrays of pictures it returns what is known of each: ``parts``, by the part of the data.
         read: yields the pictures of a file, in its order, with bounded memory.
         folder: whether it is a folder of files rather than one file.
         archive: whether it holds files of any kind, to be unpacked as they are.
@@ -123,6 +128,37 @@ def first(items: Iterable[Item], count: int = _PROBE) -> list[Item]:
     return found
 
 
+IDS = ("id", "ids", "image_id", "image_ids", "name", "names", "filename", "filenames", "file_name")
+"""What a column of ids is called, beside those that end in ``_id``."""
+
+
+def ids_of(columns: Mapping[str, Sequence[str]]) -> Sequence[str] | None:
+    """Return the column of ids, of columns beside pictures: by its name, and no value may stand there twice."""
+    plain = {name: re.sub("train|test|val", "", name.lower()).strip("_") for name in columns}
+    named = sorted(
+        (name for name in columns if plain[name] in IDS or plain[name].endswith("_id")),
+        key=lambda name: IDS.index(plain[name]) if plain[name] in IDS else len(IDS),
+    )
+    return next((columns[name] for name in named if len(set(columns[name])) == len(columns[name])), None)
+
+
+def part_of(name: str) -> str:
+    """Return which part of the data a name speaks of: train, val or test; "" where none."""
+    lowered = name.lower()
+    return next((part for part in ("test", "val", "train") if part in lowered), "")
+
+
+def by_part(pictures: Sequence[str]) -> dict[str, str] | None:
+    """Return part -> array, of the names of a file's arrays of pictures; None where they are not one a part.
+
+    One array alone is the part "".
+    """
+    if len(pictures) == 1:
+        return {"": pictures[0]}
+    parts = {part_of(name): name for name in pictures}
+    return parts if len(parts) == len(pictures) > 1 and "" not in parts else None
+
+
 def value_range(pictures: Iterable[Array]) -> Options:
     """Return ``low`` and ``high`` of all values; nothing where all are whole numbers of 0..255, which 8 bits hold."""
     low, high, whole = np.inf, -np.inf, True
@@ -136,7 +172,7 @@ def value_range(pictures: Iterable[Array]) -> Options:
     return {"low": low, "high": high}
 
 
-def encoded(picture: Array | bytes, options: Options) -> tuple[str, bytes]:
+def encoded(picture: Array | bytes, options: Mapping[str, Any]) -> tuple[str, bytes]:
     """Return the suffix and the bytes of a picture's file.
 
     Raises:
@@ -149,19 +185,16 @@ def encoded(picture: Array | bytes, options: Options) -> tuple[str, bytes]:
         raise DataError(f"expected pictures (height, width, channels) of numbers, got {picture.dtype} {picture.shape}.")
     low, high = options.get("low"), options.get("high")
     if low is None or high is None:
-        stored: Array = pixels.clip(0, 255).astype(np.uint8)
+        stored: Array = pixels if pixels.dtype == np.uint8 else pixels.clip(0, 255).astype(np.uint8)
     else:
         span = max(float(high) - float(low), 1e-30)
         scaled = np.nan_to_num((pixels.astype(np.float64) - float(low)) / span).clip(0, 1)
         stored = np.rint(scaled * 65535).astype(np.uint16)
-    channels = stored.shape[2]
-    if channels == 2:  # no image file has two: the third is their mean
-        mean = np.rint(stored.mean(axis=2, keepdims=True)).astype(stored.dtype)
-        stored = np.concatenate([stored, mean], axis=2)
-    stored = stored[:, :, :MOST_CHANNELS]
+    if stored.shape[2] not in (1, 3):
+        return ".tif", write_stack(stored)
     import cv2  # here, since folds and competition start without it
 
-    ok, content = cv2.imencode(".png", stored[:, :, ::-1] if stored.shape[2] == 3 else stored[:, :, 0])
+    ok, content = cv2.imencode(".png", stored[:, :, ::-1] if stored.shape[2] == 3 else stored[:, :, 0], _PNG)
     if not ok:
         raise DataError(f"a picture of {picture.shape} cannot be stored as PNG.")
     return ".png", content.tobytes()

@@ -1,4 +1,4 @@
-"""A folder in which an image is several files, a channel each: ID_red.png, ID_green.png …, put together into one."""
+"""Images that are several files, a channel each, put together into one: ID_red.png, ID_green.png …, or ID/red.png …"""
 
 from __future__ import annotations
 
@@ -19,23 +19,42 @@ _CHANNEL = re.compile(
     r"|channel_?\d+|band_?\d+|b\d+a?)",
     re.IGNORECASE,
 )
+_ALONE = re.compile(r"red|green|blue|yellow|nir|rededge|swir\d?|vv|vh|hh|hv|dapi|ch\d+|b\d\da?|band_?\d+", re.IGNORECASE)
+"""A whole name; what could number the images of a class is none."""
 _ORDER = ("red", "green", "blue", "yellow", "nir")
 _PROBE = 400
 
 
-def _split(path: Path) -> tuple[str, str] | None:
-    """A file's image and channel by its name."""
+def _split(path: Path, folder: Path) -> tuple[str, str] | None:
+    """A file's image and channel by its name; in a folder of its own the image may be called as that."""
     found = _CHANNEL.fullmatch(path.stem)
+    if found is None and path.parent != folder and _ALONE.fullmatch(path.stem):
+        return path.parent.name, path.stem.lower()
     return (found["start"], found["channel"].lower()) if found else None
 
 
+def of_image(path: str) -> bool:
+    """Return whether a file is called by a channel, or by its folder and a channel: its folder is an image."""
+    folder, _, name = path.rpartition("/")
+    stem = name.rpartition(".")[0]
+    found = _CHANNEL.fullmatch(stem)
+    own = found is not None and found["start"] == folder.rpartition("/")[2]
+    return "/" in folder and (own or _ALONE.fullmatch(stem) is not None)
+
+
 def _parts(folder: Path) -> Iterator[Path]:
-    yield from (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
+    """The files of a folder; where it has none, those of the folders in it."""
+    there = sorted(folder.iterdir())
+    files_here = [path for path in there if path.suffix.lower() in SUFFIXES]
+    for one in [] if files_here else there:
+        if one.is_dir():
+            yield from (path for path in sorted(one.iterdir()) if path.suffix.lower() in SUFFIXES)
+    yield from files_here
 
 
 def _recognise(folder: Path) -> Options | None:
     paths = list(_parts(folder))
-    split = [_split(path) for path in paths[:_PROBE]]
+    split = [_split(path, folder) for path in paths[:_PROBE]]
     if not split or sum(part is not None for part in split) < 0.9 * len(split):
         return None
     channels = Counter(part[1] for part in split if part)
@@ -43,7 +62,7 @@ def _recognise(folder: Path) -> Options | None:
         return None
     names = sorted(channels, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), _number(name)))
     deep = _read_grey(paths[0]).dtype == np.uint16
-    images = {part[0] for path in paths if (part := _split(path))}
+    images = {part[0] for path in paths if (part := _split(path, folder))}
     return {"channels": names, "count": len(images)} | ({"low": 0, "high": 65535} if deep else {})
 
 
@@ -70,7 +89,7 @@ def _read(folder: Path, options: Options) -> Iterator[Item]:
     """
     found: dict[str, dict[str, Path]] = {}
     for path in _parts(folder):
-        part = _split(path)
+        part = _split(path, folder)
         if part:
             found.setdefault(part[0], {})[part[1]] = path
     wanted = [str(name) for name in options["channels"]]

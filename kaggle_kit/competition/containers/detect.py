@@ -11,8 +11,9 @@ from kaggle_kit import files
 from kaggle_kit.choices import CONTAINERS
 from kaggle_kit.competition.containers.archives import SUFFIXES as ARCHIVES
 from kaggle_kit.competition.containers.archives import member_names
-from kaggle_kit.competition.containers.base import MOST_CHANNELS, Container, Options, plain, read, recognise
+from kaggle_kit.competition.containers.base import Container, Options, plain, read, recognise
 from kaggle_kit.competition.containers.channels import SUFFIXES as CHANNELS
+from kaggle_kit.competition.containers.channels import of_image
 from kaggle_kit.competition.containers.unpacking import Progress, unpack
 from kaggle_kit.competition.matching import ImageIndex
 from kaggle_kit.competition.questions import Asker
@@ -90,16 +91,13 @@ def _of_images(asker: Asker, folder: Path, tree: Tree) -> list[ContainerConfig]:
             options = recognise(container, folder / path)
             if options is None:
                 continue
-            options = options | ({"first": 0} if first == 0 and not container.folder else {})
-            if container.suffixes != CHANNELS and _lies_there(container, folder / path, options, index):
-                asker.find(f"{path} is left aside: its images are there as files, too.")
-                continue
-            names = options.get("channels", range(int((*options.get("shape", ()), 0, 0, 0)[2])))
-            if len(names) > MOST_CHANNELS:
-                kept = shown(map(str, list(names)[:MOST_CHANNELS]))
-                asker.find(f"images of {path} have {len(names)} channels, of which the first three are kept: {kept}.")
-            to = path if container.folder else _free(tree, _stem(path))
-            some.append((path, to, options))
+            for part, about in dict(options.get("parts", {"": options})).items():
+                one = about | ({"first": 0} if first == 0 and not container.folder else {})
+                if container.suffixes != CHANNELS and _lies_there(container, folder / path, one, index):
+                    asker.find(f"{path} is left aside: its images are there as files, too.")
+                    continue
+                to = path if container.folder else _free(tree, _stem(path))
+                some.append((path, f"{to}/{part}" if part else to, one))
         shared = _shared_range([options for _, _, options in some])
         found += [
             ContainerConfig(path=path, kind=kind, to=to, options=plain({**options, **shared})) for path, to, options in some
@@ -119,7 +117,8 @@ def _without_examples(asker: Asker, found: list[ContainerConfig]) -> list[Contai
 def _folders(tree: Tree, container: Container) -> list[str]:
     """The outermost folders that hold files of a container's kind; files at the top one by one."""
     if container.suffixes == CHANNELS:
-        return sorted({parent(path) for path in tree.images})
+        outer = {parent(parent(path)) for path in tree.images if of_image(path)}
+        return sorted(outer | {folder for path in tree.images if parent(folder := parent(path)) not in outer})
     paths = [path for path in tree.others if path.lower().endswith(container.suffixes)]
     return list(dict.fromkeys(path.split("/")[0] for path in paths))
 

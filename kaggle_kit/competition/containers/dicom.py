@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def shades(path: Path) -> Array:
 
     try:
         with opened(path) as handle:
-            found = pydicom.dcmread(handle)
-            pixels = found.pixel_array
+            found = pydicom.dcmread(io.BytesIO(handle.read()))  # of a descriptor pydicom would name the file by its number
+        pixels = found.pixel_array
     except (AttributeError, pydicom.errors.InvalidDicomError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"{path}: no picture can be read from it: {error}.") from None
     except (RuntimeError, NotImplementedError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from kaggle_kit.competition.containers.base import (
     Container,
     Item,
     Options,
+    by_part,
     channels_last,
+    ids_of,
     is_picture,
     needs,
     opened,
+    part_of,
     text,
     value_range,
 )
@@ -50,15 +53,25 @@ def _recognise(path: Path) -> Options | None:
             found = _datasets(handle)
             if found and is_picture(_bytes_of(next(iter(found.values())))):
                 return {"each": True, "count": len(found)}
-            pictures = [name for name, data in found.items() if _is_pictures(data)]
-            if len(pictures) != 1:
+            arrays = by_part([name for name, data in found.items() if _is_pictures(data)])
+            if arrays is None:
                 return None
-            data = found[pictures[0]]
-            columns = {name: name for name, other in found.items() if other.shape in ((len(data),), (len(data), 1))}
-            options: Options = {"array": pictures[0], "count": len(data), "columns": columns}
-            return options | (value_range(_blocks(data)) if data.ndim > 1 else {})
+            parts = {part: _about(found, name, part) for part, name in arrays.items()}
+            return parts[""] if list(parts) == [""] else {"parts": parts}
     except OSError:
         return None
+
+
+def _about(found: Mapping[str, Any], array: str, part: str) -> Options:
+    """What is known of an array of pictures: how many, and the datasets with a value for each, of its part of the data."""
+    data = found[array]
+    columns = [name for name, other in found.items() if other.shape in ((len(data),), (len(data), 1)) and name != array]
+    options: Options = {
+        "array": array,
+        "count": len(data),
+        "columns": {name: name for name in columns if part in ("", part_of(name))},
+    }
+    return options | (value_range(_blocks(data)) if data.ndim > 1 else {})
 
 
 def _is_pictures(data: Any) -> bool:
@@ -95,7 +108,7 @@ def _read(path: Path, options: Options) -> Iterator[Item]:
                 yield Item(name, _bytes_of(data))
             return
         columns = {name.rpartition("/")[2]: _column(found[file]) for name, file in dict(options.get("columns", {})).items()}
-        ids = next((cells for name, cells in columns.items() if name.lower() in ("id", "ids", "image_id", "names")), None)
+        ids = ids_of(columns)
         at, start = 0, int(options.get("first", 1))
         for block in _blocks(found[str(options["array"])]):
             if block.ndim == 4 and not channels_last(block.shape[1:]):

@@ -89,6 +89,8 @@ class CsvTable:
 def read_tables(asker: Asker, data_dir: Path, tree: Tree, sample: Sample | None, index: ImageIndex) -> list[CsvTable]:
     """All tables but the sample submission that name images; those that cannot be read are findings.
 
+    A column that was chosen as that of the images is believed to be, so that what lacks can be said.
+
     Raises:
         DataError: the only table with a column called image or the like has names that leave the data folder.
     """
@@ -103,6 +105,7 @@ def read_tables(asker: Asker, data_dir: Path, tree: Tree, sample: Sample | None,
                 asker.find(f"{file} is left aside: {error}")
             continue
         columns = [str(column) for column in frame.columns if naming_share(list(frame[column]), index) >= 0.5]
+        columns += [column for column in asker.said("image_column") if column in frame and column not in columns]
         long = None if columns else long_form(frame, index)
         if long is not None:
             asker.find(f"{file} has a row for each image and class; the class stands behind the id, after {long[0]!r}.")

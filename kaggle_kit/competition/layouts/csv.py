@@ -57,9 +57,9 @@ def infer_table(material: Material, candidates: Sequence[CsvTable], *, layout: s
     held_out = _held_out(asker, table, material.tables, [image_column, *label_columns])
     frame = pd.concat([table.frame, held_out.frame], ignore_index=True) if held_out else table.frame
     cells = list(frame[image_column])
-    if any(map(leaves_folder, cells)):
-        index.require(cells, source=table.file)
     dirs, found = choose_dirs(asker, "train_dirs", cells, train_places(material.tree), source=table.file)
+    if not any(found) or any(map(leaves_folder, cells)):
+        index.require(cells, source=f"{table.file}, column {image_column!r}")
     missing = [cell for cell, paths in zip(cells, found, strict=True) if not paths]
     files = table.file if held_out is None else f"{table.file} and {held_out.file}"
     asker.find(f"{len(cells) - len(missing):,} of {len(cells):,} rows of {files} name images in {shown(dirs)}.")

@@ -13,9 +13,11 @@ import pandas as pd
 
 from kaggle_kit import files
 from kaggle_kit.competition import Competition
+from kaggle_kit.competition.containers import needed
 from kaggle_kit.competition.matching import ImageIndex
 from kaggle_kit.config import CompetitionConfig
 from kaggle_kit.errors import DataError
+from kaggle_kit.kernel.testset import paths_of
 
 _DROPPED, _ADDED = 0.25, 0.15
 """Shares of the visible test images that a hidden test set lacks, and has twice under other names."""
@@ -79,6 +81,48 @@ def write_test_data(target: Path, images: Sequence[TestImage], config: Competiti
         files.write_table(
             target / config.test.csv, _of_images(table, config.test.image_column or "", images, data_dir, visible)
         )
+
+
+def is_packed(competition: Competition, config: CompetitionConfig) -> bool:
+    """Return whether the test set can only be given as it lies here: in containers, or with several images an id."""
+    return bool(needed(config)) or any(row.more for row in competition.test)
+
+
+def copy_test_data(target: Path, config: CompetitionConfig, source: Path) -> None:
+    """Copy the test set as it lies, with its tables.
+
+    Args:
+        source: the data as they came, containers closed.
+    """
+    for path in paths_of(config):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (source / path).is_dir() else shutil.copy
+        copy(source / path, target / path)
+
+
+def write_hidden_rows(
+    target: Path, visible: Sequence[TestImage], config: CompetitionConfig, source: Path, *, seed: int = 0
+) -> list[TestImage] | None:
+    """Write another test set of a table of pixels: fewer rows in another order, whose numbers are the ids.
+
+    Returns:
+        its images, each with the id of which it is a copy; None where the test set is no such table alone, and none was made.
+    """
+    containers, test, form = needed(config), config.test, config.submission
+    if len(containers) != 1 or containers[0].kind != "pixel-table" or test is None or not form.sample or form.form == "long":
+        return None
+    one, first = containers[0], int(containers[0].options.get("first", 1))
+    frame = files.read_table(source / one.path)
+    if [image.id for image in visible] != [str(first + row) for row in range(len(frame))]:
+        return None
+    rows = np.random.default_rng(seed).permutation(len(frame))[: max(1, round((1 - _DROPPED) * len(frame)))]
+    hidden = [TestImage(str(first + at), "", Path(), visible[row].id) for at, row in enumerate(rows)]
+    (target / one.path).parent.mkdir(parents=True, exist_ok=True)
+    files.write_table(target / one.path, frame.iloc[rows])
+    sample = files.read_table(source / form.sample).iloc[: len(rows)].copy()
+    sample[form.id_column] = [image.id for image in hidden]
+    files.write_table(target / form.sample, sample)
+    return hidden
 
 
 def visible_paths(images: Sequence[TestImage], data_dir: Path) -> list[TestImage]:

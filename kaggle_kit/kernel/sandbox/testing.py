@@ -18,9 +18,8 @@ from kaggle_kit import runs as run_files
 from kaggle_kit.blending import fitted_from_dict
 from kaggle_kit.blending.sources import align_test
 from kaggle_kit.check import Check, CheckReport, record_path
-from kaggle_kit.check.report import Status
+from kaggle_kit.check.report import INCONCLUSIVE, Status
 from kaggle_kit.competition import Setup
-from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.errors import ConfigError, KaggleKitError, MissingFileError
 from kaggle_kit.kernel.build import DATASET, KERNEL
 from kaggle_kit.kernel.bundle import Bundle, read_bundle
@@ -29,10 +28,13 @@ from kaggle_kit.kernel.runtime import SUBMISSION
 from kaggle_kit.kernel.sandbox.environment import Environment, make_environment
 from kaggle_kit.kernel.sandbox.inputs import (
     TestImage,
+    copy_test_data,
     hidden_images,
+    is_packed,
     visible_images,
     write_all_data,
     write_dataset,
+    write_hidden_rows,
     write_test_data,
 )
 from kaggle_kit.kernel.sandbox.session import Isolation, Session, find_isolation, require_client, run_session
@@ -110,13 +112,23 @@ class _Common:
 
     @property
     def data_dir(self) -> Path:
-        return data_folder(self.setup.workspace.root.resolve(), self.setup.config.competition)
+        return self.setup.data_dir
+
+    @property
+    def source(self) -> Path:
+        """The data as they came, containers closed."""
+        return (self.setup.workspace.root / self.setup.config.competition.data_dir).resolve()
 
     @property
     def slugs(self) -> tuple[str, str]:
         """Last parts of the addresses of dataset and competition."""
         about = files.read_json(self.folder / KERNEL / "kernel-metadata.json", made_by="kk kernel build")
         return str(about["dataset_sources"][0]).partition("/")[2], str(about["competition_sources"][0])
+
+    def place(self, name: str, data: str, competition: str) -> Path:
+        """Mount the dataset for a session; return where the competition's folder is to be."""
+        write_dataset(self.folder / DATASET, self.root / name / "input" / data)
+        return self.root / name / "input" / competition
 
     def run(self, name: str, root: Path, variables: Mapping[str, str] | None = None) -> Session:
         """A session of its own, in an environment that nothing was installed in before."""
@@ -147,7 +159,8 @@ def test_kernel(
     """Run the kernel in ``folder`` twice, offline, with only what the image holds; write ``folder/test.json``.
 
     An inference kernel is run on the visible test set, where it must give what ``kk blend`` gave, and on a hidden one with
-    other ids and an unreadable image. A training kernel is run for a short session, and for one that goes on from its output.
+    other ids and an unreadable image; of images in containers that is other rows of a table of pixels, or inconclusive. A
+    training kernel is run for a short session, and for one that goes on from its output.
 
     Args:
         image_list: ``pip freeze`` of a Kaggle session; by default the list that comes with the package.
@@ -189,22 +202,31 @@ def test_kernel(
 
 
 def _inference(common: _Common, _seconds: float) -> Iterator[tuple[Session, list[Check]]]:
-    """The visible test set, then a hidden one mounted elsewhere."""
+    """The visible test set, then a hidden one mounted elsewhere; of a packed one what can be imitated."""
     data, competition = common.slugs
-    visible = visible_images(common.setup.competition, common.data_dir, common.limit)
-    session = _predict(common, "visible", visible, data=data, competition=competition)
-    expected = _expected(common)
-    yield session, [*_ran(session, common), *_compared(common, session, visible, expected)]
-    hidden = hidden_images(visible)
-    session = _predict(common, "hidden", hidden, data=f"datasets/owner/{data}", competition=f"competitions/{competition}")
+    config, expected = common.setup.config.competition, _expected(common)
+    packed = is_packed(common.setup.competition, config)
+    visible = visible_images(common.setup.competition, common.data_dir, None if packed else common.limit)
+    place = common.place("visible", data, competition)
+    if packed:
+        copy_test_data(place, config, common.source)
+    else:
+        write_test_data(place, visible, config, common.data_dir)
+    session = common.run("visible", common.root / "visible")
+    checks = [*_ran(session, common), *_compared(common, session, visible, expected)]
+    place = common.place("hidden", f"datasets/owner/{data}", f"competitions/{competition}")
+    if packed:
+        hidden = write_hidden_rows(place, visible, config, common.source)
+    else:
+        hidden = hidden_images(visible)
+        write_test_data(place, hidden, config, common.data_dir)
+    if hidden is None:
+        why = "no other test set can be made of images in containers, or of several an id; the visible one was given as it is"
+        yield session, [*checks, Check("hidden: notebook", INCONCLUSIVE, why)]
+        return
+    yield session, checks
+    session = common.run("hidden", common.root / "hidden")
     yield session, [*_ran(session, common), *_compared(common, session, hidden, expected)]
-
-
-def _predict(common: _Common, name: str, images: list[TestImage], *, data: str, competition: str) -> Session:
-    root = common.root / name
-    write_dataset(common.folder / DATASET, root / "input" / data)
-    write_test_data(root / "input" / competition, images, common.setup.config.competition, common.data_dir)
-    return common.run(name, root)
 
 
 def _training(common: _Common, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
@@ -213,7 +235,7 @@ def _training(common: _Common, seconds: float) -> Iterator[tuple[Session, list[C
     first, second = common.root / "first", common.root / "second"
     for root in (first, second):
         write_dataset(common.folder / DATASET, root / "input" / data)
-        write_all_data(root / "input" / competition, common.data_dir)
+        write_all_data(root / "input" / competition, common.source)
     session = common.run("first session", first, {"KK_BUDGET_SECONDS": str(seconds)})
     yield session, _ran(session, common)
     if session.error:
