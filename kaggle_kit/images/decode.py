@@ -130,6 +130,7 @@ class ImageFacts(NamedTuple):
         bits: of each channel.
         height, width: of the upright image, in pixels.
         turned: whether EXIF says that it is to be turned or mirrored.
+        frames: more than 1 for animations and documents.
         n_bytes: of the file.
     """
 
@@ -139,6 +140,7 @@ class ImageFacts(NamedTuple):
     height: int
     width: int
     turned: bool
+    frames: int
     n_bytes: int
 
 
@@ -149,7 +151,7 @@ def image_facts(path: Path) -> ImageFacts:
         channels = stacks.channels_in(data)
         if channels != 3:
             height, width, bits = stacks.facts_of(data)
-            return ImageFacts("TIFF", f"{channels} channels", bits, height, width, False, len(data))
+            return ImageFacts("TIFF", f"{channels} channels", bits, height, width, False, 1, len(data))
     with _naming(str(path)), _header(data) as (image, _):
         height, width = _stored_size(image)
         orientation = _orientation(image)
@@ -162,6 +164,7 @@ def image_facts(path: Path) -> ImageFacts:
             height,
             width,
             orientation != 1,
+            int(getattr(image, "n_frames", 1)),
             len(data),
         )
 
