@@ -12,6 +12,7 @@ import numpy.typing as npt
 from kaggle_kit.choices import SAMPLERS
 from kaggle_kit.config import DataConfig
 from kaggle_kit.errors import ConfigError, DataError
+from kaggle_kit.metrics import predicted_labels
 from kaggle_kit.registry import suggest
 from kaggle_kit.seeds import generator
 from kaggle_kit.tables import Classes, shown
@@ -53,7 +54,9 @@ def row_classes(targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         return np.asarray(targets, dtype=np.int64)
     present = targets >= 0.5
     rarity = np.where(present, 1.0 / np.maximum(present.sum(axis=0), 1), -1.0)
-    classes: npt.NDArray[np.int64] = np.where(present.any(axis=1), rarity.argmax(axis=1), targets.shape[1]).astype(np.int64)
+    classes: npt.NDArray[np.int64] = np.where(
+        present.any(axis=1), predicted_labels(rarity, multilabel=False), targets.shape[1]
+    ).astype(np.int64)
     return classes
 
 
