@@ -65,7 +65,7 @@ def plant(project: Any, share: float, seed: int) -> dict[str, str]:
     for place, row in enumerate(chosen.tolist()):
         cells = oof.iloc[row]
         others = [name for name in names if name != cells["label"]]
-        likely = max(others, key=lambda name: cells[name])
+        likely = max(others, key=lambda name: cells[f"p_{name}"])
         label, _, name = str(cells["id"]).rpartition("/")[2].partition("_")
         wrong[f"{label}/{name}"] = likely if place % 2 else str(rng.choice(others))
     return wrong

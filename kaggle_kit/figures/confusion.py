@@ -28,11 +28,12 @@ def plot_confusion(counts: Array, names: Sequence[str], *, most: int = MOST) -> 
     side = max(len(chosen), 1)
     figure, (axes,) = new_figure(2.6 + 0.42 * side, 2.0 + 0.36 * side)
     part, share = counts[np.ix_(chosen, chosen)], _shares(counts)[np.ix_(chosen, chosen)]
-    off = np.ma.masked_array(share, mask=np.eye(len(chosen), dtype=bool))
+    off = np.ma.masked_array(share, mask=np.eye(len(chosen), dtype=bool) | (part == 0))
+    darkest = max(float(off.max()) if off.count() else 0, 0.05)
     if len(chosen):
-        axes.imshow(off, cmap="OrRd", vmin=0, vmax=max(float(off.max()) if off.count() else 0, 0.05), aspect="auto")
+        axes.imshow(off, cmap="OrRd", vmin=0, vmax=darkest, aspect="auto")
     for row, column in np.argwhere(part > 0):
-        strong = row != column and share[row, column] > 0.5 * float(off.max())
+        strong = row != column and share[row, column] > 0.5 * darkest
         ink = "white" if strong else "#777777" if row == column else "#7f0000"
         axes.text(column, row, f"{part[row, column]}", ha="center", va="center", fontsize=8, color=ink)
     labels = [short(names[position]) for position in chosen]

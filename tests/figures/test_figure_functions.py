@@ -124,3 +124,12 @@ def test_a_range_test_marks_its_suggestion_and_leaves_divergence_outside():
     (axes,) = figures.plot_lr_test(rates, smoothed, smoothed, suggestion=None).axes
     assert len(axes.get_lines()) == 2
     assert figures.plot_lr_test([], [], [], suggestion=None).axes
+
+
+def test_numbers_of_rare_confusions_are_not_white_on_white():
+    counts = np.diag([100, 100, 100])
+    counts[0, 1], counts[2, 0] = 1, 30
+    colours = {text.get_text(): text.get_color() for text in figures.plot_confusion(counts, "abc").axes[0].texts}
+    assert (colours["1"], colours["30"]) == ("#7f0000", "white")
+    counts[2, 0] = 2  # the largest share, though small
+    assert "white" not in {text.get_color() for text in figures.plot_confusion(counts, "abc").axes[0].texts}
