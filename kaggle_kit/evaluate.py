@@ -106,6 +106,8 @@ def evaluate(
         ConfigError: there is no such metric, or it is not for this task.
         DataError, ImageError: the data cannot be read.
     """
+    if not data.exists():  # before PyTorch is imported
+        raise MissingFileError(f"there is no {data}; expected a folder with a folder for each class, or a CSV of labels.")
     from kaggle_kit.inference.folder import find_models, predict_each, run_paths, thresholds_of
     from kaggle_kit.inference.predict import Compute
     from kaggle_kit.models import read_header

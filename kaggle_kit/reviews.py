@@ -136,6 +136,8 @@ def read_review(path: Path, classes: Classes) -> Review:
         MissingFileError: there is none.
         DataError: it is no review, or names decisions or classes that there are not.
     """
+    if not path.is_file():
+        raise MissingFileError(f"there is no review {path}. Run `kk labels` first.")
     frame = files.read_table(path)
     missing = [name for name in _COLUMNS[:4] if name not in frame.columns]
     if missing:

@@ -87,3 +87,5 @@ def test_a_review_that_is_not_there_is_asked_for(made):
     assert review_for(made.workspace, None, made.folds) is None
     with pytest.raises(MissingFileError, match="Run `kk labels` first"):
         review_for(made.workspace, "missing", made.folds)
+    with pytest.raises(MissingFileError, match=r"there is no review .*missing.csv. Run `kk labels` first"):
+        read_review(made.workspace.labels_path("missing"), made.folds.classes)

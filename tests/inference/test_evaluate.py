@@ -112,6 +112,11 @@ def test_what_cannot_be_read_is_said(two_runs, labelled, tmp_path):
         evaluate(two_runs.workspace, labelled, tmp_path / "o.csv", Wanted(str(two_runs.fold(0)), ("f1_samples",)))
 
 
+def test_data_that_are_not_there_are_said_with_what_was_expected(two_runs, tmp_path):
+    with pytest.raises(MissingFileError, match="expected a folder with a folder for each class, or a CSV"):
+        evaluate(two_runs.workspace, tmp_path / "nowhere", tmp_path / "out.csv")
+
+
 def test_multilabel_cells_and_switches(tmp_path):
     write_image(tmp_path / "1.png", 1)
     (tmp_path / "cells.csv").write_text("image,label\n1.png,10|ä b\n")
