@@ -89,6 +89,18 @@ def test_labels_are_reviewed_by_keyboard_and_kept(server, made, open_page):
     assert entries[suspects[0].id].labels == (XSS[wrong],)
 
 
+def test_an_image_is_not_shown_beside_the_next_rows_words(server, open_page):
+    tab, held = open_page(server.address, allow=(server.address,)), []
+    image = tab.page.locator("#image")
+    image.wait_for(state="visible")
+    tab.page.route("**/image/1", lambda route: held.append(route))  # it wants a function of Python
+    press(tab, "ArrowRight", 2)
+    assert not image.is_visible()
+    held[0].continue_()
+    image.wait_for(state="visible")
+    assert image.evaluate("image => image.currentSrc").endswith("/image/1")
+
+
 def test_labels_are_reviewed_by_mouse_and_another_class_by_its_name(server, made, open_page, window):
     tab = open_page(server.address, allow=(server.address,), **window)
     assert tab.overflow == 0

@@ -15,6 +15,7 @@ function show() {
   const item = data.items[place];
   if (!item) { at("place").textContent = "There is nothing to review."; return; }
   chosen = new Set(item.said && item.said.decision === "wrong" ? item.said.labels : item.labels);
+  at("image").classList.add("loading"); // or the row before would be judged in its place
   at("image").src = "image/" + place;
   at("image").alt = "image " + item.id;
   at("caption").textContent = item.id;
@@ -116,6 +117,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "Enter" && data.multilabel && event.target === document.body) decide("wrong", [...chosen]);
   else if (Object.hasOwn(actions, key)) { event.preventDefault(); actions[key](); }
 });
+for (const ended of ["load", "error"]) at("image").addEventListener(ended, () => at("image").classList.remove("loading"));
 for (const name of ["right", "unsure", "drop"]) at(name).addEventListener("click", () => decide(name));
 at("keep").addEventListener("click", () => decide("wrong", [...chosen]));
 at("keep").hidden = !data.multilabel;
