@@ -122,7 +122,7 @@ def test_heads_that_are_no_layer_are_predicted_from_kept_features_too(tiny, name
     predict_jobs([make_job(tiny.workspace, tiny.competition, run, tiny.folds, PredictOptions("hflip"), compute=compute)])
     for fold in run.folds:
         oof, control = (read_predictions(fold.path / kind) for kind in (runs.OOF_VIEWS, runs.CONTROL))
-        np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
+        np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-4)
 
 
 def test_a_linear_one_can_be_trained_further_and_another_cannot(tiny):
