@@ -21,6 +21,7 @@ from kaggle_kit.project_parts import (
     Kernel,
     PathLike,
     given_only,
+    make_pairs,
     names,
     require_extendable,
     require_prediction,
@@ -207,6 +208,7 @@ class Project:
         seed: int | None = None,
         duplicates: str | None = None,
         extend: str | None = None,
+        pairs_of: str | None = None,
         force: bool = False,
     ) -> FoldTable:
         """Divide the training images into folds, duplicates together; writes ``folds/<name>.csv``.
@@ -216,14 +218,18 @@ class Project:
         Args:
             extend: name of a table whose rows keep their folds; new images are dealt over them, so that ``train(init_from=…)``
                 can train its runs further.
+            pairs_of: leave out two folds of this table at a time instead, for runs that others learn from; see
+                :mod:`kaggle_kit.folds.pairs`.
             force: change a table on which runs rest; the old one is kept beside it.
         """
         from kaggle_kit.config import changed
         from kaggle_kit.folds import check_settings, create_folds
 
+        changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
+        if pairs_of is not None:
+            return make_pairs(self._open(), pairs_of, name, given=given_only(**changes, extend=extend), force=force)
         if extend is not None:
             require_extendable(self.workspace, extend, {"n_folds": n_folds, "scheme": scheme, "repeats": repeats})
-        changes = {"n_folds": n_folds, "scheme": scheme, "repeats": repeats, "seed": seed, "duplicates": duplicates}
         settings = changed(self.config.folds, changes)
         check_settings(settings)
         setup = self._open()

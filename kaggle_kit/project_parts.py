@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kaggle_kit.images.store import Verified
     from kaggle_kit.kaggle_api import PushResult
     from kaggle_kit.kernel import KernelBuild, KernelTest
+    from kaggle_kit.tables import FoldTable
 
 PathLike = str | Path
 
@@ -139,6 +140,7 @@ def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
     from kaggle_kit.config.known import require_known
     from kaggle_kit.folds import chosen_folds, folds_for
     from kaggle_kit.runs.warm_start import models_of
+    from kaggle_kit.teachers import require_teachable
 
     config, competition = setup.config.run, setup.competition
     require_known(config, competition.task)
@@ -147,6 +149,7 @@ def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
     if config.init_from is not None:
         about = {"model": config.model.name, "competition": competition.name}
         models_of(setup.workspace, config.init_from, **about, folds=folds, fold_list=numbers)
+    require_teachable(setup, folds, numbers)
 
 
 def require_extendable(workspace: Workspace, name: str, given: Mapping[str, object]) -> None:
@@ -160,6 +163,25 @@ def require_extendable(workspace: Workspace, name: str, given: Mapping[str, obje
     read_folds(workspace.folds_path(name))
 
 
+def make_pairs(setup: Setup, of: str, name: str, *, given: Mapping[str, Any], force: bool) -> FoldTable:
+    """Write ``folds/<name>.csv`` with the pairs of folds of the table ``of``.
+
+    Raises:
+        ConfigError: other settings are ``given``, or the table would replace the one that it is made of.
+        MissingFileError, FoldError: there is no such table, or no pairs can be made of it.
+    """
+    from kaggle_kit.errors import ConfigError
+    from kaggle_kit.folds import folds_for, pairs_of, write_folds
+
+    if given:
+        raise ConfigError(f"pairs of folds are divided as the table is that they are made of; leave out {', '.join(given)}.")
+    if name == of:
+        raise ConfigError(
+            f"the pairs would replace folds/{of}.csv, of which they are made; give them a name with --name pairs."
+        )
+    return write_folds(setup.workspace, pairs_of(folds_for(setup.workspace, setup.competition, of), of), name, force=force)
+
+
 def require_prediction(tta: str, merge: str, engine: str) -> None:
     """Raise ConfigError for a name that is not known, before PyTorch is imported."""
     require_views(tta, merge)
@@ -167,6 +189,6 @@ def require_prediction(tta: str, merge: str, engine: str) -> None:
     ENGINE_CHOICES.require(engine)
 
 
-def given_only(**options: str | None) -> dict[str, str]:
+def given_only(**options: Any) -> dict[str, Any]:
     """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}

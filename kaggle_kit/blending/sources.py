@@ -14,7 +14,7 @@ from kaggle_kit.blending.alignment import Aligned, align_runs
 from kaggle_kit.blending.crossfit import parts_of
 from kaggle_kit.competition import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError
-from kaggle_kit.folds import table_like
+from kaggle_kit.folds import rests_on_pairs, table_like
 from kaggle_kit.runs import Run
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, read_predictions, shown
@@ -48,6 +48,10 @@ def usable_runs(workspace: Workspace, names: Sequence[str]) -> tuple[list[Run], 
     if not usable:
         raise DataError(f"none of the runs ({shown(run.name for run in found)}) has a finished fold. Run `kk train` first.")
     notes = [f"run {run.name} is left out: it has no finished fold" for run in found if run not in usable]
+    on_pairs = [] if names else [run for run in usable if rests_on_pairs(workspace, run)]
+    if 0 < len(on_pairs) < len(usable):
+        usable = [run for run in usable if run not in on_pairs]
+        notes += [f"run {run.name} is left out: it rests on pairs of folds, for others to learn from" for run in on_pairs]
     for run in usable:
         missing = [str(fold.fold) for fold in run.folds if not fold.finished]
         run.finished_folds()  # raises when there is none

@@ -90,12 +90,17 @@ def folds(
     extend: Annotated[
         str | None, typer.Option(help="rows of folds/TABLE.csv keep their folds, new ones are dealt", metavar="TABLE")
     ] = None,
+    pairs_of: Annotated[
+        str | None,
+        typer.Option(help="leave out two folds of folds/TABLE.csv at a time, for runs that others learn from", metavar="TABLE"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="although runs rest on the table, which is kept beside it")] = False,
 ) -> object:
     """Divide the training images into folds, duplicates together; writes folds/NAME.csv and prints the balance."""
     project = Project.open()
-    options = {"n_folds": n_folds, "repeats": repeats, "seed": seed}
-    made = project.folds(name=name, scheme=scheme, duplicates=duplicates, extend=extend, force=force, **options)
+    numbers = {"n_folds": n_folds, "repeats": repeats, "seed": seed}
+    texts = {"scheme": scheme, "duplicates": duplicates, "extend": extend, "pairs_of": pairs_of}
+    made = project.folds(name=name, force=force, **numbers, **texts)  # type: ignore[arg-type]
     from kaggle_kit.folds import FoldsSummary
 
     return FoldsSummary(made, project.workspace.folds_path(name))

@@ -286,6 +286,41 @@ class ProbeConfig(Section):
     inner: InnerShare = Field(0.2, description="share of the training rows that chooses the strength")
 
 
+class TeacherConfig(Section):
+    """Earlier runs to learn from beside the labels; a fold asks only models that have not seen what it is validated on."""
+
+    runs: list[Name] = Field([], description="runs whose mean predictions are learnt from; none: labels alone")
+    predictions: Literal["out-of-fold", "in-sample"] = Field(
+        "out-of-fold",
+        description="of images that the model has not seen, from a run on `kk folds --pairs-of`; or that it was trained on",
+    )
+    mix: Share = Field(0.0, description="share of the predictions in the targets, the rest is the label; e.g. 0.3")
+    noise: Literal["keep", "drop", "flip"] = Field("keep", description="what becomes of labels that cleanlab takes for wrong")
+    noise_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1, description="at most this share of the training images is dropped or flipped"
+    )
+    pseudo: Literal["none", "hard", "soft"] = Field(
+        "none", description="test images are trained on as well, with the predicted class (hard) or the probabilities (soft)"
+    )
+    pseudo_confidence: Share = Field(0.9, description="test images that are predicted less surely are left out")
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _sensible(self) -> TeacherConfig:
+        used = bool(self.mix) or self.noise != "keep" or self.pseudo != "none"
+        if used and not self.runs:
+            raise ValueError("runs must name the run to learn from")
+        if self.runs and not used:
+            raise ValueError("say what to learn from the runs: mix, noise or pseudo")
+        if self.noise != "keep" and self.predictions == "in-sample":
+            raise ValueError("noise is judged by out-of-fold predictions: a model believes the labels that it was trained on")
+        return self
+
+
 class HardwareConfig(Section):
     """Where to run; nothing here is meant to change what is learnt."""
 
@@ -322,6 +357,7 @@ class RunConfig(Section):
     average: Annotated[AverageConfig, Later()] = Field(AverageConfig(), description="averaging the weights of epochs")
     early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
     probe: ProbeConfig = Field(ProbeConfig(), description="the head of the probe strategies")
+    teacher: Annotated[TeacherConfig, Later()] = Field(TeacherConfig(), description="earlier runs to learn from")
     hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
     # The last field, since a stage takes from the others what it does not say.
     stages: Annotated[list[dict[str, Any]], Later()] = Field(

@@ -80,18 +80,26 @@ class ImageDataset:
 
 
 def training_dataset(
-    paths: Sequence[Path], spec: ImageSpec, augment: AugmentConfig, truth: npt.NDArray[Any], source: PixelSource
+    paths: Sequence[Path],
+    spec: ImageSpec,
+    augment: AugmentConfig,
+    truth: npt.NDArray[Any],
+    source: PixelSource,
+    *,
+    soft: npt.NDArray[np.float32] | None = None,
 ) -> ImageDataset:
     """Return labelled images with their augmentation: of all classes, or with ``only_below`` of the small ones.
 
     Args:
         truth: (N,) class positions or (N, C); of several labels the rarest tells how large a row's class is.
+        soft: (N, C) targets; None: ``truth``.
 
     Raises:
         ConfigError: see :func:`~kaggle_kit.images.transforms.train_transform`.
     """
     plain = None if augment.only_below is None else (eval_transform(spec), ~in_small_class(truth, augment.only_below))
-    return ImageDataset(paths, train_transform(spec, augment), source=source, targets=truth, plain=plain)
+    targets = truth if soft is None else soft
+    return ImageDataset(paths, train_transform(spec, augment), source=source, targets=targets, plain=plain)
 
 
 def in_small_class(truth: npt.NDArray[Any], below: int) -> npt.NDArray[np.bool_]:

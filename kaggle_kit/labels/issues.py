@@ -1,7 +1,4 @@
-"""Which labels are likely to be wrong, by confident learning on out-of-fold rows.
-
-Reference: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels"; by cleanlab.
-"""
+"""Which labels are likely to be wrong, by confident learning on out-of-fold rows."""
 
 from __future__ import annotations
 
@@ -11,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit.blending.alignment import align_runs
 from kaggle_kit.competition import Setup
-from kaggle_kit.errors import DataError, DependencyError
+from kaggle_kit.errors import DataError
+from kaggle_kit.folds import rests_on_pairs
+from kaggle_kit.label_quality import label_quality
 from kaggle_kit.results import Result
 from kaggle_kit.reviews import Review, Reviewed
 from kaggle_kit.runs import choose_runs, read_oof
@@ -24,7 +22,6 @@ from kaggle_kit.tables import FoldTable, Labels, Predictions, read_folds
 
 _SUGGESTED = 6
 _TABLE = 40
-Probs = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def find_issues(setup: Setup, runs: Sequence[str] = (), review: Review | None = 
     names, oof, folds = out_of_fold(setup, runs)
     rows = folds.rows_of(oof.ids)
     truth = folds.truth(rows)
-    quality, issue = (_of_several if folds.multilabel else _of_one)(truth, oof.probs)
+    quality, issue = label_quality(truth, oof.probs)
     paths = {row.id: row.path for row in setup.competition.train}
     suspects = []
     for row in np.lexsort((quality, ~issue)).tolist():
@@ -135,6 +132,8 @@ def out_of_fold(setup: Setup, runs: Sequence[str] = ()) -> tuple[list[str], Pred
     chosen = [run for run in choose_runs(setup.workspace, list(runs)) if runs or any(fold.finished for fold in run.folds)]
     if not chosen:
         raise DataError("no run has a finished fold. Run `kk train` first.")
+    if not runs:
+        chosen = [run for run in chosen if not rests_on_pairs(setup.workspace, run)] or chosen
     tables = {run.record.folds_fingerprint for run in chosen}
     if len(tables) > 1:
         raise DataError("the runs rest on different fold tables; name those of one table: kk labels --runs A,B.")
@@ -142,32 +141,3 @@ def out_of_fold(setup: Setup, runs: Sequence[str] = ()) -> tuple[list[str], Pred
     aligned = align_runs([(run.name, read_oof(run)) for run in chosen], folds.classes, common=True)
     mean = np.asarray(np.mean(aligned.stack, axis=0, dtype=np.float64), dtype=np.float32)
     return list(aligned.names), Predictions(aligned.ids, mean, folds.classes, {}), folds
-
-
-def _of_one(truth: npt.NDArray[Any], probs: Probs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Quality (N,) and issue (N,) of one label a row."""
-    _require_cleanlab()
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
-
-    sums = probs.sum(axis=1, keepdims=True, dtype=np.float64)
-    quality = get_label_quality_scores(truth, probs / sums, method="self_confidence")
-    return np.asarray(quality), np.asarray(find_label_issues(truth, probs / sums, n_jobs=1), dtype=bool)
-
-
-def _of_several(truth: npt.NDArray[Any], probs: Probs) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Quality (N,) and issue (N,) of rows with several labels."""
-    _require_cleanlab()
-    from cleanlab.multilabel_classification import get_label_quality_scores
-    from cleanlab.multilabel_classification.filter import find_label_issues
-
-    lists = [np.flatnonzero(row).tolist() for row in truth]
-    issue = find_label_issues(lists, probs.astype(np.float64), n_jobs=1)
-    return np.asarray(get_label_quality_scores(lists, probs.astype(np.float64))), np.asarray(issue, dtype=bool)
-
-
-def _require_cleanlab() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("cleanlab") is None:
-        raise DependencyError("labels are judged by cleanlab, which is not installed: pip install 'cleanlab>=2.9'")

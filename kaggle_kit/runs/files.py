@@ -25,6 +25,8 @@ from kaggle_kit.tables import Classes, Predictions, read_prediction_meta, read_p
 from kaggle_kit.workspace import Workspace
 
 OOF, OOF_VIEWS, TEST, CONTROL = "oof.parquet", "oof_views.parquet", "test.parquet", "control.parquet"
+IN_SAMPLE = "in_sample.parquet"
+"""What a fold's model says of the rows that it was trained on; made when another run learns from that."""
 TRAIN_LOG = "train.log"
 PREDICT_LOCK = ".predict.lock"
 HISTORY, MODEL, LAST, BEST = "history.csv", "model.safetensors", "last.ckpt", "best.ckpt"
@@ -163,6 +165,19 @@ def image_size(run: Run) -> tuple[int, int] | None:
     return None
 
 
+def read_predictions_of(run: Run, fold: FoldRun, file_name: str) -> Predictions:
+    """Read a prediction file of a run's fold.
+
+    Raises:
+        MissingFileError, DataError: it is missing or damaged.
+        ClassMappingError: its classes are not the run's.
+    """
+    path = fold.path / file_name
+    found = read_predictions(path)
+    run.classes.require_same(found.classes, here=f"run {run.name}", there=str(path))
+    return found
+
+
 def read_oof(run: Run, *, tta: str = "none") -> Predictions:
     """Out-of-fold probabilities of a run's finished folds, one row an id; over repeats of the folds they are averaged.
 
@@ -176,8 +191,7 @@ def read_oof(run: Run, *, tta: str = "none") -> Predictions:
     parts: list[Predictions] = []
     for fold in run.finished_folds():
         path = fold.path / (OOF if tta == "none" else OOF_VIEWS)
-        part = read_predictions(path)
-        run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
+        part = read_predictions_of(run, fold, path.name)
         if part.meta.get("views", "none") != tta:
             raise DataError(f"{path} was made with views {part.meta.get('views')!r}, expected {tta!r}. Run `kk predict` again.")
         parts.append(part)
@@ -222,9 +236,7 @@ def read_test(run: Run, file_name: str = TEST) -> list[Predictions]:
     parts: list[Predictions] = []
     folds = predicted_models(run)
     for fold in folds:
-        path = fold.path / file_name
-        part = read_predictions(path)
-        run.classes.require_same(part.classes, here=f"run {run.name}", there=str(path))
+        path, part = fold.path / file_name, read_predictions_of(run, fold, file_name)
         if parts and set(parts[0].ids) != set(part.ids):
             differing = set(parts[0].ids) ^ set(part.ids)
             raise DataError(

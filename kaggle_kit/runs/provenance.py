@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,21 +105,8 @@ def require_unseen(seen: Sequence[Seen], workspace: Workspace, competition: str,
     Raises:
         FoldError: names both folds, or the table that is not here, so that nothing can be told.
     """
-    _, valid = folds.split(fold)
-    groups = {row_id: int(group) for row_id, group in zip(folds.ids, folds.groups, strict=True)}
-    validated = {int(group) for group in folds.groups[valid]}
     for one in seen:
-        if one.competition != competition or (one.folds_fingerprint, one.fold) == (folds.fingerprint, fold):
-            continue
-        table = folds if one.folds_fingerprint == folds.fingerprint else _find(workspace, one.folds_fingerprint)
-        if table is None:
-            raise FoldError(
-                f"{one.text} was trained on a fold table that is not in {workspace.root / 'folds'} any more "
-                f"({one.folds_fingerprint[:8]}), so nobody can tell whether it has seen what fold {fold} is validated on. "
-                "Begin from other weights, or put the table back."
-            )
-        trained, _ = table.split(one.fold)
-        leaked = [table.ids[row] for row in trained.tolist() if groups.get(table.ids[row]) in validated]
+        leaked = leaked_to(one, workspace, competition, folds, fold=fold)
         if leaked:
             raise FoldError(
                 f"{one.text} was trained on {len(leaked)} images that fold {fold} is validated on ({shown(leaked)}), so its "
@@ -127,12 +115,40 @@ def require_unseen(seen: Sequence[Seen], workspace: Workspace, competition: str,
             )
 
 
+def leaked_to(one: Seen, workspace: Workspace, competition: str, folds: FoldTable, *, fold: int) -> list[str]:
+    """Return the ids that ``one`` was trained on and that ``fold`` is validated on, itself or by a twin.
+
+    Raises:
+        FoldError: the table that ``one`` was trained on is not here.
+    """
+    if one.competition != competition or (one.folds_fingerprint, one.fold) == (folds.fingerprint, fold):
+        return []
+    table = folds if one.folds_fingerprint == folds.fingerprint else _find(workspace, one.folds_fingerprint)
+    if table is None:
+        raise FoldError(
+            f"{one.text} was trained on a fold table that is not in {workspace.root / 'folds'} any more "
+            f"({one.folds_fingerprint[:8]}), so nobody can tell whether it has seen what fold {fold} is validated on. "
+            "Begin from other weights, or put the table back."
+        )
+    _, valid = folds.split(fold)
+    validated = set(folds.groups[valid].tolist())
+    twins = {row_id for row_id, group in zip(folds.ids, folds.groups.tolist(), strict=True) if group in validated}
+    trained, _ = table.split(one.fold)
+    return [row_id for row in trained.tolist() if (row_id := table.ids[row]) in twins]
+
+
 def _find(workspace: Workspace, fingerprint: str) -> FoldTable | None:
     for path in sorted((workspace.root / "folds").glob("[!.]*.csv")):
         try:
-            table = read_folds(path)
-        except DataError:
+            state = path.stat()
+            table = _read(path, state.st_mtime_ns, state.st_size)
+        except (DataError, OSError):
             continue
         if table.fingerprint == fingerprint:
             return table
     return None
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, time: int, size: int) -> FoldTable:  # noqa: ARG001  what was changed is read again
+    return read_folds(path)

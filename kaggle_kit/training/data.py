@@ -51,9 +51,9 @@ def make_data(
     share of the validation rows.
     """
     config, rank, processes = job.config.data, fabric.global_rank, fabric.world_size
-    truth = job.train.truth
+    truth = job.train.truth  # of soft rows, too, labels tell what is rare
     source, valid_spec = job.source or source_for(spec), valid_spec or spec
-    dataset = training_dataset(job.train.paths, spec, job.config.augment, truth, source)
+    dataset = training_dataset(job.train.paths, spec, job.config.augment, truth, source, soft=job.train.soft)
     row_seed, pixel_seed = (derive_seed(job.config.seed, job.fold, purpose) for purpose in (_ROWS, _PIXELS))
     train = TrainLoader(
         dataset,

@@ -184,7 +184,8 @@ def _moments(samples: Samples | Fixed, device: torch.device) -> tuple[Tensor, Te
 
 def mean_loss(head: Head, samples: Samples | Fixed, loss: nn.Module, device: torch.device) -> float:
     """The loss of ``head`` over ``samples``, without regularisation."""
-    return loss_and_accuracy(lambda features: nn.functional.linear(features, head.weight, head.bias), samples, loss, device)[0]
+    linear = lambda features: nn.functional.linear(features, head.weight, head.bias)  # noqa: E731
+    return loss_and_accuracy(linear, samples, loss, device)[0]
 
 
 def loss_and_accuracy(
@@ -192,6 +193,8 @@ def loss_and_accuracy(
     samples: Samples | Fixed,
     loss: Callable[[Tensor, Tensor], Tensor],
     device: torch.device,
+    *,
+    multilabel: bool = False,
 ) -> tuple[float, float]:
     """Return the loss of ``head`` over ``samples``, without regularisation, and the share that it gets right."""
     total = right = 0.0
@@ -199,7 +202,7 @@ def loss_and_accuracy(
         for features, targets in samples.load(device):
             logits = head(features)
             total += float(loss(logits, targets)) * len(features)
-            right += float(count_right(logits, targets, multilabel=targets.ndim == 2))
+            right += float(count_right(logits, targets, multilabel=multilabel))
     return total / samples.size, right / samples.size
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from kaggle_kit.reviews import Review, taught_by
 from kaggle_kit.runs import RUN_RECORD, read_run
 from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.tables import Classes, FoldTable, shown
+from kaggle_kit.teachers import Lesson, lesson_for, teach
 from kaggle_kit.workspace import Workspace
 
 Images = list[tuple[str, Path]]
@@ -43,15 +44,22 @@ class Rows:
         truth: (N,) class positions, or (N, C) 0/1 for multi-label.
         groups: (N,) rows of one group must not be parted.
         validated: (N,) whether the row is validated on in any fold.
+        soft: (N, C) float32 targets to train on; None where they are the labels.
     """
 
     images: Images
     truth: npt.NDArray[Any]
     groups: npt.NDArray[np.int64]
     validated: npt.NDArray[np.bool_]
+    soft: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    @property
+    def targets(self) -> npt.NDArray[Any]:
+        """What the loss is taken of: ``soft`` where there is such, else ``truth``."""
+        return self.truth if self.soft is None else self.soft
 
     @property
     def ids(self) -> list[str]:
@@ -186,11 +194,15 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     # What an open class holds is alike in nothing but that it is none of the others: there is nothing to learn.
     shown_as = wanted & np.array([competition.open_class not in labels for labels in taught.labels], dtype=bool)
     for fold in fold_list:
+        weights, lesson = found.weights[fold], lesson_for(setup, folds, fold=fold)
         last_epoch = epochs_of_folds(workspace, run) if fold == FULL else None
-        inputs, weights = _inputs(setup, folds, fold=fold, found=found, last_epoch=last_epoch), found.weights[fold]
+        inputs = _inputs(setup, folds, fold=fold, found=found, more=_of_fold(last_epoch, lesson))
         seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
         train = _rows(taught, paths, train_rows[shown_as[train_rows]], fold=fold, purpose="train").each_image()
+        if lesson is not None:
+            train = _taught_by(lesson, train, competition, decided=() if found.review is None else found.review.entries)
+            seen = tuple(dict.fromkeys((*seen, *lesson.seen)))
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
         valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
@@ -218,7 +230,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
                 **({"seen": to_entries(seen)} if seen else {}),
             },
             inputs=inputs,
-            all_images=everything,
+            all_images=list(dict.fromkeys((*everything, *train.images))),
             test_images=test,
             left_out=found.left_out,
             source=found.source,
@@ -245,7 +257,31 @@ def epochs_of_folds(workspace: Workspace, run: str) -> int:
     return min(max(1, round(sum(epochs) / len(epochs))), read_run(workspace, run).record.config.total_epochs)
 
 
-def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, last_epoch: int | None) -> str:
+def _taught_by(lesson: Lesson, rows: Rows, competition: Competition, *, decided: Collection[str]) -> Rows:
+    """Return the images to train on as a lesson changes them, test images among them."""
+    taught = teach(lesson, rows.ids, rows.truth, competition.classes, decided=decided)
+    kept = np.flatnonzero(taught.kept)
+    paths = {row.id: row.paths for row in competition.test} if taught.test else {}
+    images = [rows.images[row] for row in kept.tolist()]
+    added = [(row_id, path) for row_id in taught.test for path in paths[row_id]]
+    test = owners_of(added).of  # of each added image the place of its id
+    of = np.concatenate([np.arange(len(kept)), len(kept) + test])
+    return Rows(
+        images + added,
+        taught.truth[of],
+        np.concatenate([rows.groups[kept], rows.groups.max() + 1 + test]),
+        np.concatenate([rows.validated[kept], np.zeros(len(added), dtype=bool)]),
+        None if taught.targets is None else taught.targets[of],
+    )
+
+
+def _of_fold(last_epoch: int | None, lesson: Lesson | None) -> dict[str, Any]:
+    """Return what a fold's fingerprint says beside what all folds have."""
+    found: dict[str, Any] = {} if last_epoch is None else {"last_epoch": last_epoch}
+    return found if lesson is None else {**found, "lesson": lesson.fingerprint}
+
+
+def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, more: Mapping[str, Any]) -> str:
     config, competition = setup.config.run, setup.competition
     code = code_fingerprint(config.model.name, setup.workspace.root)
     return files.fingerprint(
@@ -261,7 +297,7 @@ def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, last_epo
             **({} if competition.open_class is None else {"open_class": competition.open_class}),
             **({} if found.review is None else {"review": found.review.fingerprint}),
             **({"code": code} if code else {}),
-            **({} if last_epoch is None else {"last_epoch": last_epoch}),
+            **more,
         }
     )
 

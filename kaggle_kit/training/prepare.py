@@ -30,6 +30,8 @@ from kaggle_kit.runs.comparison import flat
 from kaggle_kit.runs.provenance import require_unseen, seen_by
 from kaggle_kit.runs.snapshots import remove_snapshots, require_no_snapshot, write_snapshot_runs
 from kaggle_kit.tables import Classes, FoldTable
+from kaggle_kit.teachers import find_teachers, require_teachable
+from kaggle_kit.training.in_sample import predict_in_sample
 from kaggle_kit.training.job import FoldJob, Found, images_of, make_jobs
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.schedules import build_schedule
@@ -83,6 +85,7 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
             "schedule plateau lowers the rate by the score on validation rows, and on all data there are none. Train the run "
             "with another schedule, such as cosine."
         )
+    require_lessons(setup, folds, fold_list)
     review = review_for(workspace, config.data.labels, folds)
     record = make_record(setup, folds, run, restart=restart, review=review)
     contents = training_contents(competition, folds, workspace.cache_dir)
@@ -99,6 +102,19 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
         write_snapshot_runs(workspace, record)
         runs.write_run_record(workspace.run_dir(run), record)
     return jobs
+
+
+def require_lessons(setup: Setup, folds: FoldTable, fold_list: Sequence[int]) -> None:
+    """Make sure that each fold can learn from earlier runs as ``run.teacher`` says, predicting in-sample rows where they lack.
+
+    Raises:
+        MissingFileError, DataError, ClassMappingError, ImageError: see :mod:`kaggle_kit.teachers`, and
+            :func:`~kaggle_kit.training.in_sample.predict_in_sample`.
+    """
+    settings, where = setup.config.run.teacher, (setup.workspace, setup.competition)
+    require_teachable(setup, folds, fold_list)
+    if settings.predictions == "in-sample":
+        predict_in_sample(*where, [find_teachers(settings.runs, *where, folds, fold=fold) for fold in fold_list])
 
 
 def pixels_of(setup: Setup, folds: FoldTable, *, n_folds: int) -> tuple[PixelSource | None, tuple[str, ...]]:

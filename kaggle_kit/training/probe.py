@@ -292,13 +292,14 @@ def _fit_head(
         sampler = sampler_for(job.config.data, truth[positions], job.classes, seed=seed)
         drawn = [(view, positions[sampler.rows(number)]) for number, view in enumerate(views, 1)]
         picks = [(view, some if view == PLAIN else some[augmented[some]]) for view, some in drawn]
-        balanced: AnySamples = balance(Samples(table, rows, picks, truth), seed)
+        balanced: AnySamples = balance(Samples(table, rows, picks, job.train.targets), seed)
         return balanced
 
     train, inner = inner_split(job.train, config.inner, job.config.seed)
     chosen = bool(len(train) and len(inner))
     if not chosen:
         logger.warning("too few groups of rows to choose by; taking the middle of probe.strengths, or the like")
+    multilabel = job.task == "multilabel"
     task = Task(
         part=samples(train, plan.names) if chosen else None,
         inner=Samples(table, rows, [(PLAIN, inner)], truth) if chosen else None,
@@ -308,10 +309,10 @@ def _fit_head(
         device=device,
         config=config,
         seed=seed % 2**63,
-        multilabel=job.task == "multilabel",
+        multilabel=multilabel,
     )
     fitted: Fitted = CLASSIFIERS.lookup(config.classifier)(task)
-    return fitted, task.whole.size, loss_and_accuracy(fitted.head, task.whole, loss, device)
+    return fitted, task.whole.size, loss_and_accuracy(fitted.head, task.whole, loss, device, multilabel=multilabel)
 
 
 def inner_split(rows: FoldRows, share: float, seed: int) -> tuple[Positions, Positions]:
