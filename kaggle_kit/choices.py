@@ -24,6 +24,7 @@ STRATEGIES = _registry(
     ("finetune", "fold:train_fold", "train the whole model"),
     ("probe", "probe:train_probe", "fit a head to features of the frozen backbone"),
     ("probe-then-finetune", "probe:train_probe_then_finetune", "fit the head first, then train the whole model from there"),
+    ("specialists", "specialists:train_specialists", "train models of confused classes from a run's own, and recombine them"),
 )
 """Functions with the arguments of ``train_fold`` that leave the same files."""
 

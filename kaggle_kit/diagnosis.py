@@ -131,6 +131,35 @@ def most_confused(counts: Array, most: int) -> npt.NDArray[np.int64]:
     return np.array(list(chosen)[:most], dtype=np.int64)
 
 
+def confused_groups(truth: Array, probs: Array, *, largest: int, least: float) -> list[list[int]]:
+    """Return groups of classes that are taken for each other, those that are most confused first.
+
+    Two classes are as confused as the mean probability that their rows give to the other one; classes are joined by average
+    linkage over that (Sokal and Michener 1958).
+
+    Args:
+        truth: (N,) class positions, or (N, C) of 0 and 1.
+        probs: (N, C), of rows that the model had not seen.
+        largest: classes of a group, at most.
+        least: how confused groups must be to be joined, 0 to 1.
+    """
+    from scipy.cluster.hierarchy import linkage
+
+    n_classes = probs.shape[1]
+    has = truth.astype(np.float64) if truth.ndim == 2 else np.eye(n_classes)[truth]
+    given = has.T @ (probs * (1 - has))  # (C, C): by rows of a class to a class that they have not
+    rows = has.sum(axis=0)
+    mutual = (given + given.T) / np.maximum(rows[:, None] + rows, 1)
+    apart = 1 - mutual[np.triu_indices(n_classes, 1)]
+    groups: dict[int, list[int]] = {position: [position] for position in range(n_classes)}
+    for number, (one, other, distance, size) in enumerate(linkage(apart, "average") if n_classes > 1 else (), n_classes):
+        # A group that would be too large stays apart, and so does all that would be joined to it.
+        if size <= largest and 1 - distance >= least and {one, other} <= groups.keys():
+            groups[number] = sorted([*groups.pop(int(one)), *groups.pop(int(other))])
+    found = [group for group in groups.values() if len(group) > 1]
+    return sorted(found, key=lambda group: -float(given[np.ix_(group, group)].sum()))
+
+
 def confused_pairs(counts: Array, most: int) -> list[tuple[int, int, int]]:
     """Return (true class, taken for, rows) of the ``most`` largest cells off the diagonal of ``counts``."""
     wrong = counts.copy()

@@ -140,6 +140,7 @@ def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
     from kaggle_kit.config.known import require_known
     from kaggle_kit.folds import chosen_folds, folds_for
     from kaggle_kit.runs.warm_start import models_of
+    from kaggle_kit.specialists import groups_of
     from kaggle_kit.teachers import require_teachable
 
     config, competition = setup.config.run, setup.competition
@@ -149,6 +150,8 @@ def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
     if config.init_from is not None:
         about = {"model": config.model.name, "competition": competition.name}
         models_of(setup.workspace, config.init_from, **about, folds=folds, fold_list=numbers)
+    for number in numbers:
+        groups_of(setup, folds, fold=number)
     require_teachable(setup, folds, numbers)
 
 

@@ -178,3 +178,26 @@ def test_a_paired_difference_knows_less_than_two_intervals_would_say(rows):
     gap, low, high = paired_difference(METRICS["accuracy"], truth, probs, better)
     assert gap == pytest.approx(10 / 200)
     assert 0 < low < gap < high < 0.1  # both err on the same other rows
+
+
+def test_confused_classes_are_found_as_groups():
+    from kaggle_kit.diagnosis import confused_groups
+
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(7), 40)
+    said = np.full((7, 7), 0.004)
+    for group in ((0, 4), (2, 3, 6)):
+        for one in group:
+            said[one, list(group)] = 0.2
+    np.fill_diagonal(said, 0)
+    np.fill_diagonal(said, 1 - said.sum(axis=1))
+    probs = said[truth] * np.exp(rng.normal(0, 0.1, (280, 7)))
+    probs /= probs.sum(axis=1, keepdims=True)
+    assert confused_groups(truth, probs, largest=4, least=0.05) == [[2, 3, 6], [0, 4]]
+    assert sorted(map(len, confused_groups(truth, probs, largest=2, least=0.05))) == [2, 2]
+    assert confused_groups(truth, probs, largest=4, least=0.9) == []
+    several = np.eye(7, dtype=np.uint8)[truth]
+    assert confused_groups(several, probs, largest=4, least=0.05) == [[2, 3, 6], [0, 4]]
+    several[:, 0] = several[:, 4] = np.maximum(several[:, 0], several[:, 4])  # labels that stand together are not confused
+    assert confused_groups(several, probs, largest=4, least=0.05) == [[2, 3, 6]]
+    assert confused_groups(truth[:40], probs[:40, :1], largest=4, least=0.05) == []

@@ -24,6 +24,7 @@ from kaggle_kit.config.run import (
     ProbeConfig,
     RunConfig,
     ScheduleConfig,
+    SpecialistsConfig,
     TeacherConfig,
 )
 from kaggle_kit.config.sections import CacheConfig, Config, FoldsConfig
@@ -50,6 +51,7 @@ __all__ = [
     "RunConfig",
     "ScheduleConfig",
     "Section",
+    "SpecialistsConfig",
     "SubmissionConfig",
     "TeacherConfig",
     "TestDataConfig",

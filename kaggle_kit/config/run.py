@@ -321,6 +321,31 @@ class TeacherConfig(Section):
         return self
 
 
+class SpecialistsConfig(Section):
+    """Strategy ``specialists``: models of groups of confused classes, begun from those of the run ``init_from``."""
+
+    groups: list[Annotated[list[str], Field(min_length=2)]] = Field(
+        [], description="groups of classes, e.g. [[bedroom, livingroom], [coast, opencountry]]; none: as confused_by tells"
+    )
+    confused_by: Name | None = Field(
+        None, description="a run on `kk folds --pairs-of`, by whose confusions each fold finds its groups"
+    )
+    count: FewCount = Field(3, description="groups that are found, at most")
+    largest: Annotated[int, Field(ge=2, le=1000)] = Field(4, description="classes of a group that is found, at most")
+    least: InnerShare = Field(
+        0.02, description="share of their probability that classes must give each other to be put into one group"
+    )
+
+    @field_validator("groups")
+    @classmethod
+    def _no_class_twice(cls, value: list[list[str]]) -> list[list[str]]:
+        named = [name for group in value for name in group]
+        twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
+        if twice:
+            raise ValueError(f"a class may stand in one group only, found twice: {', '.join(twice)}")
+        return value
+
+
 class HardwareConfig(Section):
     """Where to run; nothing here is meant to change what is learnt."""
 
@@ -358,6 +383,9 @@ class RunConfig(Section):
     early_stopping: EarlyStoppingConfig = Field(EarlyStoppingConfig(), description="when to stop early")
     probe: ProbeConfig = Field(ProbeConfig(), description="the head of the probe strategies")
     teacher: Annotated[TeacherConfig, Later()] = Field(TeacherConfig(), description="earlier runs to learn from")
+    specialists: Annotated[SpecialistsConfig, Later()] = Field(
+        SpecialistsConfig(), description="models of groups of classes, with strategy specialists"
+    )
     hardware: HardwareConfig = Field(HardwareConfig(), description="where to run")
     # The last field, since a stage takes from the others what it does not say.
     stages: Annotated[list[dict[str, Any]], Later()] = Field(
@@ -395,6 +423,25 @@ class RunConfig(Section):
         if self.average.name != "none" and self.strategy == "probe":
             raise ConfigError("a probe has no epochs whose weights could be averaged: leave average out.")
         self.snapshot_epochs()
+        return self
+
+    @model_validator(mode="after")
+    def _earlier_runs(self) -> RunConfig:
+        settings, wanted = self.specialists, self.strategy == "specialists"
+        if settings != SpecialistsConfig() and not wanted:
+            raise ConfigError(f"the section specialists is for strategy: specialists, and the strategy is {self.strategy}.")
+        if wanted and self.init_from is None:
+            raise ConfigError("strategy specialists needs init_from, the run whose models they begin from and are joined with.")
+        if wanted and bool(settings.groups) == (settings.confused_by is not None):
+            raise ConfigError("strategy specialists needs specialists.groups or specialists.confused_by, one of the two.")
+        if wanted and self.snapshots:
+            raise ConfigError("specialists are joined with one model, and keep no snapshots: leave snapshots out.")
+        soft = self.teacher.mix or self.teacher.pseudo == "soft"
+        if soft and "probe" in self.strategy and (self.probe.balance != "none" or self.probe.classifier in ("lda", "knn")):
+            raise ConfigError(
+                "teacher.mix and soft pseudo-labels give images a share of several classes; probe.balance and the classifiers "
+                "lda and knn want one class an image. Take another classifier, or teacher.pseudo=hard."
+            )
         return self
 
     def snapshot_epochs(self) -> dict[int, int]:

@@ -29,6 +29,8 @@ def heat_of(loaded: LoadedModel, images: torch.Tensor, position: int) -> npt.NDA
         ConfigError: the model has no feature map that a place in the image belongs to.
     """
     model = loaded.model.eval()
+    if not hasattr(model, "forward_features"):  # an own model, or several in one
+        raise ConfigError(f"{loaded.name} has no feature map for Grad-CAM; leave --gradcam out.")
     with torch.enable_grad():
         features = model.forward_features(images)  # type: ignore[operator]
         if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4):

@@ -2,6 +2,7 @@
 
 from kaggle_kit.models.build import (
     build_model,
+    combine_models,
     freeze,
     image_spec,
     load_pretrained,
@@ -21,6 +22,7 @@ __all__ = [
     "Weights",
     "backbone_fingerprint",
     "build_model",
+    "combine_models",
     "find_local_weights",
     "find_weights",
     "freeze",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from kaggle_kit.errors import ConfigError, WeightsError
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.models.heads import HEAD_STD, head_names, head_tensors, install_head, is_plain
 from kaggle_kit.models.own import code_fingerprint, create_own, require_logits, require_same_code
+from kaggle_kit.models.specialists import SpecialistModel
 from kaggle_kit.models.weights import Tensors, Weights, read_tensors, resolve_name
 from kaggle_kit.own_code import is_own
 from kaggle_kit.tables import shown
@@ -48,6 +49,8 @@ class ModelRecord:
     Attributes:
         features: what a head other than timm's takes; 0 with timm's.
         code: sha256 of the file of an own model; "" of others.
+        groups: positions of the classes of each specialist beside a general model, all of this architecture; none: one model.
+        multilabel: of those, whether a row may have several labels.
     """
 
     name: str
@@ -57,6 +60,8 @@ class ModelRecord:
     head: HeadConfig = field(default_factory=HeadConfig)
     features: int = 0
     code: str = ""
+    groups: tuple[tuple[int, ...], ...] = ()
+    multilabel: bool = False
 
 
 def build_model(
@@ -114,6 +119,10 @@ def rebuild_model(record: ModelRecord, root: Path | None = None) -> nn.Module:
         ConfigError: this version of timm has no such architecture, or the workspace no such file.
         WeightsError: the file of an own model has changed.
     """
+    if record.groups:
+        alone = replace(record, groups=(), multilabel=False)
+        general, *others = (rebuild_model(alone, root) for _ in range(1 + len(record.groups)))
+        return combine_models(general, others, record.groups, multilabel=record.multilabel)
     if is_own(record.name):
         require_same_code(record.name, record.code, root)
         return _finished(create_own(record.name, record.n_classes, record.options, root), record)
@@ -131,6 +140,15 @@ def _finished(model: nn.Module, record: ModelRecord) -> nn.Module:
         install_head(model, record.head, record.n_classes, features=record.features)
     attach_record(model, record)
     return to_layout(model, record.channels_last).eval()
+
+
+def combine_models(
+    general: nn.Module, specialists: Sequence[nn.Module], groups: Sequence[Sequence[int]], *, multilabel: bool
+) -> nn.Module:
+    """Return a general model and its specialists as one model; see :class:`~kaggle_kit.models.specialists.SpecialistModel`."""
+    model = SpecialistModel(unwrap(general), [unwrap(one) for one in specialists], groups, multilabel=multilabel)
+    attach_record(model, replace(record_of(general), groups=model.groups, multilabel=multilabel))
+    return model.train(general.training)
 
 
 def model_name(model: nn.Module) -> str:

@@ -29,7 +29,7 @@ from kaggle_kit.tables import Classes
 _FORMAT = 1
 _OWN = (
     *("format", "arch", "num_classes", "options", "channels_last", "classes", "classes_fingerprint"),
-    *("spec", "task", "head", "code"),
+    *("spec", "task", "head", "code", "specialists"),
 )
 
 
@@ -100,6 +100,8 @@ def save_model(
     }
     if record.code:
         header["code"] = record.code
+    if record.groups:
+        header["specialists"] = [classes.decode(group) for group in record.groups]
     if record.features:
         header["head"] = {**record.head.model_dump(mode="json"), "features": record.features}
     tensors = {name: _plain(value, half=half) for name, value in unwrap(model).state_dict().items()}
@@ -123,9 +125,9 @@ def load_model(path: Path, *, device: torch.device | str = "cpu", root: Path | N
     path = Path(path)
     header = read_header(path)
     try:
-        record = _record(header)
         spec = ImageSpec.from_dict(header["spec"])
         classes, task = Classes(tuple(header["classes"])), str(header["task"])
+        record = _record(header, classes, task)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} lacks what a model of kaggle_kit needs ({error!r}). Train it again.") from error
     if classes.fingerprint != header.get("classes_fingerprint") or len(classes) != record.n_classes:
@@ -143,8 +145,9 @@ def load_model(path: Path, *, device: torch.device | str = "cpu", root: Path | N
     return LoadedModel(model.to(device), classes, spec, task, meta, path, files.file_fingerprint(path))
 
 
-def _record(header: Mapping[str, Any]) -> ModelRecord:
-    """Return the record in a header; raises KeyError, TypeError or ValueError where it is damaged."""
+def _record(header: Mapping[str, Any], classes: Classes, task: str) -> ModelRecord:
+    """Return the record in a header; raises KeyError, TypeError, ValueError or ClassMappingError where it is damaged."""
+    groups = tuple(tuple(classes.encode(group).tolist()) for group in header.get("specialists") or ())
     head = dict(header.get("head") or {})
     features = int(head.pop("features", 0))
     return ModelRecord(
@@ -155,6 +158,8 @@ def _record(header: Mapping[str, Any]) -> ModelRecord:
         head=HeadConfig(**head),
         features=features,
         code=str(header.get("code", "")),
+        groups=groups,
+        multilabel=bool(groups) and task == "multilabel",
     )
 
 

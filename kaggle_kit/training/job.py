@@ -26,7 +26,8 @@ from kaggle_kit.models.own import code_fingerprint
 from kaggle_kit.reviews import Review, taught_by
 from kaggle_kit.runs import RUN_RECORD, read_run
 from kaggle_kit.runs.provenance import seen_by, to_entries
-from kaggle_kit.tables import Classes, FoldTable, shown
+from kaggle_kit.specialists import Groups, groups_of
+from kaggle_kit.tables import Classes, FoldTable, Labels, shown
 from kaggle_kit.teachers import Lesson, lesson_for, teach
 from kaggle_kit.workspace import Workspace
 
@@ -76,6 +77,14 @@ class Rows:
         """Which row each image belongs to."""
         return owners_of(self.images)
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Rows:
+        """Return some of the rows, by position in ascending order, with their images."""
+        each = len(self.images) == len(self)  # an id may stand in several rows then
+        images = rows if each else np.flatnonzero(np.isin(self.owners.of, rows))
+        soft = None if self.soft is None else self.soft[rows]
+        some = [self.images[image] for image in images.tolist()]
+        return Rows(some, self.truth[rows], self.groups[rows], self.validated[rows], soft)
+
     def each_image(self) -> Rows:
         """Return the same with a row an image, as training sees them."""
         of = self.owners.of
@@ -101,6 +110,7 @@ class FoldJob:
         last_epoch: the one that the model of all data ends with, which has no validation rows to choose it by.
         channels: of images that are no colours.
         initial: a whole state dict to start from instead of the pretrained weights and a new head.
+        groups: names of the classes of each specialist; none for other strategies.
     """
 
     config: RunConfig
@@ -124,6 +134,7 @@ class FoldJob:
     last_epoch: int | None = None
     channels: ChannelsConfig | None = None
     initial: Mapping[str, Any] | None = None
+    groups: tuple[Labels, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -195,14 +206,17 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     shown_as = wanted & np.array([competition.open_class not in labels for labels in taught.labels], dtype=bool)
     for fold in fold_list:
         weights, lesson = found.weights[fold], lesson_for(setup, folds, fold=fold)
+        groups = groups_of(setup, folds, fold=fold)
         last_epoch = epochs_of_folds(workspace, run) if fold == FULL else None
-        inputs = _inputs(setup, folds, fold=fold, found=found, more=_of_fold(last_epoch, lesson))
+        inputs = _inputs(setup, folds, fold=fold, found=found, more=_of_fold(last_epoch, lesson, groups))
         seen = () if weights.path is None else seen_by(weights.path)
         train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
         train = _rows(taught, paths, train_rows[shown_as[train_rows]], fold=fold, purpose="train").each_image()
         if lesson is not None:
             train = _taught_by(lesson, train, competition, decided=() if found.review is None else found.review.entries)
             seen = tuple(dict.fromkeys((*seen, *lesson.seen)))
+        if groups is not None:
+            seen = tuple(dict.fromkeys((*seen, *groups.seen)))
         # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
         valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
@@ -237,6 +251,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             contents=found.contents,
             last_epoch=last_epoch,
             channels=competition.channels,
+            groups=() if groups is None else groups.names,
         )
 
 
@@ -275,10 +290,11 @@ def _taught_by(lesson: Lesson, rows: Rows, competition: Competition, *, decided:
     )
 
 
-def _of_fold(last_epoch: int | None, lesson: Lesson | None) -> dict[str, Any]:
+def _of_fold(last_epoch: int | None, lesson: Lesson | None, groups: Groups | None) -> dict[str, Any]:
     """Return what a fold's fingerprint says beside what all folds have."""
     found: dict[str, Any] = {} if last_epoch is None else {"last_epoch": last_epoch}
-    return found if lesson is None else {**found, "lesson": lesson.fingerprint}
+    found |= {} if lesson is None else {"lesson": lesson.fingerprint}
+    return found if groups is None else {**found, "groups": list(map(list, groups.names))}
 
 
 def _inputs(setup: Setup, folds: FoldTable, *, fold: int, found: Found, more: Mapping[str, Any]) -> str:
