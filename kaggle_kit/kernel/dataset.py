@@ -35,7 +35,9 @@ logger = logging.getLogger(__name__)
 LABELS = "labels.csv"
 FOLDS, PRETRAINED = "folds.csv", "pretrained"
 SEEN = "seen-"
-"""Before the names of fold tables that the run to begin from was trained on."""
+"""Before the names of fold tables that earlier runs were trained on."""
+SAID = (run_files.OOF, run_files.TEST, run_files.IN_SAMPLE)
+"""What a fold may learn from, of the folds of other runs."""
 
 
 @dataclass(frozen=True)
@@ -142,18 +144,48 @@ def write_training(folder: Path, setup: Setup) -> None:
     for kind, own in own_functions(config).items():
         shutil.copyfile(require_file(own, kind, workspace.root), folder / f"{kind}.py")
     plan = {"config": content, "run": default_run_name(config.run), "pretrained": pretrained, "start": start}
-    files.write_json(folder / PLAN, plan)
+    files.write_json(folder / PLAN, {**plan, "teachers": _write_teachers(folder, setup)})
 
 
 def _write_start(folder: Path, workspace: Workspace, name: str) -> dict[str, Any]:
     """Copy the models of the run that folds begin from, and the fold tables that those have seen; returns the plan's entry."""
     run = run_files.read_run(workspace, name)
+    return {**_write_run(folder, run, workspace.root, half=False), "tables": _write_tables(folder, workspace, run)}
+
+
+def _write_tables(folder: Path, workspace: Workspace, run: Run) -> list[str]:
+    """Copy the fold tables that the models of a run have seen; return their names."""
     seen = {one.folds_fingerprint for fold in run.finished_models() for one in seen_by_fold(run, fold, workspace)}
     tables = [path for one in sorted(seen) if (path := table_like(workspace, one)) is not None]
     for path in tables:
         for suffix in (".csv", ".json"):
             shutil.copyfile(path.with_suffix(suffix), folder / f"{SEEN}{path.stem}{suffix}")
-    return {**_write_run(folder, run, workspace.root, half=False), "tables": [path.stem for path in tables]}
+    return [path.stem for path in tables]
+
+
+def _write_teachers(folder: Path, setup: Setup) -> list[dict[str, Any]]:
+    """Copy what the runs say that folds learn from, and the fold tables that they have seen; return the plan's entries."""
+    from kaggle_kit.training.prepare import require_lessons  # torch
+
+    config, workspace = setup.config.run, setup.workspace
+    table = folds_for(workspace, setup.competition, config.folds)
+    require_lessons(setup, table, range(table.n_splits))
+    entries = []
+    for name in dict.fromkeys((*config.teacher.runs, *filter(None, (config.specialists.confused_by,)))):
+        run = run_files.read_run(workspace, name)
+        for fold in run.finished_folds():
+            for kind in SAID:
+                if (fold.path / kind).is_file():
+                    shutil.copyfile(fold.path / kind, folder / said_name(name, fold.fold, kind))
+        folds = {str(fold.fold): fold.record.to_dict() for fold in run.finished_folds()}
+        record = without_paths_of_config(run.record.to_dict())
+        entries.append({"name": name, "record": record, "folds": folds, "tables": _write_tables(folder, workspace, run)})
+    return entries
+
+
+def said_name(run: str, fold: int, kind: str) -> str:
+    """Return what a prediction file of a run that others learn from is called in the dataset."""
+    return f"{run}-fold{fold}-{kind}"
 
 
 def own_functions(config: Config) -> dict[str, str]:

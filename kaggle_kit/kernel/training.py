@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from kaggle_kit.competition.containers.unpacking import FOLDER as UNPACKED
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
-from kaggle_kit.kernel.dataset import FOLDS, LABELS, SEEN, own_functions
+from kaggle_kit.kernel.dataset import FOLDS, LABELS, SAID, SEEN, own_functions, said_name
 from kaggle_kit.kernel.runtime import BUDGET, Say, lay_out_run
 from kaggle_kit.kernel.testset import locate
+from kaggle_kit.runs.record import fold_record_from
 from kaggle_kit.units import format_duration
 from kaggle_kit.workspace import Workspace
 
@@ -110,9 +111,9 @@ def run_training_kernel(
             stopped = train_run(Setup(workspace, config, competition), TrainOptions(run, time_limit=left)).stopped
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
-    start = config.run.init_from
-    no_output = [workspace.cache_dir, workspace.root / UNPACKED, *([workspace.run_dir(start)] if start else [])]
-    for folder in no_output:  # decoded and unpacked images, and models of the dataset
+    earlier = [*config.run.teacher.runs, *filter(None, (config.run.init_from, config.run.specialists.confused_by))]
+    no_output = [workspace.cache_dir, workspace.root / UNPACKED, *map(workspace.run_dir, earlier)]
+    for folder in no_output:  # decoded and unpacked images, and runs of the dataset
         shutil.rmtree(folder, ignore_errors=True)
     found = runs.read_run(workspace, run)
     scores = {fold.fold: fold.record.score for fold in found.folds if fold.finished}
@@ -145,6 +146,8 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
         files.write_bytes(target, (bundle.folder / name).read_bytes())
     if plan.get("start") is not None:
         _lay_out_start(workspace, bundle, plan["start"])
+    for teacher in plan.get("teachers", ()):
+        _lay_out_teacher(workspace, bundle, teacher)
     if config.run.data.labels is not None:
         files.write_bytes(workspace.labels_path(config.run.data.labels), (bundle.folder / LABELS).read_bytes())
     return config, str(plan["run"])
@@ -153,7 +156,24 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
 def _lay_out_start(workspace: Workspace, bundle: Bundle, start: Mapping[str, Any]) -> None:
     """Put the run to begin from into the workspace, and the fold tables that its models have seen."""
     lay_out_run(workspace, bundle, start, {int(fold): bundle.folder / name for fold, name in start["models"].items()})
-    for name in start["tables"]:
+    _lay_out_tables(workspace, bundle, start["tables"])
+
+
+def _lay_out_teacher(workspace: Workspace, bundle: Bundle, teacher: Mapping[str, Any]) -> None:
+    """Put what a run says that folds learn from into the workspace, without its models."""
+    name = str(teacher["name"])
+    files.write_json(workspace.run_dir(name) / runs.RUN_RECORD, teacher["record"])
+    for fold, record in teacher["folds"].items():
+        folder = workspace.fold_dir(name, int(fold))
+        runs.write_fold_record(folder, fold_record_from(record))
+        for kind in SAID:
+            if (said := said_name(name, int(fold), kind)) in bundle.files:
+                files.write_bytes(folder / kind, files.read_bytes(bundle.folder / said))
+    _lay_out_tables(workspace, bundle, teacher["tables"])
+
+
+def _lay_out_tables(workspace: Workspace, bundle: Bundle, names: Sequence[str]) -> None:
+    for name in names:
         for suffix in (".csv", ".json"):
             path = workspace.folds_path(f"{SEEN}{name}").with_suffix(suffix)
             files.write_bytes(path, (bundle.folder / path.name).read_bytes())

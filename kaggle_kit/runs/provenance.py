@@ -14,9 +14,9 @@ from typing import Any
 
 from kaggle_kit.errors import DataError, FoldError
 from kaggle_kit.fold_names import fold_text
-from kaggle_kit.runs.files import MODEL, FoldRun, Run
+from kaggle_kit.runs.files import MODEL, OOF, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
-from kaggle_kit.tables import FoldTable, read_folds, shown
+from kaggle_kit.tables import FoldTable, read_folds, read_prediction_meta, shown
 from kaggle_kit.workspace import Workspace
 
 
@@ -50,8 +50,12 @@ def seen_by_fold(run: Run, fold: FoldRun, workspace: Workspace) -> tuple[Seen, .
 
     Models of version 0.1.0 do not say what they began from; the run's configuration names the file, which may still be there.
     """
-    start = _start_of(run, workspace)
-    return tuple(dict.fromkeys((*seen_by(fold.path / MODEL), *(seen_by(start) if start is not None else ()))))
+    start, model = _start_of(run, workspace), fold.path / MODEL
+    # In a training kernel there are only the predictions of runs that others learn from; they say the same.
+    own = (
+        seen_by(model) if model.is_file() or not (fold.path / OOF).is_file() else seen_in(read_prediction_meta(fold.path / OOF))
+    )
+    return tuple(dict.fromkeys((*own, *(seen_by(start) if start is not None else ()))))
 
 
 def unknown_start(run: Run, workspace: Workspace) -> str:

@@ -10,13 +10,16 @@ import pytest
 
 from kaggle_kit import kernel, runs
 from kaggle_kit.competition import open_setup
-from kaggle_kit.config import load_config
+from kaggle_kit.config import FoldsConfig, load_config
 from kaggle_kit.errors import DataError
+from kaggle_kit.folds import create_folds, pairs_of
+from kaggle_kit.inference import predict_runs
 from kaggle_kit.kernel import Address, Content
 from kaggle_kit.kernel.bundle import read_bundle
 from kaggle_kit.kernel.training import TrainingResult
 from kaggle_kit.runs.provenance import seen_by
 from kaggle_kit.tables import read_folds, read_predictions
+from kaggle_kit.training import TrainOptions, train_run
 from kaggle_kit.workspace import Workspace
 
 ENTRIES = ["model=test_resnet", "pretrained=false", "image_size=32", "epochs=2", "batch_size=6", "workers=0", "augment=none"]
@@ -172,3 +175,32 @@ def test_the_run_to_begin_from_is_taken_along(world, tmp_path):
     for fold in runs.read_run(Workspace(tmp_path / "working/kk"), result.run).folds:
         assert fold.record.weights.startswith(f"weights of fold {fold.fold} of run a")
         assert [(one.run, one.fold) for one in seen_by(fold.path / runs.MODEL)][1] == ("a", fold.fold)
+
+
+def test_what_folds_learn_from_travels_without_the_models_that_said_it(world, tmp_path):
+    """Soft labels of a run on pairs of folds: training at Kaggle gives what training at home does."""
+    home = tmp_path / "home"
+    shutil.copytree(world.workspace.root, home)
+    workspace = Workspace(home)
+    shutil.rmtree(workspace.runs_dir)
+    folds = create_folds(workspace, world.competition, FoldsConfig(n_folds=3, duplicates="off"), force=True)
+    pairs_of(folds, "folds").write(workspace.folds_path("pairs"))
+    entries = [*ENTRIES, "epochs=1"]
+    train_run(open_setup(workspace, [*entries, "folds=pairs"]), TrainOptions("teacher"))
+    predict_runs(open_setup(workspace), ["teacher"])
+    learn = ["teacher.runs=teacher", "teacher.mix=0.5", "teacher.pseudo=soft", "teacher.pseudo_confidence=0.3"]
+    setup = open_setup(workspace, [*entries, *learn])
+    built = kernel.build_kernel(setup, tmp_path / "k", Address("ada"), Content(train=True))
+    train_run(setup, TrainOptions("here"))
+    shutil.copytree(built.dataset, tmp_path / "input/x")
+    shutil.copytree(world.data, tmp_path / "input/colours")
+    expected = [read_predictions(workspace.fold_dir("here", fold) / runs.OOF).probs for fold in range(3)]
+    shutil.rmtree(home)
+    result = kernel.run_training_kernel(tmp_path / "input", tmp_path / "working")
+    assert result.finished
+    assert not (result.runs_dir / "teacher").exists()
+    for fold, one in zip(runs.read_run(Workspace(tmp_path / "working/kk"), result.run).folds, expected, strict=True):
+        np.testing.assert_array_equal(read_predictions(fold.path / runs.OOF).probs, one)
+        assert [(seen.run, seen.fold) for seen in seen_by(fold.path / runs.MODEL)][1:] == [
+            ("teacher", split) for split in range(3) if split != 2 - fold.fold
+        ]
