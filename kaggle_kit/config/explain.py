@@ -38,7 +38,7 @@ def explain(model: type[BaseModel], problem: Any, aliases: Mapping[type[BaseMode
     if problem["type"] == "missing":
         return f"{where} is missing."
     if isinstance(problem.get("ctx", {}).get("error"), ConfigError):  # it says what was found
-        return f"{where}: {problem['ctx']['error']}"
+        return f"{where}: {problem['ctx']['error']}" if path else str(problem["ctx"]["error"])
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}, got {shortened(problem['input'])}."
 
 

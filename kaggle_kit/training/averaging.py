@@ -6,6 +6,7 @@ takes whichever scores best.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.learner import Learner
 from kaggle_kit.training.loop import judge
+
+logger = logging.getLogger(__name__)
 
 State = Mapping[str, Tensor]
 
@@ -53,6 +56,7 @@ def stochastic_average(averaging: Averaging) -> str | None:
     """Put the mean of the last epochs' weights into the model (Izmailov et al. 2018), and measure batch norm anew."""
     learner, mean = averaging.learner, averaging.learner.mean
     if mean is None or mean.count < 2:
+        logger.warning("swa needs two epochs at least; nothing is averaged")
         return None
     learner.evaluated.load_state_dict(mean.state())
     measure_batch_norm(learner, averaging.data, averaging.config)
@@ -66,7 +70,8 @@ def greedy_soup(averaging: Averaging) -> str | None:
     """
     learner, data = averaging.learner, averaging.data
     candidates = best_epochs(averaging.state.history, data.metric, averaging.config.average.candidates)
-    if not len(data.truth) or len(candidates) < 2:
+    if len(candidates) < 2:
+        logger.warning("a soup needs two epochs with a score at least; nothing is averaged")
         return None
     states = {row.epoch: load_checkpoint(epoch_path(averaging.folder, row.epoch))["model"] for row in candidates}
     soup, best = [candidates[0].epoch], candidates[0].score
@@ -75,8 +80,11 @@ def greedy_soup(averaging: Averaging) -> str | None:
         _, score = judge(learner, data, row.epoch)
         if data.metric.better(score, best):
             soup, best = [*soup, row.epoch], score
+    if len(soup) == 1:
+        logger.info("no mean of epochs scores better than epoch %d; nothing is averaged", soup[0])
+        return None
     learner.evaluated.load_state_dict(mean_of([states[epoch] for epoch in soup]))
-    return f"soup of epochs {', '.join(map(str, sorted(soup)))}" if len(soup) > 1 else None
+    return f"soup of epochs {', '.join(map(str, sorted(soup)))}"
 
 
 def best_epochs(history: Iterable[EpochRow], metric: Metric, count: int) -> list[EpochRow]:

@@ -19,7 +19,6 @@ from kaggle_kit.choices import AVERAGES
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError, MissingFileError
 from kaggle_kit.events import EpochEnded, Event, FoldEnded, FoldStarted, Phase, Reporter, log_lines, phase, tee
-from kaggle_kit.fold_names import fold_text
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.predict import Compute, predict_with_pixels, prepared_as
@@ -154,7 +153,6 @@ def _average(averaging: Averaging, job: FoldJob, around: Surroundings) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state.averaged = AVERAGES.lookup(name)(averaging)
     if state.averaged is None:
-        logger.warning("%s: fewer than two epochs to average by %s; nothing was averaged", fold_text(job.fold), name)
         model.load_state_dict(before)
         return
     around.reporter(Phase(job.fold, state.averaged))

@@ -32,7 +32,7 @@ from kaggle_kit.runs.snapshots import remove_snapshots, require_no_snapshot, wri
 from kaggle_kit.tables import Classes, FoldTable
 from kaggle_kit.teachers import find_teachers, require_teachable
 from kaggle_kit.training.in_sample import predict_in_sample
-from kaggle_kit.training.job import FoldJob, Found, images_of, make_jobs
+from kaggle_kit.training.job import FoldJob, Found, epochs_of_folds, images_of, make_jobs
 from kaggle_kit.training.losses import build_loss
 from kaggle_kit.training.schedules import build_schedule
 from kaggle_kit.training.start import starting_weights
@@ -80,11 +80,8 @@ def prepare_run(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence
         logger.info("%s", text)
     for fold, one in weights.items():
         require_unseen(seen_by(one.path) if one.path is not None else (), workspace, competition.name, folds, fold=fold)
-    if FULL in fold_list and any(stage.schedule.name == "plateau" for stage in config.stage_configs):
-        raise ConfigError(
-            "schedule plateau lowers the rate by the score on validation rows, and on all data there are none. Train the run "
-            "with another schedule, such as cosine."
-        )
+    if FULL in fold_list:
+        _require_for_full(setup, run)
     require_lessons(setup, folds, fold_list)
     review = review_for(workspace, config.data.labels, folds)
     record = make_record(setup, folds, run, restart=restart, review=review)
@@ -152,6 +149,21 @@ def _require_usable(setup: Setup, folds: FoldTable) -> None:
         for stage in stages:
             freeze(model, stage.model)
             train_transform(image_spec(model, stage.data, channels), stage.augment)
+
+
+def _require_for_full(setup: Setup, run: str) -> None:
+    """Refuse to train on all data where that cannot be, before images are decoded.
+
+    Raises:
+        ConfigError: the schedule needs validation rows.
+        FoldError: no fold of the run is finished.
+    """
+    if any(stage.schedule.name == "plateau" for stage in setup.config.run.stage_configs):
+        raise ConfigError(
+            "schedule plateau lowers the rate by the score on validation rows, and on all data there are none. Train the run "
+            "with another schedule, such as cosine."
+        )
+    epochs_of_folds(setup.workspace, run)
 
 
 def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -> None:

@@ -9,6 +9,7 @@ from kaggle_kit import files
 from kaggle_kit.competition import Setup
 from kaggle_kit.config import HeadConfig
 from kaggle_kit.errors import DataError
+from kaggle_kit.fold_names import fold_text
 from kaggle_kit.models import Weights, find_weights
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.warm_start import models_of
@@ -30,7 +31,7 @@ def starting_weights(setup: Setup, folds: FoldTable, fold_list: Sequence[int]) -
     models = models_of(setup.workspace, name, **about, folds=folds, fold_list=fold_list)
     weights = {}
     for fold, path in models.items():
-        text = f"weights of fold {fold} of run {name}"
+        text = f"weights of {fold_text(fold)} of run {name}"
         found = Weights("run", path, text, files.file_fingerprint(path))
         weights[fold] = _told_heads(found, folds, config.model.head)
     return weights

@@ -118,6 +118,18 @@ def test_it_predicts_and_blends_with_weights_of_the_folds(small, capsys, monkeyp
     assert "of run one is trained on all data and has no score of its own" in runs_check.evidence
 
 
+def test_it_may_begin_from_that_of_another_run(small):
+    train(small, "init_from=run", run="more", fold="0")
+    train(small, "init_from=run", run="more", fold="full")
+    record = runs.read_run(small.workspace, "more").full.record
+    assert record.weights == "weights of all data of run run"
+    assert [(one.run, one.fold) for one in seen_by(small.workspace.fold_dir("more", FULL) / runs.MODEL)] == [
+        ("more", FULL),
+        ("run", FULL),
+    ]
+    shutil.rmtree(small.workspace.run_dir("more"))
+
+
 def test_a_kernel_ships_it(small, tmp_path):
     setup = small.setup(*ENTRIES)
     built = kernel.build_kernel(setup, tmp_path / "k", kernel.Address("ada"), kernel.Content(blend="with", force=True))
