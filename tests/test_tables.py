@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaggle_kit.errors import ClassMappingError, DataError, FoldError, MissingFileError
+from kaggle_kit.fold_names import FULL
 from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions, require_unique, shown
 
 ODD_NAMES = ("id", "NA", "None", "1", "10", "2", "Cat", "cat", 'a "b", c', "é ü", "x y", "fold_1", "label")
@@ -216,7 +217,10 @@ class TestFoldTable:
     def test_a_train_only_row_sits_out_the_fold_of_its_group(self) -> None:
         assert [make_table().split(split)[0].tolist() for split in (0, 1)] == [[1], [0, 2, 3]]
 
-    @pytest.mark.parametrize("fold", [-1, 4])
+    def test_full_trains_on_all_rows_and_validates_on_none(self) -> None:
+        assert [part.tolist() for part in make_table().split(FULL)] == [[0, 1, 2, 3], []]
+
+    @pytest.mark.parametrize("fold", [-2, 4])
     def test_no_such_fold(self, fold: int) -> None:
         with pytest.raises(FoldError, match=rf"fold must lie in 0\.\.3, got {fold}"):
             make_table().split(fold)
