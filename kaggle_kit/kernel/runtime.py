@@ -209,11 +209,15 @@ def _predict(
     Args:
         budget: when it began, and its seconds.
     """
+    import torch
+
     from kaggle_kit.inference.job import RunJob
     from kaggle_kit.inference.predict import Compute
     from kaggle_kit.inference.run import predict_jobs
     from kaggle_kit.inference.time_limit import TimeLimit
 
+    if torch.cuda.device_count() == 0:  # as where the accelerator was forgotten
+        say("there is no GPU; predicting on the CPU, which is slow")
     there = test.image_rows()
     competition = _competition(plan, test, there)
     compute = Compute(batch_size=plan.batch_size, engine="torch")

@@ -122,6 +122,12 @@ def test_a_missing_wheel_of_views_leaves_views_out(mounted, monkeypatch):
     assert "hflip views of run a" in result.left_out
 
 
+def test_a_session_without_a_gpu_is_told(mounted, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    mounted.run()
+    assert mounted.said("there is no GPU; predicting on the CPU, which is slow")
+
+
 def test_gpus_that_do_not_work_are_left_out(mounted, monkeypatch, blended):
     cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
     monkeypatch.setattr(workers, "torch", SimpleNamespace(cuda=cuda))
