@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from kaggle_kit import files
 from kaggle_kit.errors import DataError, DeviceMemoryError, MissingFileError
