@@ -61,7 +61,8 @@ def judge(fault: Fault, name: str, base: Path, sound: Answers, folder: Path) -> 
         fault.inject(scene)
         report = scene.blend() if fault.before_blend else scene.check()
     except KaggleKitError as error:
-        return Outcome(fault.name, name, CAUGHT, 1.0, f"kk {'blend' if fault.before_blend else 'check'} refuses", str(error))
+        message = str(error).replace(f"{folder}/", "")
+        return Outcome(fault.name, name, CAUGHT, 1.0, f"kk {'blend' if fault.before_blend else 'check'} refuses", message)
     changed = share_changed(sound, scene.answers())
     if report.failed:
         failed = report.failed
