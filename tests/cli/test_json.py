@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "init": ("init", "data"),
     "look": ("look",),
     "folds": ("folds", "--n-folds", "2", "--duplicates", "off"),
-    "plan": ("plan", *SMALL, "--time-limit", "1h"),
+    "plan": ("plan", *SMALL, "--seconds", "1"),
     "lr": ("lr", *SMALL, "--updates", "20"),
     "train": ("train", *SMALL, "--run", "a"),
     "train b": ("train", *SMALL, "--run", "b", "lr=1e-2"),
