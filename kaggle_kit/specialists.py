@@ -14,7 +14,6 @@ from kaggle_kit.competition import Setup
 from kaggle_kit.config import RunConfig
 from kaggle_kit.diagnosis import confused_groups
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.fold_names import FULL
 from kaggle_kit.registry import suggest
 from kaggle_kit.runs import read_run
 from kaggle_kit.runs.provenance import Seen
@@ -50,8 +49,6 @@ def groups_of(setup: Setup, folds: FoldTable, *, fold: int) -> Groups | None:
     settings = config.specialists
     if config.strategy != "specialists" or config.init_from is None:
         return None
-    if fold == FULL:
-        raise ConfigError("specialists are trained fold by fold, for rows to validate them on; there is no model of all data.")
     _require_like(config, read_run(Workspace(setup.workspace.root), config.init_from).record.config, config.init_from)
     if settings.confused_by is None:
         return Groups(tuple(_known(group, folds.classes) for group in settings.groups))

@@ -155,9 +155,11 @@ def _require_for_full(setup: Setup, run: str) -> None:
     """Refuse to train on all data where that cannot be, before images are decoded.
 
     Raises:
-        ConfigError: the schedule needs validation rows.
+        ConfigError: the strategy or the schedule needs validation rows.
         FoldError: no fold of the run is finished.
     """
+    if setup.config.run.strategy == "specialists":
+        raise ConfigError("specialists are trained fold by fold, for rows to validate them on; there is no model of all data.")
     if any(stage.schedule.name == "plateau" for stage in setup.config.run.stage_configs):
         raise ConfigError(
             "schedule plateau lowers the rate by the score on validation rows, and on all data there are none. Train the run "

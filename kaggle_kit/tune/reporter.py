@@ -168,18 +168,38 @@ def make_tune_reporter() -> TuneReporter:
     return TuneTable(Console(stderr=True))
 
 
+class _Quiet:
+    """Loggers that tell warnings only while at least one search of this process is at work, in whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._at_work, self._before = threading.Lock(), 0, dict[str, int]()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._at_work == 0:
+                self._before = {name: logging.getLogger(name).level for name in _QUIET}
+            self._at_work += 1
+            for name in _QUIET:
+                logging.getLogger(name).setLevel(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._at_work -= 1
+            for name, level in self._before.items() if self._at_work == 0 else ():
+                logging.getLogger(name).setLevel(level)
+
+
+_quietly = _Quiet()
+
+
 @contextlib.contextmanager
 def shown(reporter: TuneReporter) -> Iterator[TuneReporter]:
     """Close ``reporter`` in the end; meanwhile training tells warnings only."""
-    levels = {name: logging.getLogger(name).level for name in _QUIET}
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        yield reporter
-    finally:
-        reporter(SearchEnded())
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    with _quietly:
+        try:
+            yield reporter
+        finally:
+            reporter(SearchEnded())
 
 
 def _short(changes: Mapping[str, Any]) -> str:

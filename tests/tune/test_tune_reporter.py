@@ -135,3 +135,15 @@ def test_threads_tell_one_at_a_time():
     for thread in threads:
         thread.join()
     assert most == [1] * 5
+
+
+def test_what_training_tells_comes_back_when_the_last_of_several_searches_has_ended():
+    logger = logging.getLogger("kaggle_kit.training")
+    before = logger.level
+    first, second = shown(lambda _: None), shown(lambda _: None)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logger.level == logging.WARNING
+    second.__exit__(None, None, None)
+    assert logger.level == before
