@@ -288,7 +288,7 @@ def _adapt(model: nn.Module, tensors: Tensors) -> Tensors:
     """Bring foreign names and position embeddings of another size to this model's form."""
     own = model.state_dict()
     if "_conv_stem.weight" in tensors and "conv_stem.weight" in own:
-        return _rename_in_order(tensors, own)
+        return _rename_in_order(tensors, own, head_tensors(model))
     fits = all(key in tensors and tensors[key].shape == value.shape for key, value in own.items())
     # By timm's convention the module of an architecture holds the function that reads its original checkpoints.
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -312,17 +312,22 @@ def _with_channels(model: nn.Module, tensors: Tensors) -> Tensors:
     return {**tensors, **{key: adapt_input_conv(channels, tensors[key]) for key in of_colours}}
 
 
-def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor]) -> Tensors:
-    """EfficientNet weights under the names of the other well-known PyTorch port: the same layers in the same order."""
-    pairs = list(zip(tensors.items(), own.items(), strict=False))
-    head = len(own) - 2  # the classifier's weight and bias come last in both
-    same = len(tensors) == len(own) and all(
-        theirs.rpartition(".")[2] == mine.rpartition(".")[2] and (value.shape == wanted.shape or position >= head)
-        for position, ((theirs, value), (mine, wanted)) in enumerate(pairs)
+def _rename_in_order(tensors: Tensors, own: Mapping[str, torch.Tensor], head: Sequence[str]) -> Tensors:
+    """EfficientNet weights under the names of the other well-known PyTorch port: the same layers in the same order.
+
+    The classifier's weight and bias come last; where the model has a ``head`` of other tensors they are left out.
+    """
+    *body, weight, bias = tensors.items()
+    ours = [(name, value) for name, value in own.items() if name not in head]
+    same = len(body) == len(ours) and all(
+        theirs.rpartition(".")[2] == mine.rpartition(".")[2] and value.shape == wanted.shape
+        for (theirs, value), (mine, wanted) in zip(body, ours, strict=True)
     )
     if not same:
-        raise WeightsError(f"EfficientNet weights of another size: {len(tensors)} tensors for a model of {len(own)}.")
-    return {mine: value for (_, value), (mine, _) in pairs}
+        raise WeightsError(f"EfficientNet weights of another size: {len(body)} tensors for a model of {len(ours)}.")
+    renamed = {mine: value for (_, value), (mine, _) in zip(body, ours, strict=True)}
+    plain = [name.rpartition(".")[2] for name in head] == ["weight", "bias"]
+    return renamed | (dict(zip(head, (weight[1], bias[1]), strict=True)) if plain else {})
 
 
 def freeze(model: nn.Module, config: ModelConfig) -> list[str]:

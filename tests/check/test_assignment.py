@@ -84,6 +84,32 @@ def test_permuted_columns_of_several_labels_are_named() -> None:
     assert set(judge(hot, probs[:, [0, 1, 2, 4, 3]]).moved) == {("c3", "c4"), ("c4", "c3")}
 
 
+class TestManyClasses:
+    """Of more classes than are compared, the most frequent are."""
+
+    def draw(self, monkeypatch):
+        monkeypatch.setattr(assignment, "MOST_CLASSES", 8)
+        truth = np.concatenate([np.repeat(np.arange(0, 16, 2), 30), np.arange(3, 16, 2)])  # of class 1 there are none
+        return truth, fake_probabilities(truth, 16, 0.9, multilabel=False, rng=np.random.default_rng(1))
+
+    def test_the_others_are_not_proved(self, monkeypatch) -> None:
+        verdict = judge(*self.draw(monkeypatch))
+        assert not verdict.refuted
+        assert verdict.above_chance
+        assert verdict.unproved == tuple(f"c{at}" for at in range(1, 16, 2))
+        assert (verdict.classes, verdict.rows) == (16, 240)
+        assert verdict.hits == verdict.best_hits > 0.8
+        assert verdict.mostly_proved
+
+    def test_exchanged_columns_are_named(self, monkeypatch) -> None:
+        truth, probs = self.draw(monkeypatch)
+        order = np.arange(16)
+        order[[2, 10]] = order[[10, 2]]
+        verdict = judge(truth, probs[:, order])
+        assert set(verdict.moved) == {("c2", "c10"), ("c10", "c2")}
+        assert verdict.best_hits > verdict.hits
+
+
 def test_few_rows_prove_nothing() -> None:
     truth, probs = draw(5, 3)
     verdict = judge(truth, probs)

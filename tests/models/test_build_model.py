@@ -102,8 +102,10 @@ def test_the_weights_package_fills_every_layer():
     # What ImageNet training leaves: no batch norm has its initial statistics, and the classifier is wider than a new one.
     assert all(module.running_mean.abs().sum() > 0 for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     assert model.classifier.weight.std() > 0.05
-    other = build_model(config("tf_efficientnet_lite0"), 4, weights=found)
-    assert torch.equal(model.conv_stem.weight, other.conv_stem.weight)
+    for head in ({}, {"name": "ordinal"}, {"name": "regression"}, {"name": "mlp", "hidden": [8]}, {"name": "cosine"}):
+        other = build_model(config("tf_efficientnet_lite0", head=head), 4, weights=found)
+        assert torch.equal(model.conv_stem.weight, other.conv_stem.weight)
+        assert torch.equal(model.bn2.running_var, other.bn2.running_var)
 
 
 @pytest.mark.parametrize(
