@@ -170,6 +170,7 @@ def test_signals_end_cleanly(tiny, number):
         if row.epoch == 1:
             os.kill(os.getpid(), number)
 
+    before = signal.getsignal(signal.SIGTERM)
     if number == signal.SIGINT:
         with pytest.raises(KeyboardInterrupt):
             train(tiny, "epochs=3", reporter=at_epochs(send))
@@ -180,7 +181,7 @@ def test_signals_end_cleanly(tiny, number):
     seen = []
     train(tiny, "epochs=3", fold="0", reporter=at_epochs(lambda _, row: seen.append(row.epoch)))
     assert seen == [2, 3]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_unreadable_images_stop_or_are_left_out(tiny, caplog):
