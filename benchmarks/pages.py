@@ -1,11 +1,12 @@
 """Seconds, memory and bytes of `kk look` and `kk report`, of workspaces and of 100,000 made images.
 
     python benchmarks/pages.py WORKSPACE ... [--rounds 3]      # workspaces with a finished run
-    python benchmarks/pages.py --made 100000 FOLDER            # makes a competition of so many images and a run first
+    python benchmarks/pages.py --made 100000 FOLDER            # makes a competition of so many images, and a run, first
 
 Each page is written in a process of its own, imports included, with its peak memory; medians of the rounds, in turns. `network`
 compares training and test images by the features of tf_efficientnet_lite0, as `kk look` does where its weights are, `pixels` by
-statistics. `report` is of the newest run; its map of features, which is kept from one report to the next, is made anew.
+statistics. `report` is of the newest run; its map of features, kept from one report to the next, is made anew. What the
+made run has predicted is made up, and its model files hold no network: no features, and no latency, are computed for its page.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from typing import Any
 from common import HERE, describe, hardware, median, print_table, say
 
 SIDE = 64
-_CLASSES, _TEST_SHARE, _NOISE = 100, 0.2, 40
-_RUN = ("model=test_resnet", "pretrained=false", "image_size=32", "data.crop_pct=1.0")
+_CLASSES, _TEST_SHARE = 100, 0.2
 
 
 def look(root: Path, *, network: bool) -> dict[str, Any]:
@@ -62,24 +62,18 @@ PAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def make_workspace(root: Path, count: int) -> None:
-    """Make ``count`` small JPEG files of 100 colours and noise, a folder a class, folds, and a probe on random features."""
+    """Make ``count`` small PNG files of noise in 100 classes, a fifth of them for testing, folds, and what a run leaves."""
     import cv2
     import numpy as np
+    from factories import make_workspace
 
-    from kaggle_kit import Project
-
+    n_test = round(_TEST_SHARE * count)
+    made = make_workspace(root, n_train=count - n_test, n_test=n_test, n_classes=_CLASSES, n_runs=1, accuracy=0.8)
     rng = np.random.default_rng(0)
-    colours = rng.integers(30, 226, (_CLASSES, 3))
-    for number in range(count):
-        test, label = number % round(1 / _TEST_SHARE) == 0, int(rng.integers(_CLASSES))
-        folder = root / "data" / ("test" if test else f"train/class_{label:03}")
-        folder.mkdir(parents=True, exist_ok=True)
-        small = np.clip(colours[label] + rng.normal(0, _NOISE, (8, 8, 3)), 0, 255).astype(np.uint8)
+    for number, row in enumerate((*made.competition.train, *made.competition.test)):
+        small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         pixels = cv2.resize(small, (SIDE + number % 40, SIDE), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(folder / f"{number:06}.jpg"), pixels)
-    project = Project.init(root / "data", root, force=True)
-    project.folds(duplicates="off")
-    project.train(*_RUN, strategy="probe", run="probe")
+        cv2.imwrite(str(row.path), pixels)
 
 
 def measure(page: str, root: Path) -> dict[str, Any]:
@@ -139,5 +133,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
+    sys.path += [str(HERE), str(HERE.parent / "tests")]
     main(sys.argv[1:])
