@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from kaggle_kit.training.heads import Fixed, Samples
 
 _LOG = logging.getLogger(__name__)
 _NEIGHBOURS = 5
+_NOTHING = re.compile("No samples will be generated|Not any neigbours", re.IGNORECASE)
+"""What imbalanced-learn says where there is nothing for ADASYN to do."""
 
 
 def none(samples: Samples, seed: int) -> Samples:  # noqa: ARG001 - one signature for all
@@ -42,10 +45,12 @@ def _resampled(samples: Samples, kind: str, neighbours: str, seed: int) -> Sampl
     if not wanted:
         return samples
     nearest = min(_NEIGHBOURS, int(min(counts[label] for label in wanted)) - 1)
-    options = {neighbours: nearest, "random_state": seed, "sampling_strategy": wanted}
+    options = {neighbours: nearest, "random_state": seed % 2**32, "sampling_strategy": wanted}
     try:
         made, labels = getattr(over_sampling, kind)(**options).fit_resample(features, targets)
-    except (ValueError, RuntimeError) as error:  # ADASYN, where no row of a class has a neighbour of another
-        _LOG.warning("probe.balance: %s makes no samples here (%s); going on without", kind, str(error).splitlines()[0])
+    except (ValueError, RuntimeError) as error:
+        if kind != "ADASYN" or not _NOTHING.search(str(error)):
+            raise
+        _LOG.warning("probe.balance: no row of a small class has a neighbour of another, so that ADASYN makes none up here")
         return samples
     return Fixed(torch.from_numpy(np.asarray(made, dtype=np.float32)), torch.from_numpy(np.asarray(labels, dtype=np.int64)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,39 @@ def test_small_classes_grow_to_the_size_of_the_largest(name):
 def samples_of(samples, label):
     ((features, targets),) = samples.load(torch.device("cpu"))
     return features[targets == label]
+
+
+@pytest.mark.parametrize("name", ["smote", "adasyn"])
+def test_balancing_changes_the_fit_of_a_run(tiny, name, caplog):
+    """With the seeds that runs have, which are larger than what imbalanced-learn takes."""
+    uneven = [row for row, labels in enumerate(tiny.folds.labels) if labels != ("blue",) or row % 2]
+    folds = tiny.folds
+    part = replace(
+        folds,
+        ids=tuple(folds.ids[row] for row in uneven),
+        labels=tuple(folds.labels[row] for row in uneven),
+        groups=folds.groups[uneven],
+        assignments=folds.assignments[:, uneven],
+    )
+    found = []
+    for run, balance in (("p", "none"), ("q", name)):
+        setup = tiny.setup(*PROBE, "probe.strengths=[0.3]", f"probe.balance={balance}")
+        train_run(setup, TrainOptions(run, "0"), folds=part)
+        found.append(read_predictions(tiny.workspace.fold_dir(run, 0) / runs.OOF).probs)
+    assert "makes none up" in caplog.text or not np.allclose(*found, atol=1e-4)
+    assert name == "adasyn" or "makes none up" not in caplog.text
+
+
+def test_a_fault_of_balancing_is_not_hidden(monkeypatch):
+    from imblearn import over_sampling
+
+    def broken(**_):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(over_sampling, "SMOTE", broken)
+    samples = Fixed(torch.randn(9, 2), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1]))
+    with pytest.raises(ValueError, match="a defect"):
+        resampling.smote(samples, 0)
 
 
 def test_rows_of_equal_classes_stay_as_they_are():
