@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -296,6 +297,27 @@ def paired_difference(
         else:
             gaps.append(metric(truth[rows], second[rows]) - metric(truth[rows], first[rows]))
     return (gap, *(_middle(gaps) or (math.nan, math.nan)))
+
+
+def deal_groups(groups: Array, parts: int, *, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Deal the groups of rows at random to parts of about as many groups, (N,) the part of each row."""
+    found, owner = np.unique(groups, return_inverse=True)
+    return np.asarray((np.random.default_rng(seed).permutation(len(found)) % parts)[owner], dtype=np.int64)
+
+
+def jackknife_error(statistic: Callable[[npt.NDArray[np.int64]], float], parts: Array) -> float:
+    """Return the standard error of a statistic, from its values without each of ``parts`` (N,) in turn (Tukey 1958).
+
+    Args:
+        statistic: of the rows at some positions.
+
+    Returns:
+        infinity where it cannot be known: of a single part, or where a value is not finite.
+    """
+    values = np.array([statistic(np.flatnonzero(parts != part)) for part in np.unique(parts)])
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.inf
+    return float(np.sqrt((len(values) - 1) / len(values) * ((values - values.mean()) ** 2).sum()))
 
 
 def votes(each: Array, mean: Array, threshold: npt.ArrayLike, *, multilabel: bool) -> Array:

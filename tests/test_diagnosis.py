@@ -9,6 +9,8 @@ from kaggle_kit.diagnosis import (
     class_table,
     confused_pairs,
     confusion_counts,
+    deal_groups,
+    jackknife_error,
     least_sure_right,
     most_confused,
     paired_difference,
@@ -201,3 +203,19 @@ def test_confused_classes_are_found_as_groups():
     several[:, 0] = several[:, 4] = np.maximum(several[:, 0], several[:, 4])  # labels that stand together are not confused
     assert confused_groups(several, probs, largest=4, least=0.05) == [[2, 3, 6]]
     assert confused_groups(truth[:40], probs[:40, :1], largest=4, least=0.05) == []
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).normal(size=50)
+    error = jackknife_error(lambda rows: float(values[rows].mean()), np.arange(50))
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    assert jackknife_error(lambda rows: 0.0, np.zeros(5)) == np.inf
+    assert jackknife_error(lambda rows: np.nan, np.arange(5)) == np.inf
+
+
+def test_groups_are_dealt_whole_and_evenly():
+    groups = np.repeat(np.arange(20), 3)
+    parts = deal_groups(groups, 5, seed=1)
+    assert all(len(set(parts[groups == group])) == 1 for group in range(20))
+    assert np.bincount(parts).tolist() == [12] * 5
+    assert not np.array_equal(parts, deal_groups(groups, 5, seed=2))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from kaggle_kit.blending import cross_fit, get_blender
 from kaggle_kit.blending.sources import OutOfFoldRows, common_folds, gather, test_rows, usable_runs
 from kaggle_kit.competition import Setup
+from kaggle_kit.diagnosis import deal_groups, jackknife_error
 from kaggle_kit.metrics import Metric
 from kaggle_kit.scores import log_loss
 
@@ -97,15 +98,17 @@ def compare(
     """
     sign = 1.0 if metric.greater_is_better else -1.0
 
-    def score(rows: Array) -> tuple[float, float]:
-        old, new = (metric(truth[rows], probs[rows], threshold=threshold) for probs in (before, after))
-        return old, new
+    def gain(rows: npt.NDArray[np.int64]) -> float:
+        now, then = (metric(truth[rows], probs[rows], threshold=threshold) for probs in (after, before))
+        return sign * (now - then)
 
-    blocks = _blocks(groups)
-    old, new = score(np.arange(len(truth)))
-    difference = sign * (new - old)
-    error = _jackknife([sign * float(np.subtract(*score(np.flatnonzero(blocks != one))[::-1])) for one in np.unique(blocks)])
-    likelier, spread = _likelihood_gain(truth, before, after, blocks)
+    def likelier_by(rows: npt.NDArray[np.int64]) -> float:
+        return log_loss(truth[rows], before[rows]) - log_loss(truth[rows], after[rows])
+
+    blocks, everything = deal_groups(groups, _BLOCKS), np.arange(len(truth))
+    old, new = (metric(truth, probs, threshold=threshold) for probs in (before, after))
+    difference, error = sign * (new - old), jackknife_error(gain, blocks)
+    likelier, spread = likelier_by(everything), jackknife_error(likelier_by, blocks)
     if difference > 0 and difference > error:
         better, why = True, f"better by {difference:.4f}, more than its standard error of {error:.4f}"
     elif difference >= 0 and likelier > 2 * spread:
@@ -113,28 +116,5 @@ def compare(
     else:
         better, why = False, f"difference {difference:+.4f}, standard error {error:.4f}: not shown to be better"
     wrong = 1.0 - old if metric.greater_is_better else old
-    gain = difference / wrong if wrong > 0 and math.isfinite(difference) else 0.0
-    return Judgement(old, new, difference, error, gain, better, why)
-
-
-def _likelihood_gain(truth: Array, before: Array, after: Array, blocks: Array) -> tuple[float, float]:
-    """By how much log loss falls, and the standard error of that."""
-
-    def gap(rows: Array) -> float:
-        return log_loss(truth[rows], before[rows]) - log_loss(truth[rows], after[rows])
-
-    return gap(np.arange(len(truth))), _jackknife([gap(np.flatnonzero(blocks != one)) for one in np.unique(blocks)])
-
-
-def _blocks(groups: Array) -> npt.NDArray[np.int64]:
-    """Deal the groups of rows to blocks, (N,) the block of each row."""
-    names, owner = np.unique(groups, return_inverse=True)
-    return np.asarray((np.random.default_rng(0).permutation(len(names)) % _BLOCKS)[owner], dtype=np.int64)
-
-
-def _jackknife(values: Sequence[float]) -> float:
-    """Return the standard error of a statistic from its values without each block in turn (Tukey 1958)."""
-    if len(values) < 2:
-        return math.inf
-    found = float(np.sqrt((len(values) - 1) / len(values) * np.sum((np.array(values) - np.mean(values)) ** 2)))
-    return found if math.isfinite(found) else math.inf
+    share = difference / wrong if wrong > 0 and math.isfinite(difference) else 0.0
+    return Judgement(old, new, difference, error, share, better, why)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+import numpy.typing as npt
 
 from kaggle_kit.blending.base import Array, Blender, Parameters, Problem, Stack, as_probabilities
 from kaggle_kit.blending.crossfit import cross_fit
 from kaggle_kit.blending.views import BEYOND_NOISE, beyond_noise
 from kaggle_kit.choices import BLENDERS
-from kaggle_kit.diagnosis import row_values
+from kaggle_kit.diagnosis import deal_groups, jackknife_error, row_values
 
 TRIED = ("mean", "gmean", "power", "rank", "grades", "vector", "weights", "hill-climb", "pool", "stack", "trees")
 """Those that cost least to be wrong about come first; what is fitted longest comes last."""
@@ -64,15 +65,11 @@ def gains(problem: Problem, probs: Array, instead_of: Array) -> bool:
     now, before = (row_values(metric, truth, as_probabilities(one, multilabel=truth.ndim == 2)) for one in (probs, instead_of))
     if now is not None and before is not None:
         return beyond_noise(sign * (now - before), np.arange(len(truth)))
-    blocks = np.random.default_rng(problem.seed).permutation(len(truth)) % min(_BLOCKS, len(truth))
-    differences = []
-    for block in (None, *range(blocks.max() + 1)):
-        rows = np.arange(len(truth)) if block is None else np.flatnonzero(blocks != block)
-        threshold = problem.threshold
-        both = [metric(truth[rows], one[rows], threshold=threshold) for one in (probs, instead_of)]
-        differences.append(sign * (both[0] - both[1]))
-    whole, without = differences[0], np.array(differences[1:])
-    if not np.isfinite(differences).all():
-        return False
-    error = np.sqrt((len(without) - 1) / len(without) * ((without - without.mean()) ** 2).sum())
-    return bool(whole > BEYOND_NOISE * max(float(error), 1e-9))
+
+    def gain(rows: npt.NDArray[np.int64]) -> float:
+        now, before = (metric(truth[rows], one[rows], threshold=problem.threshold) for one in (probs, instead_of))
+        return sign * (now - before)
+
+    everything = np.arange(len(truth))
+    error = jackknife_error(gain, deal_groups(everything, _BLOCKS, seed=problem.seed))
+    return bool(gain(everything) > BEYOND_NOISE * max(error, 1e-9))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.blending.base import Array, Blender, RowsOf, Stack
+from kaggle_kit.diagnosis import deal_groups
 from kaggle_kit.errors import DataError
 from kaggle_kit.metrics import Metric
 from kaggle_kit.tables import FoldTable
@@ -67,8 +68,7 @@ def parts_of(folds: FoldTable, rows: npt.NDArray[np.int64], *, seed: int = 0) ->
         parts = np.where(parts < 0, assignment, parts)
     if len(np.unique(parts)) > 1:
         return parts
-    groups, owner = np.unique(folds.groups[rows], return_inverse=True)
-    return np.asarray((np.random.default_rng(seed).permutation(len(groups)) % _PARTS)[owner], dtype=np.int64)
+    return deal_groups(folds.groups[rows], _PARTS, seed=seed)
 
 
 def tune_thresholds(probs: Array, truth: Array, metric: Metric) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ from kaggle_kit.blending.base import Array, Blender, Problem, Stack, likelihood
 from kaggle_kit.blending.crossfit import cross_fit
 from kaggle_kit.blending.means import mean
 from kaggle_kit.blending.weights import learn_weights
+from kaggle_kit.diagnosis import deal_groups
 from kaggle_kit.metrics import Metric
 
 BEYOND_NOISE = 2.0
@@ -50,8 +51,7 @@ class ViewRows:
         """Return some rows; where all are of one part, their groups are dealt into several."""
         parts, groups = self.parts[rows], self.groups[rows]
         if len(np.unique(parts)) < 2:
-            found, owner = np.unique(groups, return_inverse=True)
-            parts = (np.random.default_rng(seed).permutation(len(found)) % _PARTS)[owner]
+            parts = deal_groups(groups, _PARTS, seed=seed)
         return ViewRows(self.names, self.stack[:, rows], self.truth[rows], parts, groups, self.metric, self.threshold)
 
     def score(self, probs: Array) -> float:
