@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit.metrics import Metric
+from kaggle_kit.scores import one_hot
 from kaggle_kit.tables import Classes
 
 Array = npt.NDArray[Any]
@@ -147,7 +148,7 @@ def confused_groups(truth: Array, probs: Array, *, largest: int, least: float) -
     from scipy.cluster.hierarchy import linkage
 
     n_classes = probs.shape[1]
-    has = truth.astype(np.float64) if truth.ndim == 2 else np.eye(n_classes)[truth]
+    has = one_hot(truth, n_classes).astype(np.float64)
     given = has.T @ (probs * (1 - has))  # (C, C): by rows of a class to a class that they have not
     rows = has.sum(axis=0)
     mutual = (given + given.T) / np.maximum(rows[:, None] + rows, 1)
@@ -179,7 +180,7 @@ def class_table(truth: Array, labels: Array, classes: Classes) -> pd.DataFrame:
         labels: what was predicted, of the shape of ``truth``.
     """
     n_classes = len(classes)
-    hot, said = (matrix if matrix.ndim == 2 else np.eye(n_classes, dtype=np.uint8)[matrix] for matrix in (truth, labels))
+    hot, said = (one_hot(matrix, n_classes) for matrix in (truth, labels))
     right = (hot & said).sum(axis=0, dtype=np.int64)
     occurs, predicted = hot.sum(axis=0, dtype=np.int64), said.sum(axis=0, dtype=np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):

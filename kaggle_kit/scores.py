@@ -67,6 +67,7 @@ def log_loss(truth: Array, probs: Array) -> float:
 
 
 def one_hot(truth: Array, n_classes: int) -> Array:
+    """Return (N, C) of 0 and 1: of class positions (N,), or ``truth`` itself where it is such a matrix."""
     return truth if truth.ndim == 2 else np.eye(n_classes, dtype=np.uint8)[truth]
 
 

@@ -6,7 +6,6 @@ Which classes are confused is told by predictions of models that have not seen w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,9 @@ from kaggle_kit.competition import Setup
 from kaggle_kit.config import RunConfig
 from kaggle_kit.diagnosis import confused_groups
 from kaggle_kit.errors import ConfigError, DataError
-from kaggle_kit.registry import suggest
 from kaggle_kit.runs import read_run
 from kaggle_kit.runs.provenance import Seen
-from kaggle_kit.tables import Classes, FoldTable, Labels, shown
+from kaggle_kit.tables import FoldTable, Labels
 from kaggle_kit.teachers import find_teachers, unseen_rows
 from kaggle_kit.workspace import Workspace
 
@@ -51,7 +49,8 @@ def groups_of(setup: Setup, folds: FoldTable, *, fold: int) -> Groups | None:
         return None
     _require_like(config, read_run(Workspace(setup.workspace.root), config.init_from).record.config, config.init_from)
     if settings.confused_by is None:
-        return Groups(tuple(_known(group, folds.classes) for group in settings.groups))
+        folds.classes.require((name for group in settings.groups for name in group), key="specialists.groups")
+        return Groups(tuple(tuple(group) for group in settings.groups))
     teachers = find_teachers([settings.confused_by], setup.workspace, setup.competition, folds, fold=fold)
     said = unseen_rows(teachers, folds)
     options: dict[str, Any] = {"largest": settings.largest, "least": settings.least}
@@ -62,15 +61,6 @@ def groups_of(setup: Setup, folds: FoldTable, *, fold: int) -> Groups | None:
             "Lower it, or name specialists.groups."
         )
     return Groups(tuple(tuple(folds.classes.decode(group)) for group in found[: settings.count]), teachers.seen)
-
-
-def _known(group: Sequence[str], classes: Classes) -> Labels:
-    unknown = [name for name in group if name not in classes]
-    if unknown:
-        raise ConfigError(
-            f"specialists.groups names classes that do not exist: {shown(unknown)}.{suggest(unknown[0], classes)}"
-        )
-    return tuple(group)
 
 
 def _require_like(config: RunConfig, general: RunConfig, name: str) -> None:

@@ -25,6 +25,7 @@ from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.label_quality import label_quality, require_cleanlab
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.runs.provenance import Seen, leaked_to, seen_by_fold
+from kaggle_kit.scores import one_hot
 from kaggle_kit.tables import Classes, FoldTable, Predictions, shown
 from kaggle_kit.workspace import Workspace
 
@@ -232,7 +233,7 @@ def teach(
     if suspect.any():
         done = {"drop": "left out", "flip": "given the labels that the teacher predicts"}[settings.noise]
         logger.info("%d of %d labels are likely to be wrong and %s", suspect.sum(), len(ids), done)
-    targets = _one_hot(labels, n_classes)
+    targets = one_hot(labels, n_classes).astype(np.float32)
     share = np.where(known, settings.mix, 0.0)[:, None]
     targets = ((1 - share) * targets + share * probs).astype(np.float32)
     test = lesson.test
@@ -240,7 +241,7 @@ def teach(
         logger.info("%d test images are trained on, with the labels that the teacher predicts", len(test))
         pseudo = _hard(test.probs, classes, like=labels)
         labels = np.concatenate([labels[kept], pseudo])
-        soft = test.probs if settings.pseudo == "soft" else _one_hot(pseudo, n_classes)
+        soft = test.probs if settings.pseudo == "soft" else one_hot(pseudo, n_classes)
         targets = np.concatenate([targets[kept], soft])
     else:
         labels, targets = labels[kept], targets[kept]
@@ -283,7 +284,3 @@ def _hard(probs: npt.NDArray[np.float32], classes: Classes, *, like: npt.NDArray
     """Return labels of the form of ``like``: class positions (N,) of the most probable classes, or (N, C) what reaches 0.5."""
     found = classes.encode(classes.top(probs)) if like.ndim == 1 else probs >= 0.5
     return found.astype(like.dtype)
-
-
-def _one_hot(labels: npt.NDArray[Any], n_classes: int) -> npt.NDArray[np.float32]:
-    return labels.astype(np.float32) if labels.ndim == 2 else np.eye(n_classes, dtype=np.float32)[labels]

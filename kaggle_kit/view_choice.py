@@ -185,7 +185,6 @@ class _Choice:
         names = tuple(next(iter(rows_of.values())))
         averaged = [runs.average_by_id([said[name] for said in rows_of.values()], self.run.classes) for name in names]
         at = self.folds.rows_of(averaged[0].ids)
-        form = self.setup.competition.submission
         everything = ViewRows(
             names,
             np.stack([one.probs for one in averaged]),
@@ -193,7 +192,7 @@ class _Choice:
             parts_of(self.folds, at),
             self.folds.groups[at],
             self.setup.metric,
-            form.threshold if form.form == "labels" else 0.5,
+            self.setup.competition.submission.score_threshold,
         )
         honest = len(rows_of) > 1 and len(np.unique(everything.parts)) > 1
         mixes, viewed = {}, []

@@ -305,8 +305,8 @@ def _require_thresholds_make_sense(thresholds: str, competition: Competition) ->
 def _fit(blender: Blender, oof_rows: OutOfFoldRows, setup: Setup, *, seed: int, tuned: bool) -> _Fit:
     """Fit on all rows, and cross-fit for the honest score."""
     stack, truth = oof_rows.aligned.stack, oof_rows.truth
-    metric, form = setup.metric, setup.competition.submission
-    threshold: npt.ArrayLike = form.threshold if form.form == "labels" else 0.5
+    metric = setup.metric
+    threshold: npt.ArrayLike = setup.competition.submission.score_threshold
     fitted = blender.fit(stack, truth, metric, seed=seed, threshold=threshold)
     cross = cross_fit(blender, stack, truth, oof_rows.parts, metric, seed=seed, threshold=threshold)
     run_scores = tuple(metric(truth, probs, threshold=threshold) for probs in stack)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaggle_kit.blending.base import Array, Parameters, Problem, Stack, as_probabilities, evidence, from_evidence, likelihood
-from kaggle_kit.blending.means import mean
+from kaggle_kit.blending.base import Array, Parameters, Problem, Stack, evidence, from_evidence, likelihood
+from kaggle_kit.blending.means import average
 from kaggle_kit.blending.stacking import POOL_PENALTIES, choose
+from kaggle_kit.scores import one_hot
 
 COOLEST, HOTTEST = 0.05, 20.0
 
@@ -16,7 +17,7 @@ def tempered(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
 
     Above 1 it is less sure, below 1 surer; the order of the classes of a row stays.
     """
-    blended = as_probabilities(mean(stack, {}, multilabel), multilabel=multilabel)
+    blended = average(stack, multilabel=multilabel)
     return from_evidence(evidence(blended, multilabel=multilabel) / float(parameters["temperature"]), multilabel=multilabel)
 
 
@@ -24,7 +25,7 @@ def learn_temperature(problem: Problem) -> Parameters:
     """The temperature of least log loss."""
     from scipy.optimize import minimize_scalar
 
-    blended = as_probabilities(mean(problem.stack, {}, problem.multilabel), multilabel=problem.multilabel)
+    blended = average(problem.stack, multilabel=problem.multilabel)
 
     def loss(logarithm: float) -> float:
         probs = tempered([blended], {"temperature": np.exp(logarithm)}, problem.multilabel)
@@ -37,7 +38,7 @@ def learn_temperature(problem: Problem) -> Parameters:
 def scaled_by_class(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     """Mean of probabilities whose log probabilities (multi-label: logits) each class scales and shifts (vector scaling: Guo et
     al. 2017; for multi-label Platt's scaling of each class)."""
-    blended = as_probabilities(mean(stack, {}, multilabel), multilabel=multilabel)
+    blended = average(stack, multilabel=multilabel)
     scales, biases = (np.asarray(parameters[key], dtype=np.float64) for key in ("scales", "biases"))
     return from_evidence(evidence(blended, multilabel=multilabel) * scales + biases, multilabel=multilabel)
 
@@ -52,8 +53,8 @@ def _fit_vector(problem: Problem, penalty: float) -> Parameters:
     from scipy.optimize import minimize
 
     n_classes, multilabel = problem.n_classes, problem.multilabel
-    inputs = evidence(as_probabilities(mean(problem.stack, {}, multilabel), multilabel=multilabel), multilabel=multilabel)
-    outcomes = problem.truth if multilabel else np.eye(n_classes)[problem.truth]
+    inputs = evidence(average(problem.stack, multilabel=multilabel), multilabel=multilabel)
+    outcomes = one_hot(problem.truth, n_classes)
     cells = len(problem.truth) * (n_classes if multilabel else 1)
 
     def loss(numbers: Array) -> tuple[float, Array]:

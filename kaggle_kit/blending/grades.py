@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kaggle_kit.blending.base import Array, Parameters, Problem, Stack, as_probabilities
-from kaggle_kit.blending.means import mean
+from kaggle_kit.blending.base import Array, Parameters, Problem, Stack
+from kaggle_kit.blending.means import average
 
 _TRIED = 24
 """Places that are tried for a cut, between its neighbours."""
@@ -42,7 +42,7 @@ def cut(grades: Array, cuts: Array) -> Array:
 
 def graded(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     """Mean of probabilities, with the mean grade cut at ``cuts``; without cuts the mean as it is."""
-    blended = as_probabilities(mean(stack, {}, multilabel), multilabel=multilabel)
+    blended = average(stack, multilabel=multilabel)
     cuts = parameters.get("cuts")
     return blended if not cuts else cut(mean_grades(blended), np.asarray(cuts))
 
@@ -53,7 +53,7 @@ def learn_cuts(problem: Problem) -> Parameters:
     Two starts, the middles between grades and the cuts that give each grade its share of the rows, are improved one cut at a
     time.
     """
-    blended = as_probabilities(mean(problem.stack, {}, problem.multilabel), multilabel=problem.multilabel)
+    blended = average(problem.stack, multilabel=problem.multilabel)
     if problem.multilabel:
         return {}
     grades = mean_grades(blended)

@@ -27,6 +27,11 @@ def mean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # no
     return total
 
 
+def average(stack: Stack, *, multilabel: bool) -> Array:
+    """Plain mean of probabilities, (N, C), as probabilities."""
+    return as_probabilities(mean(stack, {}, multilabel), multilabel=multilabel)
+
+
 def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     """Geometric mean, weighted when there are ``weights``.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.blending.base import FLOOR, Array, Parameters, Problem, Stack, evidence, from_evidence, likelihood
+from kaggle_kit.scores import one_hot
 
 POOL_PENALTIES = (1.0, 0.1, 0.01, 0.001)
 STACK_STRENGTHS = (0.001, 0.01, 0.1)
@@ -41,7 +42,7 @@ def _fit_pool(problem: Problem, penalty: float) -> Parameters:
 
     n_runs, n_classes, multilabel = len(problem.stack), problem.n_classes, problem.multilabel
     inputs = np.stack([evidence(probs, multilabel=multilabel) for probs in problem.stack])  # (M, N, C)
-    outcomes = problem.truth if multilabel else np.eye(n_classes)[problem.truth]
+    outcomes = one_hot(problem.truth, n_classes)
     cells = len(problem.truth) * (n_classes if multilabel else 1)
 
     def loss(numbers: Array) -> tuple[float, Array]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit.blending.base import Array, Parameters, Problem, Stack, as_probabilities, evidence, from_evidence, likelihood
-from kaggle_kit.blending.means import mean
+from kaggle_kit.blending.means import average
 
 ROUNDS = (0, 10, 20, 40, 80)
 INNER_FOLDS = 3
@@ -32,17 +32,17 @@ def boosted(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     """Apply what :func:`learn_boosted` found. Classes that it never saw keep the mean of the runs."""
     import lightgbm
 
-    average = as_probabilities(mean(stack, {}, multilabel), multilabel=multilabel)
+    mean = average(stack, multilabel=multilabel)
     features = _features(stack, multilabel)
     seen = np.asarray(parameters["seen"], dtype=np.int64)
-    start = evidence(average, multilabel=multilabel)[:, seen]  # (N, S)
+    start = evidence(mean, multilabel=multilabel)[:, seen]  # (N, S)
     for number, text in enumerate(parameters["trees"]):
         raw = np.asarray(lightgbm.Booster(model_str=text).predict(features, raw_score=True), dtype=np.float64)
         if multilabel or raw.ndim == 1:  # a model for each class; of two classes the second against the first
             start[:, number if multilabel else 1] += raw
         else:
             start += raw
-    return _scattered(start, average, seen, multilabel)
+    return _scattered(start, mean, seen, multilabel)
 
 
 def learn_boosted(problem: Problem) -> Parameters:
@@ -64,8 +64,8 @@ def learn_boosted(problem: Problem) -> Parameters:
 def _fit(problem: Problem, rounds: int) -> dict[str, Any]:
     """Boost ``rounds`` rounds; ``boosters`` stand in the order of ``seen``, or there is one for all classes."""
     multilabel, truth = problem.multilabel, problem.truth
-    average = as_probabilities(mean(problem.stack, {}, multilabel), multilabel=multilabel)
-    features, start = _features(problem.stack, multilabel), evidence(average, multilabel=multilabel)
+    mean = average(problem.stack, multilabel=multilabel)
+    features, start = _features(problem.stack, multilabel), evidence(mean, multilabel=multilabel)
     if multilabel:
         seen = np.flatnonzero((truth.min(axis=0) == 0) & (truth.max(axis=0) == 1))
         boosters = [
@@ -103,11 +103,11 @@ def _features(stack: Stack, multilabel: bool) -> Array:
     return np.concatenate([evidence(probs, multilabel=multilabel) for probs in stack], axis=1).astype(np.float32)
 
 
-def _scattered(scores: Array, average: Array, seen: Array, multilabel: bool) -> Array:
+def _scattered(scores: Array, mean: Array, seen: Array, multilabel: bool) -> Array:
     """Put the probabilities of seen classes beside the means of the others."""
-    result = average.astype(np.float64)
+    result = mean.astype(np.float64)
     if len(seen):
-        unseen = np.setdiff1d(np.arange(average.shape[1]), seen)
+        unseen = np.setdiff1d(np.arange(mean.shape[1]), seen)
         share = 1.0 if multilabel else 1.0 - result[:, unseen].sum(axis=1, keepdims=True)
         result[:, seen] = share * from_evidence(scores, multilabel=multilabel)
     return result

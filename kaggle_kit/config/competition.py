@@ -133,6 +133,11 @@ class SubmissionConfig(Section):
         None, description="what is written for no label; null: the most probable one"
     )
 
+    @property
+    def score_threshold(self) -> float:
+        """The probability from which a class counts as named when rows are scored; 0.5 in forms that name none by threshold."""
+        return self.threshold if self.form == "labels" else 0.5
+
 
 class CompetitionConfig(Section):
     """The competition: its data, task, metric and classes."""

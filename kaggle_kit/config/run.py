@@ -160,6 +160,11 @@ class DataConfig(Section):
         "stop", description="at an unreadable training image stop, or skip it; test images always stop"
     )
 
+    @property
+    def evaluated_at_once(self) -> int:
+        """Images a batch without training, which takes less than half the memory of a step."""
+        return self.eval_batch_size or 2 * self.batch_size
+
     @model_validator(mode="after")
     def _one_way_to_draw(self) -> DataConfig:
         by_class = self.samples_per_class is not None or self.class_multiples
@@ -469,8 +474,10 @@ class RunConfig(Section):
     @property
     def stage_configs(self) -> tuple[RunConfig, ...]:
         """What each stage is trained with; of a run without stages the run itself."""
+        if not self.stages:
+            return (self,)
         content = self.model_dump(mode="json", exclude={"stages"})
-        return tuple(_staged(content, stage) for stage in self.stages) or (self,)
+        return tuple(_staged(content, stage) for stage in self.stages)
 
     @property
     def last_stage(self) -> RunConfig:

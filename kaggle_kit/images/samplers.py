@@ -13,9 +13,8 @@ from kaggle_kit.choices import SAMPLERS
 from kaggle_kit.config import DataConfig
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import predicted_labels
-from kaggle_kit.registry import suggest
 from kaggle_kit.seeds import generator
-from kaggle_kit.tables import Classes, shown
+from kaggle_kit.tables import Classes
 
 Rows = npt.NDArray[np.int64]
 Draw = Callable[[npt.NDArray[Any], int, np.random.Generator], Rows]
@@ -135,11 +134,7 @@ def sampler_for(data: DataConfig, targets: npt.NDArray[Any], classes: Classes, *
     """
     if data.samples_per_class is None and not data.class_multiples:
         return make_sampler(data.sampler, targets, seed=seed, samples_per_epoch=data.samples_per_epoch)
-    unknown = [name for name in data.class_multiples if name not in classes]
-    if unknown:
-        raise ConfigError(
-            f"data.class_multiples names classes that do not exist: {shown(unknown)}.{suggest(unknown[0], classes)}"
-        )
+    classes.require(data.class_multiples, key="data.class_multiples")
     multiples = np.array([*(data.class_multiples.get(name, 1.0) for name in classes), 1.0])
     draw = ByClass(multiples, data.samples_per_class)
     size = int(draw.sizes(targets).sum())

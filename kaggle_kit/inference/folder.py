@@ -16,7 +16,7 @@ from kaggle_kit import files, runs
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ImageError, MissingFileError
-from kaggle_kit.fold_names import FULL, fold_folder
+from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.predict import Compute, Probs, Rows, by_spec, common, predict_rows
 from kaggle_kit.inference.workers import read_notes, tolerant_source
@@ -40,12 +40,11 @@ def find_models(source: Path) -> list[Path]:
     source = Path(source)
     if source.is_file():
         return [source]
-    own = source / runs.MODEL
-    folders = [*source.glob("fold*"), source / fold_folder(FULL)]
-    found = [own] if own.is_file() else [path for folder in folders if (path := folder / runs.MODEL).is_file()]
+    folders = [source, *fold_folders(source).values()] if source.is_dir() else []
+    found = [path for folder in folders if (path := folder / runs.MODEL).is_file()]
     if not found:
         raise MissingFileError(f"no {runs.MODEL} in {source}; expected a model file, a fold folder or a run folder.")
-    return sorted(found, key=lambda path: (len(path.parent.name), path.parent.name))
+    return found
 
 
 def find_images(folder: Path) -> list[tuple[str, Path]]:

@@ -91,7 +91,7 @@ def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
     """Return how to predict as ``run`` was trained; ``changes`` are fields of :class:`Compute`."""
     config = run.record.config.last_stage
     chosen = {
-        "batch_size": config.data.eval_batch_size or 2 * config.data.batch_size,
+        "batch_size": config.data.evaluated_at_once,
         "workers": config.data.workers,
         "device": config.hardware.accelerator,
         "precision": config.hardware.precision,

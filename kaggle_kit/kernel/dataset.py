@@ -108,7 +108,7 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -
         "thresholds": recipe.thresholds,
         "runs": [_write_run(folder, run, workspace.root, half=half) for run in recipe.runs],
         "prior": [float(share) for share in prior],
-        "batch_size": max(_batch_size(run) for run in recipe.runs),
+        "batch_size": max(run.record.config.last_stage.data.evaluated_at_once for run in recipe.runs),
         "id_style": style_of([(row.id, row.path) for row in competition.test], data_dir, config.competition.test.dirs),
         "half": half,
         "n_visible": len(competition.test),
@@ -258,8 +258,3 @@ def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
             f"other views were chosen for run {run.name} since it was predicted. Run `kk predict` and `kk blend` again."
         )
     return views, merge, {"mixes": {str(fold): mix for fold, mix in record.of_all_models.items()}}
-
-
-def _batch_size(run: Run) -> int:
-    data = run.record.config.last_stage.data
-    return data.eval_batch_size or 2 * data.batch_size

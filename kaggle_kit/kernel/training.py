@@ -19,6 +19,7 @@ from kaggle_kit.competition import Setup, load_competition
 from kaggle_kit.competition.containers.unpacking import FOLDER as UNPACKED
 from kaggle_kit.config import Config, build_config
 from kaggle_kit.errors import DataError, TrainingError
+from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
 from kaggle_kit.kernel.dataset import FOLDS, LABELS, SAID, SEEN, own_functions, said_name
 from kaggle_kit.kernel.runtime import BUDGET, Say, lay_out_run
@@ -213,7 +214,7 @@ def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> No
 
 def _progress(folder: Path) -> tuple[int, int]:
     """Finished folds and epochs of a run's folder; the greater has come further."""
-    folds = [runs.read_fold(path, 0) for path in folder.glob("fold*") if path.is_dir()]
+    folds = [runs.read_fold(path, fold) for fold, path in fold_folders(folder).items()]
     return sum(fold.finished for fold in folds), sum(fold.record.epoch or 0 for fold in folds)
 
 

@@ -66,8 +66,7 @@ def find_subjects(setup: Setup, names: Sequence[str]) -> list[Subject]:
             raise MissingFileError(f"no run and no blend in {workspace.root}. Run `kk train` first.")
         names = newest
     paths = {row.id: row.path for row in setup.competition.train}
-    form = setup.config.competition.submission
-    threshold = form.threshold if form.form == "labels" else 0.5
+    threshold = setup.config.competition.submission.score_threshold
     found = []
     for name in dict.fromkeys(Path(name).stem if name.endswith(".csv") else name for name in names):
         if name in known_runs:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from kaggle_kit import figures, runs
 from kaggle_kit.errors import DataError
-from kaggle_kit.fold_names import FULL
+from kaggle_kit.fold_names import FULL, fold_folders
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs.history import read_history
@@ -71,7 +71,7 @@ class RunSummary(Result, Plots):
         return figures.plot_schedule(self._histories())
 
     def _histories(self) -> dict[int, pd.DataFrame]:
-        found = {int(path.name[4:]): read_history(path) for path in self.path.glob("fold[0-9]*")}
+        found = {fold: read_history(path) for fold, path in fold_folders(self.path).items() if fold != FULL}
         known = {fold: history for fold, history in found.items() if history is not None}
         if not known:
             raise DataError(f"{self.path} holds no {runs.HISTORY}; an epoch must have ended first.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, DataError, MissingFileError
-from kaggle_kit.fold_names import FULL, fold_folder
+from kaggle_kit.fold_names import FULL, fold_of_folder
 from kaggle_kit.runs.record import explain
 
 VIEWS_RECORD = "views.json"
-_FOLD = re.compile(r"fold(\d+)")
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,10 @@ def views_of_model(model: Path) -> str:
     Raises:
         ConfigError: none were, or the file lies in no run.
     """
-    if model.absolute().parent.name == fold_folder(FULL):
-        return read_views(model.absolute().parent.parent).of_all_models[FULL]
-    fold = _FOLD.fullmatch(model.absolute().parent.name)
-    record = read_views(model.absolute().parent.parent)
-    if fold is None or int(fold[1]) not in record.mixes:
+    folder = model.absolute().parent
+    fold, record = fold_of_folder(folder), read_views(folder.parent)
+    if fold is None or fold not in record.of_all_models:
         raise ConfigError(f"no views were chosen for {model}. Run `kk predict --tta auto` again.")
-    if record.models.get(int(fold[1])) != files.file_fingerprint(model):
+    if fold != FULL and record.models.get(fold) != files.file_fingerprint(model):
         raise ConfigError(f"{model} was trained again after its views were chosen. Run `kk predict --tta auto` again.")
-    return record.mixes[int(fold[1])]
+    return record.of_all_models[fold]

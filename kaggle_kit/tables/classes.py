@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit import files
-from kaggle_kit.errors import ClassMappingError, DataError
+from kaggle_kit.errors import ClassMappingError, ConfigError, DataError
+from kaggle_kit.registry import suggest
 
 Labels = tuple[str, ...]
 """The labels of one row: one name, or for multi-label any number of names."""
@@ -67,6 +68,21 @@ class Classes:
             return self._positions[name]
         except KeyError:
             raise ClassMappingError(f"label {name!r} is none of the {len(self)} classes ({shown(self.names)}).") from None
+
+    def require(self, names: Iterable[str], *, key: str) -> None:
+        """Refuse what is no class.
+
+        Args:
+            key: of the configuration, which holds ``names``.
+
+        Raises:
+            ConfigError: some of ``names`` are no classes.
+        """
+        unknown = [name for name in names if name not in self]
+        if unknown:
+            raise ConfigError(
+                f"{key} names classes that do not exist: {shown(unknown)}.{suggest(unknown[0], self)} There are: {shown(self)}."
+            )
 
     def encode(self, labels: Iterable[str]) -> npt.NDArray[np.int64]:
         """Names to positions, (N,)."""

@@ -23,7 +23,7 @@ from kaggle_kit.runs.history import EpochRow
 from kaggle_kit.training.checkpoint import LoopState, load_checkpoint, save_checkpoint
 from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.job import FoldJob
-from kaggle_kit.training.learner import Learner
+from kaggle_kit.training.learner import Learner, WeightMean
 from kaggle_kit.training.loop import judge
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,14 @@ def stochastic_average(averaging: Averaging) -> str | None:
     return f"swa of the last {mean.count} epochs"
 
 
+def mean_of(states: Iterable[State]) -> dict[str, Tensor]:
+    """Return the mean of several state dicts; of whole numbers, such as counters, the last."""
+    mean = WeightMean()
+    for state in states:
+        mean.add(state)
+    return mean.state()
+
+
 def greedy_soup(averaging: Averaging) -> str | None:
     """Put a mean of the best epochs' weights into the model: one after the other, each as long as the score gains.
 
@@ -76,14 +84,14 @@ def greedy_soup(averaging: Averaging) -> str | None:
     states = {row.epoch: load_checkpoint(epoch_path(averaging.folder, row.epoch))["model"] for row in candidates}
     soup, best = [candidates[0].epoch], candidates[0].score
     for row in candidates[1:]:
-        learner.evaluated.load_state_dict(mean_of([states[epoch] for epoch in (*soup, row.epoch)]))
+        learner.evaluated.load_state_dict(mean_of(states[epoch] for epoch in (*soup, row.epoch)))
         _, score = judge(learner, data, row.epoch)
         if data.metric.better(score, best):
             soup, best = [*soup, row.epoch], score
     if len(soup) == 1:
         logger.info("no mean of epochs scores better than epoch %d; nothing is averaged", soup[0])
         return None
-    learner.evaluated.load_state_dict(mean_of([states[epoch] for epoch in soup]))
+    learner.evaluated.load_state_dict(mean_of(states[epoch] for epoch in soup))
     return f"soup of epochs {', '.join(map(str, sorted(soup)))}"
 
 
@@ -133,16 +141,6 @@ def load_epoch(folder: Path, epoch: int, model: nn.Module) -> None:
     if int(saved["epoch"]) != epoch:
         raise DataError(f"{epoch_path(folder, epoch)} holds epoch {saved['epoch']}. Train the fold again with --restart.")
     model.load_state_dict(saved["model"])
-
-
-def mean_of(states: list[State]) -> dict[str, Tensor]:
-    """Return the mean of several state dicts; of whole numbers, such as counters, the last."""
-    return {
-        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(value.dtype)
-        if value.is_floating_point()
-        else states[-1][name]
-        for name, value in states[-1].items()
-    }
 
 
 def measure_batch_norm(learner: Learner, data: FoldData, config: RunConfig) -> None:

@@ -190,6 +190,11 @@ class LoopState:
             self.images += images
 
     @property
+    def stage_updates(self) -> int:
+        """Optimizer steps of the stage in work."""
+        return self.updates - self.first_update
+
+    @property
     def stage_rows(self) -> list[EpochRow]:
         """The history of the stage in work."""
         return [row for row in self.history if row.stage == self.stage]

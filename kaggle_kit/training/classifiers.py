@@ -19,9 +19,8 @@ from kaggle_kit.config import HeadConfig, ProbeConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.models.heads import Head as HeadModule
 from kaggle_kit.models.heads import Neighbours
-from kaggle_kit.training.heads import Fixed, Head, HeadFitter, Samples, Tried, loss_and_accuracy, try_strengths
+from kaggle_kit.training.heads import AnySamples, Head, HeadFitter, Tried, loss_and_accuracy, try_strengths
 
-AnySamples = Samples | Fixed
 _COUNTS = (1, 3, 5, 10, 20, 50)
 """Numbers of neighbours to choose from."""
 _SHARPNESS = (5.0, 10.0, 20.0, 40.0)

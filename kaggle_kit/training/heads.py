@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,9 @@ class Fixed:
         yield from ((features.to(device), targets.to(device)) for features, targets in self._pairs)
 
 
+AnySamples = Samples | Fixed
+
+
 def _strided(view: str, positions: npt.NDArray[np.int64]) -> list[tuple[str, npt.NDArray[np.int64]]]:
     """Pieces that each hold a bit of everything: rows often lie class by class, and class weights need a mixture."""
     count = max(1, math.ceil(len(positions) / _CHUNK))
@@ -107,7 +111,7 @@ class HeadFitter:
     strength times the sum of squared weights; biases are free.
     """
 
-    def __init__(self, samples: Samples | Fixed, loss: nn.Module, n_classes: int, device: torch.device) -> None:
+    def __init__(self, samples: AnySamples, loss: nn.Module, n_classes: int, device: torch.device) -> None:
         self._samples = samples
         self._loss = loss.to(device)
         self._device = device
@@ -170,7 +174,7 @@ class HeadFitter:
         return weight, self._bias - weight @ self._mean
 
 
-def _moments(samples: Samples | Fixed, device: torch.device) -> tuple[Tensor, Tensor]:
+def _moments(samples: AnySamples, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean (F,) of the features, and () the root mean square of their deviations from it."""
     total = square = torch.zeros((), device=device)
     for features, _ in samples.load(device):
@@ -182,15 +186,15 @@ def _moments(samples: Samples | Fixed, device: torch.device) -> tuple[Tensor, Te
     return mean, torch.where(scale > 0, scale, 1.0)
 
 
-def mean_loss(head: Head, samples: Samples | Fixed, loss: nn.Module, device: torch.device) -> float:
+def mean_loss(head: Head, samples: AnySamples, loss: nn.Module, device: torch.device) -> float:
     """The loss of ``head`` over ``samples``, without regularisation."""
-    linear = lambda features: nn.functional.linear(features, head.weight, head.bias)  # noqa: E731
+    linear = partial(nn.functional.linear, weight=head.weight, bias=head.bias)
     return loss_and_accuracy(linear, samples, loss, device)[0]
 
 
 def loss_and_accuracy(
     head: Callable[[Tensor], Tensor],
-    samples: Samples | Fixed,
+    samples: AnySamples,
     loss: Callable[[Tensor, Tensor], Tensor],
     device: torch.device,
     *,
@@ -207,7 +211,7 @@ def loss_and_accuracy(
 
 
 def try_strengths(
-    fitter: HeadFitter, train: Samples | Fixed, inner: Samples | Fixed, loss: nn.Module, strengths: Sequence[float]
+    fitter: HeadFitter, train: AnySamples, inner: AnySamples, loss: nn.Module, strengths: Sequence[float]
 ) -> tuple[list[Tried], Head]:
     """Fit along ``strengths`` from the strongest on, until they are clearly too weak for rows that were not fitted.
 

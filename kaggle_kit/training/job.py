@@ -153,9 +153,8 @@ class FoldJob:
 
     @property
     def eval_batch_size(self) -> int:
-        """Images of a batch that is only predicted, which takes less than half the memory of a step."""
-        data = self.config.last_stage.data
-        return data.eval_batch_size or 2 * data.batch_size
+        """Images of a batch that is only predicted."""
+        return self.config.last_stage.data.evaluated_at_once
 
     def in_stage(self, number: int) -> FoldJob:
         """Return the job as a stage trains it, from 1; what it is validated and predicted by stays."""

@@ -170,7 +170,7 @@ class WeightMean:
         wanted: how many epochs, from the end of the training, it is to be of.
     """
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int = 0) -> None:
         self.wanted = wanted
         self.count = 0
         self._sums: dict[str, Tensor] = {}

@@ -130,7 +130,7 @@ def update(learner: Learner, config: RunConfig, state: LoopState, guard: LossGua
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     state.updates, state.lr = state.updates + 1, current_lr(optimizer)
-    learner.schedule.step_update(state.updates - state.first_update)
+    learner.schedule.step_update(state.stage_updates)
     if learner.ema is not None:
         learner.ema.update(learner.plain, step=state.updates)
 
@@ -175,9 +175,7 @@ def validate(
     if trained:
         learner.after_epoch()
         learner.schedule.step(epoch, row.score)
-        learner.schedule.step_update(
-            state.updates - state.first_update
-        )  # a rate that the score has lowered counts from the next update on
+        learner.schedule.step_update(state.stage_updates)  # a rate that the score has lowered counts from the next update on
         state.next_epoch()
         checkpoints.save(learner, state)
     tell(learner, data, state, checkpoints, reporter, best=best)

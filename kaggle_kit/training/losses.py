@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from kaggle_kit.choices import LOSSES
 from kaggle_kit.config import HeadConfig, LossConfig
 from kaggle_kit.errors import ConfigError, TrainingError
-from kaggle_kit.registry import suggest
-from kaggle_kit.tables import Classes, shown
+from kaggle_kit.tables import Classes
 
 
 @dataclass(frozen=True)
@@ -237,12 +236,7 @@ def class_weights(config: LossConfig, classes: Classes, truth: npt.NDArray[Any])
         weights = 1 / rows if given == "balanced" else 1 / (1 - config.effective_beta**rows)
         labels = float((counts * weights).sum())
         return np.asarray(weights * (counts.sum() / labels if labels else 1.0), dtype=np.float32)
-    unknown = [name for name in given if name not in classes]
-    if unknown:
-        raise ConfigError(
-            f"loss.class_weights names classes that do not exist: {shown(unknown)}.{suggest(unknown[0], classes)} "
-            f"There are: {shown(classes)}."
-        )
+    classes.require(given, key="loss.class_weights")
     return np.array([given.get(name, 1.0) for name in classes], dtype=np.float32)
 
 

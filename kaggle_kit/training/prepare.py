@@ -16,7 +16,7 @@ from kaggle_kit.competition.contents import Contents, describe_change, training_
 from kaggle_kit.config import RunConfig
 from kaggle_kit.config.known import require_known
 from kaggle_kit.errors import ConfigError, DataError, FoldError
-from kaggle_kit.fold_names import FULL, fold_folder
+from kaggle_kit.fold_names import FULL, fold_folders
 from kaggle_kit.folds import held_still
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.samplers import sampler_for
@@ -175,8 +175,8 @@ def _require_same_contents(workspace: Workspace, run: str, contents: Contents) -
         DataError: names the images, and what to do.
     """
     folder = workspace.run_dir(run)
-    for path in sorted([*folder.glob("fold*/"), *folder.glob(f"{fold_folder(FULL)}/")]):
-        before = runs.read_fold(path, FULL).record.contents
+    for fold, path in fold_folders(folder).items():
+        before = runs.read_fold(path, fold).record.contents
         change = describe_change(contents, folder, before, what="training images")
         if change:
             raise DataError(
@@ -247,7 +247,7 @@ def _throw_away(workspace: Workspace, run: str) -> None:
     """Delete what a run has trained, once nobody predicts or blends it any more; the caller holds the run's lock."""
     folder = workspace.run_dir(run)
     with files.folder_lock(folder, name=runs.PREDICT_LOCK):
-        for fold in (*folder.glob("fold*"), *folder.glob(fold_folder(FULL))):
-            shutil.rmtree(fold)
+        for path in fold_folders(folder).values():
+            shutil.rmtree(path)
         (folder / runs.RUN_RECORD).unlink(missing_ok=True)
         remove_snapshots(workspace, run)

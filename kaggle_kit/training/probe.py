@@ -40,9 +40,9 @@ from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.seeds import derive_seed, generator
 from kaggle_kit.stop import Stop
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
-from kaggle_kit.training.classifiers import AnySamples, Fitted, Task
+from kaggle_kit.training.classifiers import Fitted, Task
 from kaggle_kit.training.fold import compute_of_job, facts_of, noted_in, random_state_kept, save_outputs, train_fold
-from kaggle_kit.training.heads import Samples, loss_and_accuracy
+from kaggle_kit.training.heads import AnySamples, Samples, loss_and_accuracy
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.job import Rows as FoldRows
 from kaggle_kit.training.losses import build_loss

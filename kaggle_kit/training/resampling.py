@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kaggle_kit.errors import DependencyError
-from kaggle_kit.training.heads import Fixed, Samples
+from kaggle_kit.training.heads import AnySamples, Fixed, Samples
 
 _LOG = logging.getLogger(__name__)
 _NEIGHBOURS = 5
@@ -22,17 +22,17 @@ def none(samples: Samples, seed: int) -> Samples:  # noqa: ARG001 - one signatur
     return samples
 
 
-def smote(samples: Samples, seed: int) -> Samples | Fixed:
+def smote(samples: Samples, seed: int) -> AnySamples:
     """Between neighbours of small classes, until all classes are of one size (Chawla et al. 2002)."""
     return _resampled(samples, "SMOTE", "k_neighbors", seed)
 
 
-def adasyn(samples: Samples, seed: int) -> Samples | Fixed:
+def adasyn(samples: Samples, seed: int) -> AnySamples:
     """As SMOTE, more of them where other classes are near (He et al. 2008)."""
     return _resampled(samples, "ADASYN", "n_neighbors", seed)
 
 
-def _resampled(samples: Samples, kind: str, neighbours: str, seed: int) -> Samples | Fixed:
+def _resampled(samples: Samples, kind: str, neighbours: str, seed: int) -> AnySamples:
     try:
         from imblearn import over_sampling
     except ImportError as error:
