@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Step
@@ -76,8 +76,8 @@ class Candidate:
 
     def on_one_fold(self, folds: int) -> Candidate:
         """Return the same for fold 0 only, as the first round of a race."""
-        step = Step(self.step.command, self.step.entries, {**self.step.options, "fold": "0"})
-        return Candidate("race", self.run, self.model, step, self.gain * _RACE, self.seconds / folds)
+        step = replace(self.step, options={**self.step.options, "fold": "0"})
+        return replace(self, idea="race", step=step, gain=self.gain * _RACE, seconds=self.seconds / folds)
 
 
 @dataclass(frozen=True)

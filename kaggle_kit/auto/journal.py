@@ -24,7 +24,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._whole = path, False
 
     def read(self) -> list[dict[str, Any]]:
         """Return the entries; a last line that a kill cut off is left out.
@@ -56,7 +56,9 @@ class Journal:
         entry = {"kind": kind, "at": datetime.now(UTC).isoformat(timespec="seconds"), **plain(facts)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with files.storage_errors(self.path), self.path.open("ab+") as handle:
-            self._drop_cut_line(handle)
+            if not self._whole:
+                self._drop_cut_line(handle)
+                self._whole = True
             handle.write(json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())

@@ -82,8 +82,7 @@ def read_rows(setup: Setup, names: Sequence[str]) -> Rows:
     views = test_rows(setup.workspace, setup.competition, chosen)[1]
     rows = gather(setup.workspace, setup.competition, chosen, folds, views, 0, notes)
     at = folds.rows_of(rows.aligned.ids)
-    form = setup.competition.submission
-    threshold = form.threshold if form.form == "labels" else 0.5
+    threshold = setup.competition.submission.score_threshold
     return Rows(tuple(names), rows, setup.metric, folds.groups[at], folds.assignments[0, at], threshold)
 
 

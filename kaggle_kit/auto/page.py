@@ -65,7 +65,9 @@ _WORDS = {
     "measured": lambda entry: f"{entry['model']}: {entry['rates']['train']:.1f} images a second in training at {entry['side']}",
     "raced": lambda entry: f"{entry['run']} on fold 0 alone",
     "judged": lambda entry: f"{entry['run']} {'joins' if entry['better'] else 'is left out'}",
-    "blended": lambda entry: f"{entry['blend']}: {entry['method']} of {', '.join(entry['runs'])}, {entry['score']:.4f}",
+    "blended": lambda entry: (
+        f"{entry['blend'] or 'no test images'}: {entry['method']} of {', '.join(entry['runs'])}, {entry['score']:.4f}"
+    ),
     "failed": lambda entry: f"{entry['run']} failed",
 }
 """Kinds of entries that the page tells -> what it says."""

@@ -19,7 +19,7 @@ class AutoResult(Result):
     """Where the search stands when it ends.
 
     Attributes:
-        submission: the best one; None before the first.
+        submission: the best one; None before the first, and where there are no test images.
         score: its cross-fitted out-of-fold score, by ``metric``.
         verdict: what its check said.
         seconds: used so far, over all sessions; of ``limit``.
@@ -62,10 +62,11 @@ class AutoResult(Result):
 
     def describe(self) -> str:
         """Return the best submission with its score, why the search ended, and what more time would be used for."""
-        if self.submission is None:
+        if not self.runs:
             return f"no submission yet: {self.ended}"
+        what = self.submission or "no test images"
         lines = [
-            f"{self.submission}: {self.metric} {self.score:.4f} out of fold, cross-fitted; check {self.verdict}",
+            f"{what}: {self.metric} {self.score:.4f} out of fold, cross-fitted; check {self.verdict}",
             f"{format_duration(self.seconds)} of {format_duration(self.limit)} used; ended since {self.ended}",
         ]
         if self.more:

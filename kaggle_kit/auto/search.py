@@ -10,8 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kaggle_kit import files, seeds
@@ -23,12 +22,15 @@ from kaggle_kit.auto.result import AutoResult
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Commands, Step
 from kaggle_kit.competition import Competition, Setup, open_setup
-from kaggle_kit.errors import KaggleKitError, WeightsError
+from kaggle_kit.errors import ImageError, KaggleKitError, WeightsError
+from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
+from kaggle_kit.images.decode import image_facts
 from kaggle_kit.models import find_weights
 from kaggle_kit.models.backbones import LocalBackbone, local_backbones
 from kaggle_kit.runs import MODEL, read_oof, read_run
 from kaggle_kit.runs.scored import score as scored_rows
+from kaggle_kit.tables import FoldTable
 from kaggle_kit.units import format_duration
 
 FOLDER, NAME = "auto", "auto"
@@ -104,21 +106,23 @@ class _Search:
     def run(self) -> AutoResult:
         """Search, write the page, and return how it ended."""
         self._note("begun", limit=self.options.limit, goal=self.options.goal, only=self.options.only)
-        setup = self._with_folds()
-        self.n_folds = folds_for(setup.workspace, setup.competition, setup.config.run.folds).n_splits
-        self.scene = self._scene(setup)
+        self.setup = self._with_folds()
+        self.n_folds = self._folds().n_splits
+        self.scene = self._scene()
         ended = self._until_over()
         unknown = [one.run for one in self._candidates() if not math.isfinite(one.seconds)]
         more = (*self._would_do(self.options.limit), *(f"{run} (not measured yet)" for run in unknown))
         self._note("ended", why=ended, more=more)
-        return self._result(setup, ended, more)
+        return self._result(ended, more)
 
     def _until_over(self) -> str:
         try:
+            for run in self.state.pending:
+                self._join(run)
             while True:
                 self._try(self._next())
         except _Ended as ended:
-            if not self.state.blend and self.state.failed:
+            if not self.state.kept and self.state.failed:
                 why = "; ".join(f"{run}: {text}" for run, text in self.state.failed.items())
                 raise KaggleKitError(f"no submission could be made: {why}") from None
             return str(ended)
@@ -131,11 +135,14 @@ class _Search:
             self._note("folds", command=step.text)
         return setup
 
-    def _scene(self, setup: Setup) -> Scene:
-        side = _usual_side(setup.competition)
+    def _folds(self) -> FoldTable:
+        return folds_for(self.setup.workspace, self.setup.competition, self.setup.config.run.folds)
+
+    def _scene(self) -> Scene:
+        side = _usual_side(self.setup.competition)
         found = local_backbones(self.options.only)
         if not found:
-            name = setup.config.run.model.name
+            name = self.setup.config.run.model.name
             try:
                 find_weights(name, True)
                 found = local_backbones([name])
@@ -152,7 +159,7 @@ class _Search:
         Raises:
             _Ended: nothing fits.
         """
-        if not self.state.blend:
+        if not self.state.kept:
             first = next(iter(self._candidates()), None)
             if first is None:
                 raise _Ended("nothing is left to try")
@@ -175,7 +182,7 @@ class _Search:
         for one in candidates(self.scene, self.state):
             done = self._finished_folds(one.run)
             seconds = one.seconds * (1 - done / self.n_folds) if done < self.n_folds else 0.0
-            found.append(Candidate(one.idea, one.run, one.model, one.step, one.gain, seconds))
+            found.append(replace(one, seconds=seconds))
         return found
 
     def _finished_folds(self, run: str) -> int:
@@ -204,13 +211,14 @@ class _Search:
 
     def _bundle_bytes(self) -> int:
         """Bytes of the models of the blend."""
-        folders = [self.project.workspace.run_dir(run) for run in self.state.kept]
-        return sum(path.stat().st_size for folder in folders for path in folder.glob(f"fold*/{MODEL}"))
+        runs = [self.project.workspace.run_dir(run) for run in self.state.kept]
+        models = [folder / MODEL for run in runs for folder in fold_folders(run).values()]
+        return sum(model.stat().st_size for model in models if model.is_file())
 
     def _measure(self) -> None:
         """Measure how fast each backbone trains here, where there is time to use the answer."""
         for backbone in self.scene.backbones:
-            if backbone.name in self.state.measured or self.left < 10 * _MEASURE_SECONDS:
+            if backbone.name in self.state.measured.keys() | self.state.unmeasured or self.left < 10 * _MEASURE_SECONDS:
                 continue
             side = self.scene.tuned_side(backbone)
             entries = (f"model={backbone.name}", f"image_size={side}", "model.compile=false")
@@ -259,7 +267,7 @@ class _Search:
         commands = [candidate.step.text, predict.text]
         run = {"run": candidate.run, "idea": candidate.idea, **facts, "estimate": estimate, "seconds": seconds}
         self._note("trained", **run, score=score, commands=commands)
-        self._join(candidate)
+        self._join(candidate.run)
         self._tail = 1.5 * (self._now() - trained)
 
     def _predict(self, run: str) -> Step:
@@ -267,12 +275,11 @@ class _Search:
         step = self._predicted(run)
         if self.state.mirrors is not None:
             return step
-        setup = open_setup(self.project.workspace)
-        folds = folds_for(setup.workspace, setup.competition, setup.config.run.folds)
+        folds, metric = self._folds(), self.setup.metric
         plain, mirrored = (
-            scored_rows(read_oof(read_run(setup.workspace, run), tta=tta), folds, setup.metric) for tta in ("none", "hflip")
+            scored_rows(read_oof(read_run(self.setup.workspace, run), tta=tta), folds, metric) for tta in ("none", "hflip")
         )
-        found = compare(setup.metric, plain.truth, plain.probs, mirrored.probs, plain.groups)
+        found = compare(metric, plain.truth, plain.probs, mirrored.probs, plain.groups)
         mirrors = not found.difference < -found.error
         said = "mean the same" if mirrors else "mean something else"
         self._note("mirrors", mirrors=mirrors, difference=found.difference, error=found.error, run=run)
@@ -293,23 +300,23 @@ class _Search:
         self._note("raced", run=candidate.run, score=score, gain=found.gain, why=found.why, command=candidate.step.text)
         self.say(f"{candidate.run} on fold 0: {score:.4f}; the blend would be {found.after:.4f} after {found.before:.4f} there")
 
-    def _join(self, candidate: Candidate) -> None:
+    def _join(self, run: str) -> None:
         """Blend the run with the others in each way, and write the submission if the best is better than what there is."""
-        run, kept = candidate.run, self.state.kept
+        kept = self.state.kept
         rows = self._rows((*kept, run))
         if not kept:
             self._blend((run,), "mean")
             return
         before = best = rows.blended(kept, self.state.method)
-        names, method, together = kept, self.state.method, (*kept, run)
-        first = rows.judge(before, rows.blended(together))
-        for those, way in [*((together, way) for way in _METHODS), ((run,), "mean")]:
-            probs = rows.blended(those, way)
+        chosen = None
+        for names, method in [*(((*kept, run), method) for method in _METHODS), ((run,), "mean")]:
+            probs = rows.blended(names, method)
             if rows.judge(best, probs).better:
-                best, names, method = probs, those, way
-        self._tell(run, first if names == kept else rows.judge(before, best), better=names != kept)
-        if names != kept:
-            self._blend(names, method)
+                best, chosen = probs, (names, method)
+        after = best if chosen is not None else rows.blended((*kept, run))
+        self._tell(run, rows.judge(before, after), better=chosen is not None)
+        if chosen is not None:
+            self._blend(*chosen)
 
     def _tell(self, run: str, found: Judgement, *, better: bool) -> None:
         facts = {"before": found.before, "after": found.after, "difference": found.difference, "error": found.error}
@@ -320,9 +327,8 @@ class _Search:
         step = Step("blend", options={"runs": tuple(names), "method": method})
         made = step.run(self.project)
         verdict = "PASSED" if made.report is None else str(made.report.verdict)
-        name = "" if made.path is None else made.path.stem
         facts = {"runs": names, "method": method, "score": made.scores.cross_fitted, "verdict": verdict}
-        self._note("blended", **facts, blend=name or "out of fold only", command=step.text)
+        self._note("blended", **facts, blend="" if made.path is None else made.path.stem, command=step.text)
         self.say(
             f"{format_duration(self.used)}: {made.scores.metric} {made.scores.cross_fitted:.4f}, check {verdict}: {made.path}"
         )
@@ -330,7 +336,7 @@ class _Search:
             raise _Ended("the check of the submission failed; `kk check` says what is wrong")
 
     def _rows(self, names: Sequence[str]) -> Rows:
-        return read_rows(open_setup(self.project.workspace), names)
+        return read_rows(self.setup, names)
 
     def _would_do(self, seconds: float) -> list[str]:
         """Say what would come next within ``seconds``, best first."""
@@ -346,16 +352,16 @@ class _Search:
         self.entries.append(dict(entry))
         self.state.take(entry)
 
-    def _result(self, setup: Setup, ended: str, more: tuple[str, ...]) -> AutoResult:
+    def _result(self, ended: str, more: tuple[str, ...]) -> AutoResult:
         state, workspace = self.state, self.project.workspace
-        path = workspace.submission_path(state.blend) if state.blend and " " not in state.blend else None
+        path = workspace.submission_path(state.blend) if state.blend else None
         page = workspace.root / "report" / f"{NAME}.html"
-        write_auto_page(page, self.entries, metric=setup.metric.name)
+        write_auto_page(page, self.entries, metric=self.setup.metric.name)
         verdict, score = state.verdict or "FAILED", state.score
         files_made = {"journal": self.journal.path, "page": page}
         return AutoResult(
             path,
-            setup.metric.name,
+            self.setup.metric.name,
             score,
             verdict,
             self.used,
@@ -370,15 +376,13 @@ class _Search:
 
 def _usual_side(competition: Competition) -> float:
     """Return the median short side of some training images, pixels; 224 where none can be opened."""
-    from PIL import Image, UnidentifiedImageError
-
     rows = competition.train
     some = seeds.generator(0, "auto sizes").choice(len(rows), size=min(_SAMPLED, len(rows)), replace=False)
     sides = []
     for row in sorted(some.tolist()):
         try:
-            with Image.open(Path(rows[row].path)) as image:
-                sides.append(min(image.size))
-        except (OSError, UnidentifiedImageError, ValueError):
+            facts = image_facts(rows[row].path)
+        except ImageError:
             continue
+        sides.append(min(facts.height, facts.width))
     return float(statistics.median(sides)) if sides else 224.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from kaggle_kit.launch.plan import Rates, Work
+from kaggle_kit.runs.record import number_or_nan
 
 Entry = Mapping[str, Any]
 
@@ -24,8 +25,8 @@ class Measured:
     def seconds(self, *, side: float, epochs: int) -> float:
         """Return what training all folds, and predicting, takes at another size: time goes with the pixels."""
         scale = (self.side / side) ** 2
-        work = Work(self.work.folds, epochs, self.work.n_train, self.work.n_valid, self.work.n_test, self.work.views)
-        return sum(Rates(self.rates.train * scale, self.rates.predict * scale).seconds(work))
+        rates = Rates(self.rates.train * scale, self.rates.predict * scale)
+        return sum(rates.seconds(replace(self.work, epochs=epochs)))
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class Tried:
         idea, model: what it is.
         seconds: training and prediction.
         score: of its own out-of-fold rows.
-        kept: whether it is in the blend.
     """
 
     run: str
@@ -44,7 +44,6 @@ class Tried:
     model: str
     seconds: float
     score: float
-    kept: bool = False
 
 
 @dataclass
@@ -53,10 +52,13 @@ class State:
 
     Attributes:
         used: seconds, over all its sessions.
-        kept: the runs of the best blend; ``method``, ``score``, ``blend`` and ``verdict`` are that blend's.
+        kept: the runs of the best blend; ``method``, ``score``, ``blend`` and ``verdict`` are that blend's. Without test images
+            it has no name.
         mirrors: whether mirrored images mean the same here; None before it was looked at.
         tried: run -> how it came out.
         failed: run -> why it could not be used.
+        settled: runs of which it was decided whether they join the blend.
+        unmeasured: models whose speed cannot be measured.
         raced: run -> share of the error that it removed on fold 0.
         realised: idea -> shares of the error that its runs removed.
         pace: strategy -> seconds that its runs took, as multiples of what was expected.
@@ -72,6 +74,8 @@ class State:
     mirrors: bool | None = None
     tried: dict[str, Tried] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    unmeasured: set[str] = field(default_factory=set)
     raced: dict[str, float] = field(default_factory=dict)
     realised: dict[str, list[float]] = field(default_factory=dict)
     pace: dict[str, list[float]] = field(default_factory=dict)
@@ -92,6 +96,11 @@ class State:
         if taker is not None:
             taker(self, entry)
 
+    @property
+    def pending(self) -> list[str]:
+        """Runs that were trained and predicted, but not judged: a kill came between."""
+        return [run for run in self.tried if run not in self.settled]
+
     def slowness(self, strategy: str) -> float:
         """Return how much longer runs take than expected; 1.15 as long as nothing is known."""
         return median(self.pace.get(strategy) or [1.15])
@@ -103,24 +112,30 @@ class State:
 
 def _trained(state: State, entry: Entry) -> None:
     run, estimate = str(entry["run"]), float(entry["estimate"] or 0)
-    state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], _number(entry["score"]))
+    state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], number_or_nan(entry["score"]))
     if estimate > 0:
         state.pace.setdefault(entry["strategy"], []).append(entry["seconds"] / estimate)
 
 
 def _judged(state: State, entry: Entry) -> None:
     tried = state.tried[entry["run"]]
-    state.tried[tried.run] = Tried(tried.run, tried.idea, tried.model, tried.seconds, tried.score, bool(entry["better"]))
-    state.realised.setdefault(tried.idea, []).append(_number(entry["gain"]))
+    if not entry["better"]:
+        state.settled.add(tried.run)
+    state.realised.setdefault(tried.idea, []).append(number_or_nan(entry["gain"]))
 
 
 def _blended(state: State, entry: Entry) -> None:
     state.kept, state.method = tuple(entry["runs"]), entry["method"]
-    state.score, state.blend, state.verdict = _number(entry["score"]), entry["blend"], entry["verdict"]
+    state.settled.update(state.kept)
+    state.score, state.blend, state.verdict = number_or_nan(entry["score"]), entry["blend"], entry["verdict"]
 
 
 def _measured(state: State, entry: Entry) -> None:
     state.measured[entry["model"]] = Measured(Rates(**entry["rates"]), entry["side"], Work(**entry["work"]))
+
+
+def _not_measured(state: State, entry: Entry) -> None:
+    state.unmeasured.add(entry["model"])
 
 
 def _mirrors(state: State, entry: Entry) -> None:
@@ -132,7 +147,7 @@ def _failed(state: State, entry: Entry) -> None:
 
 
 def _raced(state: State, entry: Entry) -> None:
-    state.raced[entry["run"]] = _number(entry["gain"])
+    state.raced[entry["run"]] = number_or_nan(entry["gain"])
 
 
 _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
@@ -140,11 +155,8 @@ _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
     "judged": _judged,
     "blended": _blended,
     "measured": _measured,
+    "not measured": _not_measured,
     "mirrors": _mirrors,
     "failed": _failed,
     "raced": _raced,
 }
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

@@ -146,6 +146,38 @@ def test_killed_anywhere_nothing_is_lost_and_the_same_call_goes_on(project, run)
     assert result.seconds == pytest.approx(project.clock, abs=15)  # but for what the kill took with it
 
 
+@pytest.mark.parametrize("kind", ["trained", "judged"])
+def test_a_run_that_was_killed_before_it_was_blended_joins_first_when_the_search_goes_on(project, kind):
+    project.auto(60.0)
+    blends = len(entries(project, "blended"))
+    project.auto(5000.0)
+    path = project.workspace.root / "auto" / "auto.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    joined = [number for number, line in enumerate(lines) if '"kind": "blended"' in line][blends]
+    run = next(line for line in reversed(lines[:joined]) if '"kind": "trained"' in line)
+    cut = max(number for number, line in enumerate(lines[:joined]) if f'"kind": "{kind}"' in line)
+    path.write_text("".join(lines[: cut + 1]))
+    project.calls.clear()
+    project.auto(1.0)  # no time for anything new
+    assert [call.split()[0] for call in project.calls] == ["blend"]
+    assert entries(project, "blended")[-1]["runs"][-1] in run
+
+
+def test_a_backbone_that_cannot_be_measured_is_asked_once(project, monkeypatch):
+    asked = []
+
+    def plan(*entries, seconds, tta):
+        asked.append(entries[0])
+        raise WeightsError("too large")
+
+    monkeypatch.setattr(project, "plan", plan)
+    result, _ = project.auto()
+    assert sorted(asked) == ["model=large", "model=small"]
+    assert result.runs
+    project.auto(20_000.0)
+    assert len(asked) == 2
+
+
 def test_a_line_that_a_kill_cut_off_does_not_matter(project):
     project.auto(60.0)
     path = project.workspace.root / "auto" / "auto.jsonl"
