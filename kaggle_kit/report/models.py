@@ -42,7 +42,9 @@ def model_blocks(workspace: Workspace, subject: Subject) -> list[Block] | str:
     lines = [f"One decoded image on one core of this machine, by PyTorch: {shown(known)}."] if known else []
     if any(run.full.finished for run in members):
         lines.append("full: trained on all data, for as long as the folds on average; it has no score of its own")
-    return [Table(table), Notes([*lines, "loss: log loss of the fold's out-of-fold rows; MB: of the model's file"])]
+    if "loss" in table:
+        lines.append("loss: log loss of the fold's out-of-fold rows")
+    return [Table(table), Notes([*lines, "MB: of the model's file"])]
 
 
 def _members(workspace: Workspace, subject: Subject) -> list[Run]:

@@ -42,7 +42,7 @@ def submissions_table(workspace: Workspace) -> pd.DataFrame:
     frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])], columns=list(COLUMNS))
     correlation, n = rank_correlation(frame)
     frame.attrs |= {"rank_correlation": correlation, "n": n, "optional": _OPTIONAL}
-    if n > 2:
+    if not math.isnan(correlation):
         frame.attrs["note"] = f"rank correlation of the two scores: {correlation:.2f} over {n} submissions"
     return frame
 

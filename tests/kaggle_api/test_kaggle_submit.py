@@ -325,6 +325,18 @@ def test_table_sets_scores_side_by_side(workspace: Workspace) -> None:
     assert table["public_score"].isna().tolist() == [False, False, False, True, True]
     assert table.attrs["n"] == 3
     assert table.attrs["rank_correlation"] == pytest.approx(0.5)  # ranks 1 2 3 against 1 3 2
+    assert "0.50 over 3" in table.attrs["note"]
+
+
+def test_of_equal_scores_no_correlation_is_told(workspace: Workspace) -> None:
+    for at, public in enumerate([0.88, 0.91, 0.93]):
+        kaggle = {"status": "complete", "public_score": public, "date": "d", "message": "m"}
+        make_submission(
+            workspace.root, f"blend{at}", created=f"2025-01-0{at + 1}", scores=scores(cross_fitted=0.9), kaggle=kaggle
+        )
+    table = submissions_table(workspace)
+    assert len(table) == 3
+    assert "note" not in table.attrs
 
 
 def test_table_of_an_empty_workspace(workspace: Workspace) -> None:
