@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kaggle_kit.competition.init import Told
     from kaggle_kit.config import Config
     from kaggle_kit.config.describe import Keys
+    from kaggle_kit.config.recipes import Recipe
     from kaggle_kit.evaluate import Evaluation
     from kaggle_kit.inference import RunPrediction
     from kaggle_kit.kaggle_api import SubmissionStatus
@@ -139,6 +140,7 @@ class Project:
     def look(
         self,
         *overrides: str,
+        config: PathLike | None = None,
         augment: str | None = None,
         batch: bool = False,
         imagenet: bool = False,
@@ -148,7 +150,7 @@ class Project:
         """Write ``report/data.html`` about the data: classes, files, samples, duplicates, folds, training against test images.
 
         Args:
-            overrides, entries: of the run's configuration, as for :meth:`train`, for what the next three show.
+            overrides, config, entries: of the run's configuration, as for :meth:`train`, for what the next three show.
             augment: a preset; one training image in 16 draws as the model gets them.
             batch: show a training batch with its labels after mixing.
             imagenet: show what the pretrained model says of training images, before and after its preprocessing.
@@ -159,7 +161,7 @@ class Project:
         if augment is not None:
             AUGMENTATIONS.require(augment)
         preset = [] if augment is None else [f"augment.preset={augment}"]
-        setup = self._open([*overrides, *as_overrides(entries), *preset])
+        setup = self._open([*overrides, *as_overrides(entries), *preset], config)
         from kaggle_kit.report.data_page import Wishes
         from kaggle_kit.report.look import look_at_data
 
@@ -264,7 +266,8 @@ class Project:
             entries: the same as arguments: ``model="resnet50", epochs=5``.
             fold: ``"all"``, ``"0"``, ``"0,2"``, ``"0-3"``, or numbers.
             run: the run's name; None: made of the model and the configuration.
-            config: a file with a run's configuration instead of ``kk.yaml``'s, such as ``kk tune`` writes.
+            config: ``recipe:NAME`` (see :meth:`recipes`), or a file with a run's configuration such as ``kk tune`` writes,
+                instead of ``kk.yaml``'s.
             time_limit: end cleanly before this.
             restart: throw away what this run has trained so far.
             launcher: ``"local"``, a fold per device, or ``"ray"``, over a cluster; None: in this process.
@@ -446,6 +449,13 @@ class Project:
 
         return describe_config(key, self.workspace.config_path)
 
+    @staticmethod
+    def recipes(name: str = "") -> pd.DataFrame | Recipe:
+        """Return a row for each recipe that ``train(config="recipe:NAME")`` takes, or the text of one."""
+        from kaggle_kit.config.recipes import read_recipe, recipes_table
+
+        return read_recipe(name) if name else recipes_table()
+
     def runs(self) -> pd.DataFrame:
         """Return a row for each run, the best first: what it is, what it scored, when it was begun."""
         from kaggle_kit.runs.comparison import runs_table
@@ -498,6 +508,7 @@ class Project:
     def tune(
         self,
         *overrides: str,
+        config: PathLike | None = None,
         study: str = "tune",
         space: PathLike | None = None,
         models: Sequence[str] = (),
@@ -517,7 +528,7 @@ class Project:
         """Search hyperparameters with Optuna; writes ``tune/<study>/best.yaml`` for ``train(config=…)``.
 
         Args:
-            overrides, entries: of the configuration that the search starts from, as for :meth:`train`.
+            overrides, config, entries: of the configuration that the search starts from, as for :meth:`train`.
             space: a YAML file of what to search; None: what usually matters.
             models: to choose from.
             trials: of the study, those of earlier calls included.
@@ -529,7 +540,7 @@ class Project:
         from kaggle_kit.config import as_overrides
         from kaggle_kit.units import as_seconds
 
-        setup = self._open([*overrides, *as_overrides({**entries, **given_only(strategy=strategy)})])
+        setup = self._open([*overrides, *as_overrides({**entries, **given_only(strategy=strategy)})], config)
         PRUNERS.require(pruner)
         limit = as_seconds(time_limit)
         require_trainable(setup, folds)
@@ -597,6 +608,7 @@ class Project:
     def plan(
         self,
         *overrides: str,
+        config: PathLike | None = None,
         fold: str = "all",
         time_limit: Duration = "9h",
         seconds: float = 30.0,
@@ -607,14 +619,14 @@ class Project:
         """Measure for about ``seconds`` and say how long a run will take, and what would fit ``time_limit``.
 
         Args:
-            overrides, entries: of the run's configuration, as for :meth:`train`.
+            overrides, config, entries: of the run's configuration, as for :meth:`train`.
             devices: folds trained at a time.
             tta: views of the test images.
         """
         from kaggle_kit.config import as_overrides
         from kaggle_kit.units import as_seconds
 
-        setup, limit = self._open([*overrides, *as_overrides(entries)]), as_seconds(time_limit)
+        setup, limit = self._open([*overrides, *as_overrides(entries)], config), as_seconds(time_limit)
         require_views(tta, auto=False)
         require_trainable(setup, fold)
         from kaggle_kit.launch import plan_run
@@ -624,6 +636,7 @@ class Project:
     def lr(
         self,
         *overrides: str,
+        config: PathLike | None = None,
         fold: int = 0,
         lowest: float = 1e-6,
         highest: float = 10.0,
@@ -633,20 +646,21 @@ class Project:
         """Train with a growing learning rate until the loss diverges, suggest ``lr``, and draw the curve; keeps no model.
 
         Args:
-            overrides, entries: of the run's configuration, as for :meth:`train`.
+            overrides, config, entries: of the run's configuration, as for :meth:`train`.
             lowest, highest: rates that the test begins and ends with.
             updates: optimizer steps from one to the other.
         """
         from kaggle_kit.config import as_overrides
 
         given = [*overrides, *as_overrides(entries)]
-        setup = self._open(given)
+        setup = self._open(given, config)
         require_trainable(setup, (fold,))
         from kaggle_kit.report.lr import make_lr_test
         from kaggle_kit.training.lr_finder import Sweep
 
         sweep = Sweep(lowest, highest, updates)
-        return make_lr_test(setup, sweep, fold=fold, entries=given, progress=show.bar("testing rates"))
+        beside = given if config is None else ["--config", str(config), *given]
+        return make_lr_test(setup, sweep, fold=fold, entries=beside, progress=show.bar("testing rates"))
 
     @property
     def kernel(self) -> Kernel:

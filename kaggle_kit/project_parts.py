@@ -37,6 +37,7 @@ class Kernel:
         self,
         *overrides: str,
         username: str,
+        config: PathLike | None = None,
         out: PathLike | None = None,
         blend: str | None = None,
         runs: Sequence[str] = (),
@@ -51,7 +52,7 @@ class Kernel:
         """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours.
 
         Args:
-            overrides, entries: with ``train``: of the run's configuration.
+            overrides, config, entries: with ``train``: of the run's configuration.
             username: your Kaggle user name.
             out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
             blend: the blend to repeat there, by default the last one, or
@@ -67,12 +68,14 @@ class Kernel:
         from kaggle_kit.kernel import Address, Content, build_kernel
 
         given = [*overrides, *as_overrides(entries)]
-        if given and not train:
-            raise ConfigError(f"{' '.join(given)}: entries are for --train; without it the kernel repeats finished runs.")
+        if (given or config) and not train:
+            what = " ".join([*([f"--config {config}"] if config else []), *given])
+            raise ConfigError(f"{what}: entries are for --train; without it the kernel repeats finished runs.")
         place = self.workspace.root / ("training" if train else "kernel") if out is None else Path(out)
         address, content = Address(username, competition, title), Content(names(runs), blend, train, half, force)
         image = None if image_list is None else Path(image_list)
-        return build_kernel(open_setup(self.workspace, given), place, address, content, image_list=image)
+        run_file = None if config is None else Path(config)
+        return build_kernel(open_setup(self.workspace, given, run_file), place, address, content, image_list=image)
 
     def test(
         self,

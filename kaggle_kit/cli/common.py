@@ -121,6 +121,13 @@ def run_names() -> list[str]:
     return sorted(path.parent.name for path in Path("runs").glob("*/run.json"))
 
 
+def recipe_names() -> list[str]:
+    """Return the names of the recipes."""
+    from kaggle_kit.config.recipes import recipes
+
+    return list(recipes())
+
+
 def page_subjects() -> list[str]:
     """Return the names of the runs and blends that lie here."""
     return run_names() + sorted(path.stem for path in Path("submissions").glob("[!.]*.csv") if "." not in path.stem)
@@ -133,7 +140,13 @@ Entries = Annotated[
 Run = Annotated[str | None, typer.Option("--run", help="the run's name", autocompletion=one_of(run_names))]
 Seed = Annotated[int | None, typer.Option(help="another seed than kk.yaml's")]
 Fold = Annotated[str, typer.Option(help="all, 0, 0,2 or 0-3; of train also full: one model on all data")]
-Config = Annotated[Path | None, typer.Option(help="a file with a run's configuration instead of kk.yaml's")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="recipe:NAME, see `kk recipes`, or a file with a run's configuration, instead of kk.yaml's",
+        autocompletion=one_of(lambda: [f"recipe:{name}" for name in recipe_names()]),
+    ),
+]
 Tta = Annotated[
     str,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_kit.cli.common import Entries, app, command, group
+from kaggle_kit.cli.common import Config, Entries, app, command, group
 from kaggle_kit.project import Project
 from kaggle_kit.results import Done
 
@@ -23,6 +23,7 @@ Slug = Annotated[str, typer.Argument(help="the competition's name in its address
 def build(
     username: Annotated[str, typer.Option(help="your Kaggle user name")],
     overrides: Entries = None,
+    config: Config = None,
     out: Annotated[Path | None, typer.Option(help="the folder to write; default: kernel, with --train training")] = None,
     blend: Annotated[str | None, typer.Option(help="the blend to repeat there; default: the last one")] = None,
     runs: Annotated[str, typer.Option(help="runs to average instead, separated by commas")] = "",
@@ -35,7 +36,7 @@ def build(
 ) -> object:
     """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours."""
     what: dict[str, Any] = {"blend": blend, "runs": runs, "train": train, "half": half, "force": force}
-    names: dict[str, Any] = {"title": title, "competition": competition, "image_list": image_list, "out": out}
+    names: dict[str, Any] = {"title": title, "competition": competition, "image_list": image_list, "out": out, "config": config}
     return Project.open().kernel.build(*(overrides or ()), username=username, **what, **names)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kaggle_kit.choices import AUGMENTATIONS, MERGES
-from kaggle_kit.cli.common import Entries, Tta, app, command, one_of, page_subjects
+from kaggle_kit.cli.common import Config, Entries, Tta, app, command, one_of, page_subjects
 from kaggle_kit.project import Project
 
 Open = Annotated[bool, typer.Option("--open", help="show it in the browser")]
@@ -17,6 +17,7 @@ Open = Annotated[bool, typer.Option("--open", help="show it in the browser")]
 @command(app, then="kk folds")
 def look(
     overrides: Entries = None,
+    config: Config = None,
     augment: Annotated[str | None, typer.Option(help=f"one image in 16 draws: {AUGMENTATIONS.listed}")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="a training batch with its labels after mixing")] = False,
     imagenet: Annotated[
@@ -25,7 +26,8 @@ def look(
     open_: Open = False,
 ) -> object:
     """Look at the data before any training; writes report/data.html: classes, files, duplicates, folds, train against test."""
-    return Project.open().look(*(overrides or ()), augment=augment, batch=batch, imagenet=imagenet, open=open_)
+    project = Project.open()
+    return project.look(*(overrides or ()), config=config, augment=augment, batch=batch, imagenet=imagenet, open=open_)
 
 
 @command(app)

@@ -10,6 +10,7 @@ import typer
 from kaggle_kit.choices import GOALS, PRUNERS
 from kaggle_kit.cli.common import (
     Address,
+    Config,
     Entries,
     Fold,
     Launcher,
@@ -48,6 +49,7 @@ def auto(
 @command(app, then=lambda found: found and found.best_path and f"kk train --fold all --config {found.best_path}")
 def tune(
     overrides: Entries = None,
+    config: Config = None,
     study: Annotated[str, typer.Option(help="its name; an existing one goes on")] = "tune",
     space: Annotated[Path | None, typer.Option(help="a YAML file of what to search; default: what usually matters")] = None,
     models: Annotated[str, typer.Option(help="models to choose from, separated by commas")] = "",
@@ -70,7 +72,7 @@ def tune(
         project.dashboard(study, storage=storage)
         return None
     where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
-    what: dict[str, Any] = {"space": space, "models": models, "strategy": strategy, "folds": folds}
+    what: dict[str, Any] = {"config": config, "space": space, "models": models, "strategy": strategy, "folds": folds}
     how: dict[str, Any] = {"trials": trials, "time_limit": time_limit, "promote": promote, "pruner": pruner, "seed": seed}
     return project.tune(*(overrides or ()), study=study, storage=storage, **what, **how, **where)
 
@@ -78,6 +80,7 @@ def tune(
 @command(app)
 def plan(
     overrides: Entries = None,
+    config: Config = None,
     fold: Fold = "all",
     time_limit: Annotated[str, typer.Option("--time-limit", "--limit", help="the time there is, e.g. Kaggle's 9h")] = "9h",
     seconds: Annotated[float, typer.Option(help="how long to measure")] = 30.0,
@@ -86,16 +89,17 @@ def plan(
 ) -> object:
     """Measure for half a minute and say how long a run will take, and what would fit the limit."""
     options: dict[str, Any] = {"fold": fold, "time_limit": time_limit, "seconds": seconds, "devices": devices, "tta": tta}
-    return Project.open().plan(*(overrides or ()), **options)
+    return Project.open().plan(*(overrides or ()), config=config, **options)
 
 
 @command(app, then=lambda found: found.command)
 def lr(
     overrides: Entries = None,
+    config: Config = None,
     fold: Annotated[int, typer.Option(help="whose images are trained on")] = 0,
     lowest: Annotated[float, typer.Option(help="rate to begin with")] = 1e-6,
     highest: Annotated[float, typer.Option(help="rate to end with, unless the loss diverges before")] = 10.0,
     updates: Annotated[int, typer.Option(help="optimizer steps from one to the other")] = 100,
 ) -> object:
     """Train a fold with a growing learning rate until the loss diverges, suggest lr, and draw the curve; keeps no model."""
-    return Project.open().lr(*(overrides or ()), fold=fold, lowest=lowest, highest=highest, updates=updates)
+    return Project.open().lr(*(overrides or ()), config=config, fold=fold, lowest=lowest, highest=highest, updates=updates)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from kaggle_kit.config.entries import ALIASES, resolve, with_entry
 from kaggle_kit.config.explain import explain
 from kaggle_kit.config.fields import Section
+from kaggle_kit.config.recipes import located
 from kaggle_kit.config.run import RunConfig
 from kaggle_kit.config.safe_yaml import load_yaml, read_yaml, require_plain
 from kaggle_kit.config.sections import Config
@@ -33,7 +34,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
     """Read ``kk.yaml`` and set entries of its ``run`` section from ``key=value`` strings.
 
     Args:
-        run_file: a run configuration (a recipe, or what ``kk tune`` wrote) to take instead of the ``run`` section.
+        run_file: a run configuration (``recipe:NAME``, or what ``kk tune`` wrote) to take instead of the ``run`` section.
 
     Raises:
         MissingFileError: there is no such file.
@@ -43,7 +44,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, run_file: Path | N
     content = _read_sections(path)
     config = _build(Config, content, str(path))
     if run_file is not None or overrides:
-        entries = content.get("run", {}) if run_file is None else _read_sections(run_file)
+        entries = content.get("run", {}) if run_file is None else _read_sections(located(run_file))
         run = _changed_run(entries, overrides, "options" if overrides else str(run_file))
         config = config.model_copy(update={"run": run})
     for kind, name in {"metric": config.competition.metric, "model": config.run.model.name}.items():

@@ -14,7 +14,7 @@ from factories import make_workspace
 
 COMMANDS = [
     *("init", "look", "folds", "train", "predict", "blend", "check", "runs", "demo"),
-    *("tune", "plan", "lr", "cache", "kernel", "submit", "download", "config"),
+    *("tune", "plan", "lr", "cache", "kernel", "submit", "download", "config", "recipes"),
 ]
 
 

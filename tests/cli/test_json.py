@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "cache list": ("cache", "list"),
     "cache verify": ("cache", "verify"),
     "cache drop": ("cache", "drop", "all"),
+    "recipes": ("recipes",),
+    "recipes NAME": ("recipes", "sushi"),
     "config": ("config", "optimizer.lr"),
     "labels --effect": ("labels", "--effect"),
     "runs --rm RUN": ("runs", "--rm", "b", "--force"),

@@ -34,6 +34,7 @@ METHODS = {
     "lr": [Project.lr],
     "submit": [Project.submit],
     "config": [Project.keys],
+    "recipes": [Project.recipes],
     "download": [Project.download],
     "kernel build": [Kernel.build],
     "kernel test": [Kernel.test],
