@@ -81,6 +81,9 @@ class HeadConfig(Section):
         0.0, description="angle by which cosine makes the true class harder in training (ArcFace), e.g. 0.3; 0: none"
     )
 
+    layer: Annotated[int, Field(ge=-20, le=-1), Later()] = Field(
+        -1, description="which of the backbone's feature maps is pooled: -1 the last, -2 the one before, finer …"
+    )
     rows: Annotated[Whole, Later()] = Field(0, description="training rows that knn keeps; strategy probe sets it")
     neighbours: Annotated[Whole, Later()] = Field(0, description="rows that knn asks; strategy probe sets it")
 

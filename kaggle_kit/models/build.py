@@ -240,8 +240,11 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     """
     if weights.path is None:
         return
-    tensors = _with_channels(model, _adapt(model, _with_channels(model, read_tensors(weights.path))))
+    whole = _uncut(model)
+    tensors = _with_channels(model, _adapt(whole, _with_channels(model, read_tensors(weights.path))))
     own = model.state_dict()
+    cut = whole.state_dict().keys() - own.keys()
+    tensors = {key: value for key, value in tensors.items() if key not in cut}
     head = set(head_tensors(model))
     if weights.head_fits is False or any(key in tensors and tensors[key].shape != own[key].shape for key in head):
         tensors = {key: value for key, value in tensors.items() if key not in head}
@@ -260,6 +263,16 @@ def load_pretrained(model: nn.Module, weights: Weights) -> None:
     if stated:
         raise WeightsError(f"{weights.path} does not fit {model_name(model)}. Tensors {stated}. Give another file or model.")
     model.load_state_dict({key: value for key, value in tensors.items() if key in own}, strict=False)
+
+
+def _uncut(model: nn.Module) -> nn.Module:
+    """Return the architecture with the layers that ``head.layer`` has cut off, which weights have; mostly the model itself."""
+    record = record_of(model)
+    if record.head.layer == -1:
+        return model
+    whole = _create(record.name, record.n_classes, dict(record.options))
+    attach_record(whole, replace(record, head=HeadConfig(), features=0))
+    return whole
 
 
 def _quiet_head(model: nn.Module, head: Iterable[str]) -> None:

@@ -290,8 +290,11 @@ def install_head(
         shape: channels, height and width of an image to try the model with, where ``features`` is not known.
 
     Raises:
-        ConfigError: the model has no pooling that could be exchanged, or does not end with one layer on pooled features.
+        ConfigError: the model has no such feature map, no pooling that could be exchanged, or does not end with one layer on
+            pooled features.
     """
+    if config.layer != -1:
+        _cut_after(model, config.layer, n_classes)
     path = _classifier_path(model)
     if config.pool != "auto":
         _install_pool(model, config)
@@ -334,6 +337,18 @@ def _set(model: nn.Module, path: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), name, module)
 
 
+def _cut_after(model: nn.Module, layer: int, n_classes: int) -> None:
+    """Let the model end with its feature map ``layer``, -1 being the last, whose mean is classified."""
+    prune: Any = getattr(model, "prune_intermediate_layers", None)
+    if prune is None:
+        raise ConfigError(f"model.head.layer: {type(model).__name__} has no feature maps that timm could name; leave it at -1.")
+    try:
+        prune([layer], prune_norm=True, prune_head=False)
+        model.reset_classifier(n_classes, "avg")  # type: ignore[operator]
+    except (AssertionError, IndexError) as error:
+        raise ConfigError(f"model.head.layer: {type(model).__name__} has no feature map {layer} ({error}).") from error
+
+
 def _install_pool(model: nn.Module, config: HeadConfig) -> None:
     found = [(name, module) for name, module in model.named_modules() if isinstance(module, SelectAdaptivePool2d)]
     if len(found) != 1:
@@ -368,8 +383,8 @@ def _measured(model: nn.Module, path: str, shape: tuple[int, int, int]) -> int:
             model(torch.zeros(2, *shape))
     except RuntimeError as error:
         raise ConfigError(
-            f"model.head.pool: the layers of {type(model).__name__} after its pooling want as many features as there are "
-            f"channels ({str(error).splitlines()[0]}); use avg, max, gem or grid."
+            f"model.head: the layers of {type(model).__name__} after its pooling want as many features as its last map has "
+            f"channels ({str(error).splitlines()[0]}); use avg, max, gem or grid, and layer -1."
         ) from error
     finally:
         model.train(training)

@@ -15,6 +15,7 @@ from kaggle_kit.config.run import RunConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.inference.engines import make_engine
 from kaggle_kit.models import (
+    backbone_fingerprint,
     build_model,
     find_weights,
     freeze,
@@ -241,3 +242,38 @@ def test_a_regression_head_has_its_number_as_mean_grade():
     mean = head(wanted).softmax(dim=1) @ torch.arange(5.0)
     assert (mean - wanted[:, 0]).abs().max() < 0.03
     assert head(torch.tensor([[2.2]])).argmax() == 2
+
+
+@pytest.mark.parametrize("layer", [-2, -3])
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit"])
+def test_an_earlier_feature_map_is_that_of_the_whole_network(name, layer, tmp_path):
+    torch.manual_seed(1)
+    whole = build_model(config(name), len(CLASSES), image_size=64).eval()
+    file = tmp_path / "weights.safetensors"
+    save_file({key: value.contiguous() for key, value in whole.state_dict().items()}, file)
+    model = build_model(config(name, layer=layer), 3, image_size=64, weights=find_weights(name, str(file))).eval()
+    parts = split_model(model, (64, 64))
+    with torch.inference_mode():
+        (maps,) = whole.forward_intermediates(IMAGES, indices=[layer], intermediates_only=True)
+        features, logits = parts.backbone(IMAGES), model(IMAGES)
+        if name != "test_convnext":  # which has a norm of its own before its classifier
+            assert torch.allclose(features, maps.mean((2, 3)), atol=1e-5)
+        assert features.shape == (4, maps.shape[1])
+        loaded = there_and_back(model, tmp_path / "m.safetensors")
+        assert torch.equal(loaded.model(IMAGES), logits)
+    assert sum(one.numel() for one in model.parameters()) < sum(one.numel() for one in whole.parameters())
+    assert len({backbone_fingerprint(one) for one in (whole, model, build_model(config(name, layer=-1), 3))}) == 3
+
+
+def test_weights_of_another_port_fill_a_cut_network():
+    found = find_weights("tf_efficientnet_lite0", True)
+    whole, model = (build_model(config("tf_efficientnet_lite0", layer=one), 3, weights=found).eval() for one in (-1, -2))
+    with torch.inference_mode():
+        (maps,) = whole.forward_intermediates(IMAGES, indices=[-2], intermediates_only=True)
+        assert torch.allclose(split_model(model, (64, 64)).backbone(IMAGES), maps.mean((2, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("test_resnet", -9), ("alexnet", -2)])
+def test_a_feature_map_that_is_not_there_is_refused(name, layer):
+    with pytest.raises(ConfigError, match=r"model\.head\.layer: \w+ has no feature map"):
+        built(name, layer=layer)

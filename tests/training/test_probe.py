@@ -84,10 +84,11 @@ def test_out_of_fold_rows_are_what_the_saved_model_says_of_the_files(tiny):
         np.testing.assert_allclose(again, oof.probs, atol=1e-4)
 
 
+@pytest.mark.parametrize("layer", [-1, -2])
 @pytest.mark.parametrize("tta", ["none", "hflip", "vflip"])
-def test_predict_takes_kept_features_and_says_the_same_without_them(tiny, tta, counted, monkeypatch):
+def test_predict_takes_kept_features_and_says_the_same_without_them(tiny, tta, layer, counted, monkeypatch):
     tiny = with_test(tiny)
-    probe(tiny)
+    probe(tiny, f"model.head.layer={layer}")
     run, compute = runs.read_run(tiny.workspace, "p"), Compute(batch_size=8, workers=0, device="cpu", engine="torch")
     decoded = []
     monkeypatch.setattr("kaggle_kit.images.dataset.decode_image", _counting(decoded))
@@ -115,6 +116,14 @@ def _counting(read):
         return decode_image(path, **options)
 
     return decode
+
+
+def test_an_earlier_feature_map_has_features_of_its_own(tiny, counted):
+    probe(tiny, "probe.views=0", fold="0")
+    images = len(counted)
+    summary = train_run(tiny.setup(*PROBE, "probe.views=0", "model.head.layer=-2"), TrainOptions("q"), folds=tiny.folds)
+    assert len(counted) == 2 * images
+    assert summary.mean > 0.9
 
 
 def test_another_run_and_a_longer_plan_compute_only_what_is_new(tiny, counted):
