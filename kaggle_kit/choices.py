@@ -137,6 +137,25 @@ ENGINES = _registry(
 """Functions of (model, image spec, fingerprint of the model's file or "", options) that return an engine."""
 ENGINE_CHOICES = ENGINES.with_auto("OpenVINO on a CPU where it is installed and pays, else PyTorch")
 
+EXPORTS = _registry(
+    "format",
+    "export.formats",
+    ("onnx", "ONNX", "ONNX, which most runtimes read; predict.py beside it needs no PyTorch"),
+    ("openvino", "OPENVINO", "OpenVINO's IR, fastest on CPUs of PCs"),
+    ("torchscript", "TORCHSCRIPT", "TorchScript, which PyTorch loads without the code of the model, also in C++"),
+    ("torch-export", "TORCH_EXPORT", "a program of torch.export, which PyTorch's compilers begin from"),
+)
+"""What ``kk export`` writes: values are :class:`~kaggle_kit.export.formats.Format`."""
+
+PREPROCESSING: Registry[bool] = Registry(
+    "place of preprocessing",
+    [
+        Entry("inside", "the model takes bytes (B, height, width, channels) and normalises them", True),
+        Entry("beside", "the model takes normalised float32 (B, channels, height, width)", False),
+    ],
+)
+"""Whether the graph of an export normalises its images."""
+
 VIEWS = _registry(
     "views",
     "inference.tta",

@@ -72,6 +72,10 @@ class TrainingError(KaggleKitError, RuntimeError):
     """Training that cannot go on."""
 
 
+class ExportError(KaggleKitError, RuntimeError):
+    """A model that cannot be written in another format, or that says something else there."""
+
+
 class DeviceMemoryError(TrainingError, MemoryError):
     """The accelerator's memory is too small for the configured batch."""
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import platform
 import re
+import shutil
 import stat
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,7 +26,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit.errors import DataError, KaggleKitError, LockedError, MissingFileError, StorageError
+from kaggle_kit.errors import ConfigError, DataError, KaggleKitError, LockedError, MissingFileError, StorageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +138,38 @@ def folder_lock(folder: Path, *, name: str = ".lock", patience: float = 60.0, wh
 def lock_beside(path: Path, *, patience: float = 60.0) -> contextlib.AbstractContextManager[None]:
     """Return a :func:`folder_lock` for a file or folder that is written as a whole; the lock lies beside it."""
     return folder_lock(path.parent, name=f".{path.name}.lock", patience=patience, what=path)
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path, *, mark: str, what: str, option: str) -> Iterator[Path]:
+    """Yield an empty folder to fill, which takes the place of ``out`` in the end; after an error ``out`` is as it was.
+
+    Nobody else makes ``out`` meanwhile, and what killed processes left is cleared away.
+
+    Args:
+        mark: a file that an earlier ``out``, which is replaced, holds.
+        what: how such a folder is called, for messages: "kernel that was built before".
+        option: that chooses another folder.
+
+    Raises:
+        ConfigError: ``out`` holds something else.
+        LockedError: another process makes it.
+        StorageError: it cannot be written.
+    """
+    if out.exists() and not (out / mark).is_file() and (not out.is_dir() or any(out.iterdir())):
+        inside = ", ".join(sorted(path.name for path in out.iterdir())[:5]) if out.is_dir() else "a file"
+        raise ConfigError(f"{out} is no {what}, it holds {inside}; choose another folder with {option}.")
+    prefix = f".{out.name}-building-"
+    with lock_beside(out), storage_errors(out):
+        for left in out.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as temporary:
+            built = Path(temporary, "built")
+            built.mkdir()
+            yield built
+            if out.exists():
+                out.rename(Path(temporary, "replaced"))
+            built.rename(out)
 
 
 def remove_leftovers(folder: Path) -> None:

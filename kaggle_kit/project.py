@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, GOALS, LAUNCHERS, PRUNERS
+from kaggle_kit.choices import AUGMENTATIONS, ENGINES, EXPORTS, GOALS, LAUNCHERS, PREPROCESSING, PRUNERS
 from kaggle_kit.project_parts import (
     Cache,
     Kernel,
     PathLike,
+    Weights,
+    drawable,
     given_only,
     make_pairs,
     names,
+    positive_numbers,
     require_extendable,
     require_prediction,
     require_trainable,
+    write_picture,
 )
 from kaggle_kit.results import Done
 from kaggle_kit.views import is_auto, require_views
@@ -43,7 +47,9 @@ if TYPE_CHECKING:
     from kaggle_kit.config.describe import Keys
     from kaggle_kit.config.recipes import Recipe
     from kaggle_kit.evaluate import Evaluation
+    from kaggle_kit.export import ExportResult
     from kaggle_kit.inference import RunPrediction
+    from kaggle_kit.inference.latency import Latency
     from kaggle_kit.kaggle_api import SubmissionStatus
     from kaggle_kit.labels import LabelIssues, ReviewEffect, Served
     from kaggle_kit.launch import Plan
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     from kaggle_kit.tables import FoldTable, Predictions
     from kaggle_kit.training.lr_finder import LrTest
     from kaggle_kit.tune import TuneResult
+    from kaggle_kit.update import UpdateResult
 
 logger = logging.getLogger(__name__)
 
@@ -293,6 +300,35 @@ class Project:
             return launch_run(setup, where, options, reporter=make_reporter(events))
         return train_run(setup, options, reporter=make_reporter(events))
 
+    def update(
+        self,
+        data: PathLike,
+        *overrides: str,
+        runs: str | Sequence[str] = (),
+        time_limit: Duration | None = None,
+        launcher: str | None = None,
+        devices: int | None = None,
+        address: str | None = None,
+        events: str = "auto",
+        **entries: Any,
+    ) -> UpdateResult:
+        """Let new labelled rows join the folds, and train runs further from their own models, fold by fold.
+
+        The same call goes on after a kill; where nothing is new it does nothing.
+
+        Args:
+            data: holds the old data and the new, laid out as before; ``kk.yaml`` names it from then on.
+            overrides, entries: of the runs' configurations, ``epochs=2``.
+            runs: to be updated, by the name that they had at first; none: the newest.
+            time_limit: of each run.
+            launcher, devices, address, events: as for :meth:`train`.
+        """
+        from kaggle_kit.config import as_overrides
+        from kaggle_kit.update import update
+
+        where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address, "events": events}
+        return update(self, Path(data), names(runs), [*overrides, *as_overrides(entries)], time_limit=time_limit, **where)
+
     def predict(
         self,
         *,
@@ -499,6 +535,61 @@ class Project:
 
         return oof_table(self.workspace, run, tta=tta)
 
+    def export(
+        self, name: str | None = None, *, to: PathLike, format: str = "onnx", preprocessing: str = "inside"
+    ) -> ExportResult:
+        """Write the models of a run or a blend as files that other programs load, once they say what ``kk predict`` says.
+
+        Args:
+            name: of the run or blend; None: the newest blend, else the newest run.
+            to: the folder to write; an earlier export there is replaced.
+            format: an entry of ``kaggle_kit.choices.EXPORTS``.
+            preprocessing: ``"inside"``, the model takes bytes and normalises them, or ``"beside"``, it takes normalised images.
+        """
+        EXPORTS.require(format)
+        inside = PREPROCESSING.lookup(preprocessing)
+        setup = self._open()
+        from kaggle_kit.export import ExportOptions, export_models
+
+        return export_models(setup, name, ExportOptions(Path(to), format, inside))
+
+    def latency(
+        self,
+        *models: str,
+        runs: str | Sequence[str] = (),
+        engines: str | Sequence[str] = (),
+        batch_sizes: str | Sequence[int] = (1, 8, 32),
+        image_size: int | None = None,
+        picture: PathLike | None = None,
+    ) -> Latency:
+        """Measure how long models take on this machine, by the engines that predict.
+
+        Args:
+            models: timm's names; they get random weights, which take the same time.
+            runs: whose models are measured, beside their scores; without models and runs, all that have a finished fold.
+            engines: entries of ``kaggle_kit.choices.ENGINES``; none: all that can be used here.
+            batch_sizes: images at a time, ``"1,8,32"``.
+            image_size: side of the images of ``models``; None: their own.
+            picture: a PNG, SVG or PDF to draw.
+        """
+        sizes, chosen = positive_numbers(batch_sizes, "--batch-sizes"), [ENGINES.require(one) for one in names(engines)]
+        path = None if picture is None else drawable(picture)
+        from kaggle_kit.config.known import require_model
+        from kaggle_kit.runs import choose_runs
+
+        for model in models:
+            require_model(model)
+
+        named = names(runs)
+        of_runs = choose_runs(self.workspace, named) if named or not models else []
+        from kaggle_kit.inference.latency import measure_latency, models_to_time
+
+        timed = models_to_time(models, of_runs, image_size=image_size)
+        found = measure_latency(timed, chosen, sizes, say=logger.info)
+        if path is not None:
+            write_picture(path, found.plot_latency())
+        return found
+
     def submissions(self) -> pd.DataFrame:
         """Return a row for each submission: its out-of-fold score beside what Kaggle gave."""
         from kaggle_kit.runs.submissions import submissions_table
@@ -671,6 +762,27 @@ class Project:
     def cache(self) -> Cache:
         """List, verify and drop the stores of decoded images."""
         return Cache(self.workspace)
+
+    @property
+    def weights(self) -> Weights:
+        """List pretrained weights, and fill folders with them."""
+        return Weights()
+
+    @staticmethod
+    def models(pattern: str = "", *, under: str | int | None = None, here: bool = False) -> pd.DataFrame:
+        """Return timm's pretrained models, the most accurate on ImageNet first, with parameters and licence.
+
+        Args:
+            pattern: shell pattern, ``"convnext*"``, or a part of the name.
+            under: the most parameters, ``"50M"``.
+            here: only models whose weights are on this machine.
+        """
+        from kaggle_kit.units import parse_count
+
+        most = None if under is None else parse_count(under, "--under")
+        from kaggle_kit.models.catalogue import models_table
+
+        return models_table(pattern, under=most, here=here)
 
     def submit(
         self,

@@ -1,30 +1,37 @@
-"""What :class:`~kaggle_kit.project.Project` is put together from: the commands of ``kk kernel`` and ``kk cache``, and what its
-methods share: lists of names, and checks of options before PyTorch is imported.
+"""What :class:`~kaggle_kit.project.Project` is put together from: the commands of ``kk kernel``, ``kk cache``, ``kk weights``,
+and what its methods share: lists of names, and checks of options before PyTorch is imported.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaggle_kit import show
+from kaggle_kit import files, show
 from kaggle_kit.choices import ENGINE_CHOICES, MERGES
+from kaggle_kit.errors import ConfigError
 from kaggle_kit.results import Done
 from kaggle_kit.views import require_views
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from kaggle_kit.competition import Setup
     from kaggle_kit.images.store import Verified
     from kaggle_kit.kaggle_api import PushResult
     from kaggle_kit.kernel import KernelBuild, KernelTest
+    from kaggle_kit.models.catalogue import FetchedWeights
     from kaggle_kit.tables import FoldTable
 
+logger = logging.getLogger(__name__)
+
 PathLike = str | Path
+PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,6 @@ class Kernel:
         """
         from kaggle_kit.competition import open_setup
         from kaggle_kit.config import as_overrides
-        from kaggle_kit.errors import ConfigError
         from kaggle_kit.kernel import Address, Content, build_kernel
 
         given = [*overrides, *as_overrides(entries)]
@@ -132,10 +138,57 @@ class Cache:
         return Done(f"freed {freed / 1e6:,.1f} MB", {"bytes": freed})
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The commands of ``kk weights``."""
+
+    def list(self) -> pd.DataFrame:
+        """Return the pretrained weights on this machine: model, MB, licence and where they are."""
+        from kaggle_kit.models.catalogue import weights_table
+
+        return weights_table()
+
+    def fetch(self, *models: str, to: PathLike = "weights") -> FetchedWeights:
+        """Fill a folder with pretrained weights, for ``pretrained=FOLDER`` where there is no network.
+
+        Args:
+            models: timm's names.
+            to: the folder.
+        """
+        from kaggle_kit.config.known import require_model
+
+        for model in models:
+            require_model(model)
+        from kaggle_kit.models.catalogue import fetch_weights
+
+        return fetch_weights(models, Path(to), say=logger.info)
+
+
 def names(given: str | Sequence[str]) -> list[str]:
     """Return names given as a list, or as ``a,b,c``."""
     parts = given.split(",") if isinstance(given, str) else given
     return [part.strip() for part in parts if part.strip()]
+
+
+def positive_numbers(given: str | Sequence[int], option: str) -> list[int]:
+    """Return whole numbers from 1 on, given as such or as ``1,8,32``; raises ConfigError that names the ``option``."""
+    parts = names(given) if isinstance(given, str) else [str(part) for part in given]
+    if not parts or not all(part.isdecimal() and part.isascii() and 0 < int(part) < 10**6 for part in parts):
+        raise ConfigError(f"{option}: expected whole numbers from 1 on, like 1,8,32; got {', '.join(parts) or 'none'}.")
+    return [int(part) for part in parts]
+
+
+def drawable(path: PathLike) -> Path:
+    """Return the path of a picture; raises ConfigError for a suffix that says no kind of one."""
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ConfigError(f"{path}: expected a picture ending in {', '.join(PICTURES)}.")
+    return Path(path)
+
+
+def write_picture(path: Path, figure: Figure) -> None:
+    """Write a figure, of the kind that the suffix says; raises StorageError."""
+    with files.atomic_path(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", dpi=150)
 
 
 def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
@@ -160,7 +213,6 @@ def require_trainable(setup: Setup, fold: str | Sequence[int]) -> None:
 
 def require_extendable(workspace: Workspace, name: str, given: Mapping[str, object]) -> None:
     """Raise what is wrong with extending the fold table ``name``; ``given`` are options that only a new table has."""
-    from kaggle_kit.errors import ConfigError
     from kaggle_kit.tables import read_folds
 
     wrong = [option for option, value in given.items() if value is not None]
@@ -176,7 +228,6 @@ def make_pairs(setup: Setup, of: str, name: str, *, given: Mapping[str, Any], fo
         ConfigError: other settings are ``given``, or the table would replace the one that it is made of.
         MissingFileError, FoldError: there is no such table, or no pairs can be made of it.
     """
-    from kaggle_kit.errors import ConfigError
     from kaggle_kit.folds import folds_for, pairs_of, write_folds
 
     if given:

@@ -57,6 +57,18 @@ def format_clock(seconds: float, now: datetime | None = None) -> str:
 _BYTES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 
 
+def parse_count(value: str | int, key: str) -> int:
+    """``50M``, ``1.5M``, ``900k`` or a plain number, as parameters of a model are counted; ``key``: what has this value.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMG]?)", str(value).strip(), re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"{key} must be a number such as 50M, got {value!r}.")
+    return round(float(match[1]) * _BYTES[match[2].upper()])
+
+
 def parse_bytes(value: str | int, key: str = "cache.budget") -> int:
     """``8GB``, ``500 MB``, ``1.5G`` or a plain number, in units of 1000.
 

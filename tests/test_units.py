@@ -1,7 +1,7 @@
 import pytest
 
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.units import format_duration, parse_bytes, parse_duration
+from kaggle_kit.units import format_duration, parse_bytes, parse_count, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,16 @@ def test_sizes_are_read_as_written(text):
 def test_other_sizes_are_refused(text):
     with pytest.raises(ConfigError, match="must be a number of bytes"):
         parse_bytes(text)
+
+
+def test_counts_of_parameters():
+    assert [parse_count(text, "--under") for text in ("50M", "1.5m", " 900K", "7", 12)] == [
+        50_000_000,
+        1_500_000,
+        900_000,
+        7,
+        12,
+    ]
+    for text in ("", "M", "-1M", "1e9", "five", "1.M"):
+        with pytest.raises(ConfigError, match="--under must be a number such as 50M"):
+            parse_count(text, "--under")

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from kaggle_kit import show
-from kaggle_kit.cli import cache, config, job, kaggle, pages, search  # noqa: F401  each adds its commands to the app
+from kaggle_kit.cli import cache, config, deploy, job, kaggle, models, pages, search  # noqa: F401  each adds its commands to the app
 from kaggle_kit.cli.common import app
 from kaggle_kit.errors import KaggleKitError
 

@@ -152,6 +152,34 @@ def train(
     )
 
 
+@command(app, then=lambda found: "kk predict" if found.changed else "")
+def update(
+    data: Annotated[
+        Path, typer.Argument(metavar="NEW_DATA", help="a folder with the old data and the new, laid out as before")
+    ],
+    overrides: Entries = None,
+    runs: Annotated[
+        str, typer.Option(help="by the names they had at first, separated by commas", autocompletion=one_of(run_names))
+    ] = "",
+    time_limit: Limit = None,
+    launcher: Launcher = None,
+    devices: Annotated[int | None, typer.Option(help="with --launcher: folds at a time")] = None,
+    address: Address = None,
+    events: Annotated[str, typer.Option(help=f"how it is shown while it runs: {EVENTS.listed}")] = "auto",
+) -> object:
+    """Let new labelled rows join the folds, and train runs further from their own models; does nothing where none is new."""
+    return Project.open().update(
+        data,
+        *(overrides or ()),
+        runs=runs,
+        time_limit=time_limit,
+        launcher=launcher,
+        devices=devices,
+        address=address,
+        events=events,
+    )
+
+
 @command(app, then=lambda found: "" if isinstance(found, Done) else "kk blend")
 def predict(
     run: Run = None,

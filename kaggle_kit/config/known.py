@@ -44,7 +44,7 @@ def require_known(run: RunConfig, task: str) -> None:
 
     Options of models, transforms and schedules are tried when the run is begun, which needs the libraries themselves.
     """
-    _require_model(run.model.name)
+    require_model(run.model.name)
     _require_transforms(run.augment.transforms)
     hardware = run.hardware
     if hardware.accelerator.partition(":")[0] not in ACCELERATORS:
@@ -79,7 +79,8 @@ def _require_probe(run: RunConfig, task: str) -> None:
             raise DependencyError("probe.balance needs a package: pip install 'kaggle-kit[balance]'; or set it to none.")
 
 
-def _require_model(name: str) -> None:
+def require_model(name: str) -> None:
+    """Raise ConfigError for a model that neither timm nor this package knows."""
     if is_own(name):
         require_form(name, "model")
         return

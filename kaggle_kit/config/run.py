@@ -105,7 +105,7 @@ class ModelConfig(Section):
         "tf_efficientnet_lite0",
         description="any timm model, with or without tag; also alexnet and others of ours; or an own file.py:function",
     )
-    pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file")
+    pretrained: bool | str = Field(True, description="true: find weights; false: none; a path: that file, or a fetched folder")
     drop_rate: Rate = Field(0.0, description="dropout before the head")
     drop_path_rate: Rate = Field(0.0, description="share of residual branches dropped (stochastic depth)")
     head: Annotated[HeadConfig, Later()] = Field(HeadConfig(), description="pooling and classifier")

@@ -9,6 +9,7 @@ from kaggle_kit.figures.confusion import plot_confusion, plot_confusion_whole
 from kaggle_kit.figures.curves import plot_curves, plot_lr_test, plot_schedule
 from kaggle_kit.figures.features import plot_filters, plot_map
 from kaggle_kit.figures.scores import plot_progress, plot_public, plot_scores, plot_weights
+from kaggle_kit.figures.speed import plot_latency
 
 __all__ = [
     "plot_calibration",
@@ -17,6 +18,7 @@ __all__ = [
     "plot_confusion_whole",
     "plot_curves",
     "plot_filters",
+    "plot_latency",
     "plot_lr_test",
     "plot_map",
     "plot_progress",

@@ -109,7 +109,7 @@ def torch_engine(model: nn.Module, _spec: ImageSpec, _fingerprint: str, options:
 
 
 def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
-    openvino = _import_openvino()
+    openvino = import_openvino()
     if options.device.type != "cpu":
         raise ConfigError(f"engine openvino computes on the CPU, the device is {options.device}; use engine=torch.")
     name = f"{fingerprint[:24]}-{spec.height}x{spec.width}-{openvino.__version__.partition('-')[0]}"
@@ -118,14 +118,15 @@ def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options
     if folder is not None and (folder / "model.xml").is_file():
         exported = core.read_model(folder / "model.xml")
     else:
-        exported = _export(model, spec)
+        # A batch of two: tracing with one would let some models fold the batch axis away.
+        exported = convert_to_openvino(model, torch.zeros(2, spec.channels, *spec.size))
         if folder is not None:
             _keep_export(exported, folder)
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
     return OpenVinoEngine(openvino.AsyncInferQueue(core.compile_model(exported, "CPU", settings)))
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """OpenVINO without its usage statistics, which it would send over the network at import and at each export.
 
     Its converter falls back to a silent stand-in when it finds no package ``openvino_telemetry``.
@@ -154,8 +155,13 @@ def choose_engine(name: str, device: torch.device, pixels: int) -> str:
     """
     if name != "auto":
         return ENGINE_CHOICES.require(name)
-    installed = importlib.util.find_spec("openvino") is not None
-    return "openvino" if device.type == "cpu" and installed and pixels >= EXPORT_PAYS_FROM else "torch"
+    return usable_engines(device)[-1] if pixels >= EXPORT_PAYS_FROM else "torch"
+
+
+def usable_engines(device: torch.device) -> list[str]:
+    """Return the engines that are installed and can use ``device``, the quickest last."""
+    with_openvino = device.type == "cpu" and importlib.util.find_spec("openvino") is not None
+    return ["torch", *(["openvino"] if with_openvino else [])]
 
 
 def make_engine(
@@ -175,14 +181,12 @@ def make_engine(
     return engine
 
 
-def _export(model: nn.Module, spec: ImageSpec) -> Any:
-    """Trace ``model`` for batches of any length."""
-    openvino = _import_openvino()
-    # A batch of two: tracing with one would let some models fold the batch axis away.
-    example = torch.zeros(2, spec.channels, spec.height, spec.width)
+def convert_to_openvino(model: nn.Module, example: torch.Tensor) -> Any:
+    """Trace ``model`` with a batch for batches of any length."""
+    openvino = import_openvino()
     plain = model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     with torch.inference_mode(), _quiet():
-        return openvino.convert_model(plain, example_input=example, input=[-1, spec.channels, spec.height, spec.width])
+        return openvino.convert_model(plain, example_input=example, input=[-1, *example.shape[1:]])
 
 
 @contextlib.contextmanager
@@ -197,7 +201,7 @@ def _quiet() -> Iterator[None]:
 
 def _keep_export(exported: Any, folder: Path) -> None:
     """Store an export (two files) under its final name in one step; not being able to is no reason to stop."""
-    openvino = _import_openvino()
+    openvino = import_openvino()
     temporary = folder.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
         temporary.mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import cv2
@@ -14,12 +13,11 @@ from kaggle_kit.errors import ConfigError
 from kaggle_kit.images.decode import Pixels, decode_image
 from kaggle_kit.images.transforms import eval_transform
 from kaggle_kit.inference.inputs import to_input
-from kaggle_kit.models import LoadedModel, load_model
+from kaggle_kit.models import LoadedModel
 from kaggle_kit.stacks import as_colours
 
 _OVERLAY = 0.45
 """Share of the heat in the picture that is shown."""
-_WARM_UP, _RUNS, _LATENCY_SECONDS = 2, 20, 1.5
 
 
 def heat_of(loaded: LoadedModel, images: torch.Tensor, position: int) -> npt.NDArray[np.float32]:
@@ -67,26 +65,3 @@ def explain(loaded: LoadedModel, path: Path, position: int) -> tuple[Pixels, Pix
     seen = seen if loaded.spec.channels == 3 else as_colours(seen)
     colours = cv2.cvtColor(cv2.applyColorMap((255 * heat.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return seen, ((1 - _OVERLAY) * seen + _OVERLAY * colours).round().astype(np.uint8)
-
-
-def latency(path: Path) -> float:
-    """Return the milliseconds that a model takes for one decoded image on one core, the quickest of some runs.
-
-    Raises:
-        KaggleKitError: the model cannot be loaded.
-    """
-    loaded = load_model(path)
-    images = torch.zeros(1, loaded.spec.channels, *loaded.spec.size)
-    taken: list[float] = []
-    end = time.monotonic() + _LATENCY_SECONDS
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several would wait for each other on a busy machine, and measure that
-    try:
-        with torch.inference_mode():
-            while len(taken) < _RUNS + _WARM_UP and (len(taken) <= _WARM_UP or time.monotonic() < end):
-                start = time.perf_counter()
-                loaded.model(images)
-                taken.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    return 1000 * min(taken[_WARM_UP:])

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +12,6 @@ import pandas as pd
 from kaggle_kit import files
 from kaggle_kit.check.report import VERDICT, copy_verdict
 from kaggle_kit.competition import Setup
-from kaggle_kit.errors import ConfigError
 from kaggle_kit.kernel.bundle import MANIFEST, Bundle, write_manifest
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference, write_training
 from kaggle_kit.kernel.image import load_image
@@ -32,7 +27,6 @@ from kaggle_kit.kernel.notebook import (
 from kaggle_kit.kernel.runtime import BUDGET
 from kaggle_kit.kernel.wheels import INFERENCE_NEEDS, TRAINING_NEEDS, collect_wheels, missing_from, own_wheel, unlike
 from kaggle_kit.results import Result
-from kaggle_kit.tables import shown
 
 logger = logging.getLogger(__name__)
 
@@ -150,38 +144,19 @@ def build_kernel(
     out, content, image = Path(out), content or Content(), load_image(image_list)
     titles = _titles(address.title, setup.competition.name, content.kind)
     needs = TRAINING_NEEDS if content.train else INFERENCE_NEEDS
-    with _alone(out) as temporary:
-        folder = temporary / "built"
+    mark = f"{DATASET}/{MANIFEST}"
+    with files.whole_folder(out, mark=mark, what="kernel that was built before", option="--out") as folder:
         dataset = folder / DATASET
-        dataset.mkdir(parents=True)
+        dataset.mkdir()
         notes, more = _write_content(folder, setup, content)
         needs = (*needs, *more)
         notes = [f"the image has {one}" for one in unlike(image, needs)] + notes
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
         bundle = write_manifest(dataset, content.kind, [wheel.path.name for wheel in wheels])
         refs = _describe(folder, bundle, titles, address, setup.competition.name)
-        if out.exists():
-            out.rename(temporary / "replaced")
-        folder.rename(out)
     sizes = {path.name: path.stat().st_size for path in sorted((out / DATASET).iterdir())}
     notebook = next((out / KERNEL).glob("*.ipynb"))
     return KernelBuild(out, content.kind, bundle.build, notebook, *refs, sizes, bundle.wheels, tuple(notes))
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``out``, which nobody else builds meanwhile, and clear away what killed builds left.
-
-    Raises:
-        ConfigError: ``out`` holds something that is no earlier build.
-    """
-    with files.lock_beside(out):
-        _require_replaceable(out)
-        prefix = f".{out.name}-building-"
-        for left in out.parent.glob(f"{glob.escape(prefix)}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix) as temporary:
-            yield Path(temporary)
 
 
 def _write_content(folder: Path, setup: Setup, content: Content) -> tuple[list[str], tuple[str, ...]]:
@@ -221,17 +196,6 @@ def _titles(title: str | None, competition: str, kind: str) -> tuple[str, str]:
     longest = TITLE_LENGTHS[1] - len(_DATA_SUFFIX)
     chosen = title or f"{competition} {kind}"[:longest].strip()
     return checked_title(chosen, "notebook"), checked_title(chosen + _DATA_SUFFIX, "dataset")
-
-
-def _require_replaceable(out: Path) -> None:
-    """Only an earlier build may be thrown away.
-
-    Raises:
-        ConfigError: something else is there.
-    """
-    if out.exists() and not (out / DATASET / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        inside = shown(sorted(path.name for path in out.iterdir())) if out.is_dir() else "a file"
-        raise ConfigError(f"{out} is no kernel that was built before, it holds {inside}; choose another folder with --out.")
 
 
 def _write_notebook(path: Path, bundle: Bundle, title: str, competition: str, dataset: str) -> None:

@@ -12,7 +12,7 @@ from kaggle_kit.models.build import (
 )
 from kaggle_kit.models.split import Backbone, Parts, backbone_fingerprint, heads_of, split_model
 from kaggle_kit.models.storage import LoadedModel, load_model, read_header, save_model
-from kaggle_kit.models.weights import PACKAGES, Weights, find_local_weights, find_weights, resolve_name
+from kaggle_kit.models.weights import PACKAGES, Weights, find_local_weights, find_weights, licence_of, resolve_name
 
 __all__ = [
     "PACKAGES",
@@ -28,6 +28,7 @@ __all__ = [
     "freeze",
     "heads_of",
     "image_spec",
+    "licence_of",
     "load_model",
     "load_pretrained",
     "model_name",

@@ -20,11 +20,13 @@ class LocalBackbone:
         name: as timm calls it.
         side: of the images that it was trained on, pixels.
         n_bytes: of the file with its weights.
+        text: where that is, in words.
     """
 
     name: str
     side: int
     n_bytes: int
+    text: str = ""
 
 
 def local_backbones(patterns: Sequence[str] = ()) -> list[LocalBackbone]:
@@ -39,7 +41,8 @@ def local_backbones(patterns: Sequence[str] = ()) -> list[LocalBackbone]:
             continue
         weights, cfg = find_local_weights(name), get_pretrained_cfg(name)
         if weights is not None and weights.path is not None and cfg is not None:
-            found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size))
+            where = weights.text.removeprefix("pretrained weights: ")
+            found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size, where))
     return sorted(found, key=lambda one: (one.n_bytes, one.name))
 
 

@@ -104,12 +104,19 @@ def resolve_name(name: str) -> str:
     return f"{architecture}.{found}" if found else architecture
 
 
+def licence_of(name: str) -> str | None:
+    """Return the licence of a model's pretrained weights as timm states it; None where it states none."""
+    cfg = None if is_own(name) else get_pretrained_cfg(name, allow_unregistered=True)
+    return None if cfg is None or cfg.license in (None, "", "unknown") else str(cfg.license)
+
+
 def find_weights(name: str, pretrained: bool | str) -> Weights:
     """Find the pretrained weights of a timm model.
 
     Args:
         name: a timm model name, with or without tag.
-        pretrained: True to search in the order package, hub cache, hub; False for none; or the path of a file.
+        pretrained: True to search in the order package, hub cache, hub; False for none; or the path of a file, or of a folder
+            that `kk weights fetch` filled.
 
     Raises:
         ConfigError: there is no such model.
@@ -120,6 +127,8 @@ def find_weights(name: str, pretrained: bool | str) -> Weights:
         return Weights("none", None, f"pretrained weights: none, {full} starts from random values", "")
     if isinstance(pretrained, str):
         path = Path(pretrained).expanduser()
+        if path.is_dir():
+            path = _in_folder(path, full)
         _require_file(path)
         return _found("file", path, f"{path} (file given)")
     architecture, _ = split_model_name_tag(full)
@@ -179,6 +188,15 @@ def read_tensors(path: Path) -> Tensors:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
+
+
+def _in_folder(folder: Path, full: str) -> Path:
+    """Return the weights of a model in a folder of weights; raises WeightsError where there are none."""
+    found = [path for suffix in SUFFIXES if (path := folder / f"{full}{suffix}").is_file()]
+    if not found:
+        there = shown(sorted(path.stem for path in folder.iterdir() if path.suffix in SUFFIXES)) or "none"
+        raise WeightsError(f"{folder} holds no weights of {full}, but {there}. Run `kk weights fetch {full} --to {folder}`.")
+    return found[0]
 
 
 def _require_file(path: Path) -> None:

@@ -78,10 +78,10 @@ def _row(run: Run, fold: FoldRun, subject: Subject) -> dict[str, Any]:
 
 
 def _latency(run: Run) -> float:
-    from kaggle_kit.inference.gradcam import latency
+    from kaggle_kit.inference.latency import latency_of_one
 
     try:
-        return latency(run.finished_folds()[0].path / runs.MODEL)
+        return latency_of_one(run.finished_folds()[0].path / runs.MODEL)
     except KaggleKitError:
         return math.nan
 

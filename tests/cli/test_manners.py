@@ -13,7 +13,7 @@ from factories import make_workspace
 
 from kaggle_kit import __version__, cli
 from kaggle_kit.project import Project
-from kaggle_kit.project_parts import Cache, Kernel
+from kaggle_kit.project_parts import Cache, Kernel, Weights
 
 SHARED = {"quiet", "verbose", "json", "help"}
 METHODS = {
@@ -22,11 +22,14 @@ METHODS = {
     "labels": [Project.labels, Project.review_effect],
     "folds": [Project.folds],
     "train": [Project.train],
+    "update": [Project.update],
     "predict": [Project.predict, Project.predict_images],
     "blend": [Project.blend],
     "check": [Project.check],
     "report": [Project.report],
     "evaluate": [Project.evaluate],
+    "export": [Project.export],
+    "latency": [Project.latency],
     "runs": [Project.runs, Project.compare, Project.remove, Project.submissions],
     "auto": [Project.auto],
     "tune": [Project.tune, Project.dashboard],
@@ -39,6 +42,9 @@ METHODS = {
     "kernel build": [Kernel.build],
     "kernel test": [Kernel.test],
     "kernel push": [Kernel.push],
+    "models": [Project.models],
+    "weights list": [Weights.list],
+    "weights fetch": [Weights.fetch],
     "cache list": [Cache.list],
     "cache verify": [Cache.verify],
     "cache drop": [Cache.drop],

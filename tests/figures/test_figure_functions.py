@@ -133,3 +133,14 @@ def test_numbers_of_rare_confusions_are_not_white_on_white():
     assert (colours["1"], colours["30"]) == ("#7f0000", "white")
     counts[2, 0] = 2  # the largest share, though small
     assert "white" not in {text.get_color() for text in figures.plot_confusion(counts, "abc").axes[0].texts}
+
+
+def test_latency_is_a_line_for_each_model_and_engine_and_a_dot_for_each_score():
+    kinds = [(run, score, engine, batch) for run, score in (("", None), ("a", 0.9)) for engine in "to" for batch in (1, 8)]
+    rows = pd.DataFrame(kinds, columns=["run", "score", "engine", "batch"])
+    rows = rows.assign(model="m", size="32x32", ms=2.0 * rows["batch"], **{"img/s": 500.0})
+    speed, scores = figures.plot_latency(rows).axes
+    assert [line[0] for line in lines(speed)] == [f"{name} 32x32 {engine}" for name in "ma" for engine in "to"]
+    assert lines(speed)[0][1:] == ([1, 8], [500.0, 500.0])
+    assert [list(line.get_data()[0]) + list(line.get_data()[1]) for line in scores.get_lines()] == [[2.0, 0.9], [2.0, 0.9]]
+    assert len(figures.plot_latency(rows[rows["score"].isna()]).axes) == 1

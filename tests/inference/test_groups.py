@@ -153,7 +153,7 @@ def test_openvino_sends_no_statistics():
     """In a process of its own: the package that would send them is not even imported."""
     pytest.importorskip("openvino")
     code = (
-        "import sys; from kaggle_kit.inference.engines import _import_openvino as get; get();"
+        "import sys; from kaggle_kit.inference.engines import import_openvino as get; get();"
         "assert 'openvino' in sys.modules; assert not any(name.startswith('openvino_telemetry') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

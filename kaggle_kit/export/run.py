@@ -1,0 +1,348 @@
+"""One folder with all that it takes to use a run or a blend elsewhere, written once its models say what ``kk predict`` says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kaggle_kit import files
+from kaggle_kit import runs as run_files
+from kaggle_kit.blending import Fitted, open_class
+from kaggle_kit.blending.means import mean
+from kaggle_kit.choices import BLENDERS, EXPORTS
+from kaggle_kit.competition import Setup
+from kaggle_kit.errors import ConfigError, DependencyError, ExportError
+from kaggle_kit.export.card import write_card
+from kaggle_kit.export.formats import Format, write_graph
+from kaggle_kit.export.graph import FusedModels
+from kaggle_kit.fold_names import fold_name
+from kaggle_kit.images.loaders import eval_batches
+from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.control import sample_control
+from kaggle_kit.inference.folder import thresholds_of
+from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
+from kaggle_kit.kernel.dataset import choose_recipe
+from kaggle_kit.models import LoadedModel, licence_of, load_model
+from kaggle_kit.report.subjects import Subject, find_subjects
+from kaggle_kit.results import Result, plain
+from kaggle_kit.runs import Run
+from kaggle_kit.tables import read_folds, shown
+
+RECORD, CLASSES, HOW, CARD, SUMS, SCRIPT = (
+    *("export.json", "classes.json", "preprocessing.json"),
+    *("README.md", "SHA256SUMS", "predict.py"),
+)
+TOLERANCE = 1e-4
+"""The furthest that a probability of an export may be from that of ``kk predict``."""
+_CONTROL, _BATCH = 32, 9  # of 32 rows the last batch then has another length
+_NEEDS = {"onnx": (("onnx", "onnxruntime"), "export"), "openvino": (("openvino",), "cpu")}
+"""Format -> packages that it cannot do without, and the extra that installs them."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written, and where.
+
+    Attributes:
+        to: the folder.
+        format: an entry of EXPORTS.
+        inside: whether the models normalise their images.
+    """
+
+    to: Path
+    format: str = "onnx"
+    inside: bool = True
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model file of an export.
+
+    Attributes:
+        file: its name.
+        weight: the run's share of the blend.
+        models: of the run's folds, fused in the file.
+    """
+
+    file: str
+    run: Run
+    weight: float
+    models: tuple[LoadedModel, ...]
+
+    @property
+    def folds(self) -> dict[str, str]:
+        """Fold -> sha256 of its model."""
+        names = (fold_name(fold.fold) for fold in self.run.finished_models())
+        return dict(zip(names, (model.fingerprint for model in self.models), strict=True))
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What the models want to see."""
+        return self.models[0].spec
+
+    @cached_property
+    def licence(self) -> str:
+        """The licence of the pretrained weights, or that there were none."""
+        began = {fold.record.weights or "" for fold in self.run.finished_models()}
+        if all("none" in text for text in began) and self.run.record.config.init_from is None:
+            return "none: trained from random values"
+        return licence_of(self.models[0].name) or "not stated by timm; ask whoever made the weights"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near an export is to ``kk predict`` on ``rows`` training images.
+
+    Attributes:
+        furthest: the largest difference of a probability, by the same pixels.
+        script_furthest: the same for ``predict.py``, which reads and resizes files by itself; None where there is none.
+        script_same: of how many rows it names the same class.
+    """
+
+    rows: int
+    furthest: float
+    script_furthest: float | None = None
+    script_same: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class ExportResult(Result):
+    """What was written.
+
+    Attributes:
+        path: the folder.
+        name: of the run or blend.
+        models: a row a model file: file, MB, run, model, folds, weight, licence.
+        agreement: with ``kk predict``.
+        notes: what a reader should know.
+    """
+
+    path: Path
+    name: str
+    format: str
+    models: pd.DataFrame
+    agreement: Agreement
+    notes: tuple[str, ...] = ()
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a model file."""
+        return self.models
+
+    def describe(self) -> str:
+        """Return where it is, and how near it is to ``kk predict``."""
+        said = self.agreement
+        lines = [
+            f"wrote {self.path}",
+            f"{said.rows} control images: probabilities within {said.furthest:.1g} of kk predict's by the same pixels",
+        ]
+        if said.script_furthest is not None:
+            lines.append(
+                f"predict.py, which reads and resizes by itself: within {said.script_furthest:.1g}, "
+                f"the same class for {said.script_same} of {said.rows}"
+            )
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def export_models(setup: Setup, name: str | None, options: ExportOptions) -> ExportResult:
+    """Write the models of a run or a blend to ``options.to``.
+
+    Folds of a run are fused into one graph, the mean of their probabilities; of a blend, each run is a file with its weight.
+
+    Raises:
+        MissingFileError, DataError: there is no such run or blend, or its models have changed.
+        ConfigError: the blend is no weighted mean, or the folder holds something else.
+        DependencyError: the format needs a package.
+        ExportError: the models cannot be written in the format, or say something else there; nothing is left behind.
+    """
+    _require_packages(options.format)
+    (subject,) = find_subjects(setup, [] if name is None else [name])
+    members, notes, thresholds = _members(setup, subject, EXPORTS[options.format].suffix)
+    rows = _control_rows(setup, members)
+    with files.whole_folder(options.to, mark=RECORD, what="export that was written before", option="--to") as folder:
+        form, facts = EXPORTS[options.format], _facts(setup, members, thresholds)
+        graphs = [FusedModels(member.models, inside=options.inside) for member in members]
+        for member, graph in zip(members, graphs, strict=True):
+            write_graph(form, graph, folder / member.file, {key: json.dumps(value) for key, value in facts.items()})
+        result = ExportResult(
+            options.to,
+            subject.name,
+            options.format,
+            _table(folder, members),
+            _verify(folder, members, graphs, form, rows),
+            tuple(notes),
+        )
+        files.write_json(folder / CLASSES, facts)
+        files.write_json(folder / HOW, {"models": [_how(member, inside=options.inside) for member in members]})
+        if options.format == "onnx" and members[0].spec.channels == 3:
+            result = replace(result, agreement=_add_script(folder, members, rows, result.agreement))
+        files.write_json(folder / RECORD, _record(setup, members, result))
+        write_card(folder / CARD, setup, subject, result)
+        sums = [f"{files.file_fingerprint(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
+        files.write_text(folder / SUMS, "".join(sums))
+    return result
+
+
+def _require_packages(format: str) -> None:
+    packages, extra = _NEEDS.get(format, ((), ""))
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise DependencyError(f"format {format} needs {shown(missing)}: pip install 'kaggle-kit[{extra}]'.")
+
+
+def _members(setup: Setup, subject: Subject, suffix: str) -> tuple[list[Member], list[str], list[float] | None]:
+    """Return the model files to write, what a reader should know, and the thresholds of a multi-label blend."""
+    named = {"runs": [subject.name], "blend": None} if subject.run is not None else {"runs": [], "blend": subject.name}
+    # Whether the submission passed its check says nothing of an export, which is verified by itself.
+    recipe, notes = choose_recipe(setup.workspace, setup.competition, **named, force=True)
+    weights = _weights(recipe.fitted, subject.name)
+    used = [(run, weight) for run, weight in zip(recipe.runs, weights, strict=True) if weight > 0]
+    views = None if subject.record is None else subject.record.views
+    if views not in (None, "none"):
+        notes = [*notes, f"the blend was made with views {views}; the export looks at each image once"]
+    members = []
+    for number, (run, weight) in enumerate(used, 1):
+        models = tuple(load_model(fold.path / run_files.MODEL) for fold in run.finished_models())
+        file = f"model{suffix}" if len(used) == 1 else f"model-{number}{suffix}"
+        members.append(Member(file, run, weight, models))
+    return members, notes, recipe.thresholds
+
+
+def _weights(fitted: Fitted, name: str) -> list[float]:
+    """Return the share of each run; raises ConfigError for a blend that is no weighted mean of probabilities."""
+    method = str(fitted.parameters.get("chosen", fitted.blender.name))
+    if fitted.weights is None or BLENDERS[method].combine is not mean or open_class.COLUMN in fitted.parameters:
+        means = [other for other in BLENDERS if BLENDERS[other].combine is mean]
+        raise ConfigError(
+            f"blend {name} is by the method {method}, which is no weighted mean of probabilities, so that models with weights "
+            f"cannot stand for it. Export a run, or blend with --method {' or '.join(means)} first."
+        )
+    return fitted.weights
+
+
+def _control_rows(setup: Setup, members: Sequence[Member]) -> Rows:
+    """Return training images, spread over classes and folds, that the export is to agree on with ``kk predict``."""
+    run = members[0].run
+    left_out = {row_id for fold in run.finished_models() for row_id in fold.record.left_out}
+    folds = read_folds(setup.workspace.folds_path(run.record.folds))
+    chosen = set(sample_control(folds, _CONTROL, left_out=left_out))
+    return [(row.id, path) for row in setup.competition.train if row.id in chosen for path in row.paths[:1]]
+
+
+def _facts(setup: Setup, members: Sequence[Member], thresholds: Sequence[float] | None) -> dict[str, Any]:
+    """Return what the numbers that come out of the model stand for."""
+    competition = setup.competition
+    if competition.multilabel and thresholds is None:
+        found, _ = thresholds_of(setup.workspace, [member.run.name for member in members], len(competition.classes))
+        thresholds = np.broadcast_to(np.asarray(found, dtype=np.float64), len(competition.classes)).tolist()
+    return {
+        "classes": list(competition.classes),
+        "fingerprint": competition.classes.fingerprint,
+        "task": competition.task,
+        "thresholds": None if thresholds is None else list(thresholds),
+    }
+
+
+def _how(member: Member, *, inside: bool) -> dict[str, Any]:
+    """Return how images become the input of a model file, and what its output weighs."""
+    spec = member.spec
+    return {
+        "file": member.file,
+        "weight": member.weight,
+        "inside": inside,
+        "size": spec.size,
+        "prepare": spec.prepare_size,
+        "resize": spec.resize_size,
+        "fit": spec.fit,
+        "crop_pct": spec.crop_pct,
+        "interpolation": spec.interpolation,
+        "channels": spec.channels,
+        "mean": spec.mean,
+        "std": spec.std,
+        "fill": spec.fill,
+    }
+
+
+def _verify(folder: Path, members: Sequence[Member], graphs: Sequence[FusedModels], form: Format, rows: Rows) -> Agreement:
+    """Load the model files afresh and compare what they say with ``kk predict``'s way.
+
+    Raises:
+        ExportError: a probability is further away than :data:`TOLERANCE`.
+    """
+    expected, found = _expected(members, rows), np.zeros(())
+    for member, graph in zip(members, graphs, strict=True):
+        compute = form.read(folder / member.file)
+        batches = eval_batches(rows, member.spec, batch_size=_BATCH, workers=0)
+        said = np.concatenate([compute(graph.from_loader(batch.images).numpy()) for batch in batches])
+        found = found + member.weight * said
+    furthest = float(np.abs(found - expected).max())
+    if not furthest <= TOLERANCE:  # NaN is none
+        raise ExportError(
+            f"the exported model says something else than `kk predict`: on {len(rows)} control images a probability differs "
+            f"by {furthest:.2g}, expected at most {TOLERANCE:g}. Nothing was kept; try another --format."
+        )
+    return Agreement(len(rows), furthest)
+
+
+def _expected(members: Sequence[Member], rows: Rows) -> Probs:
+    """Return what ``kk predict`` says of ``rows``, (N, C)."""
+    compute, total = Compute(engine="torch", device="cpu", workers=0), np.zeros(())
+    for member in members:
+        total = total + member.weight * predict_rows(member.models, rows, compute=compute).mean(axis=0, dtype=np.float64)
+    return np.asarray(total, dtype=np.float32)
+
+
+def _add_script(folder: Path, members: Sequence[Member], rows: Rows, agreement: Agreement) -> Agreement:
+    """Write ``predict.py``, and compare what it says of image files."""
+    from kaggle_kit.export import standalone
+
+    files.write_bytes(folder / SCRIPT, files.read_bytes(Path(standalone.__file__)))
+    predict, expected = standalone.load(folder), _expected(members, rows)
+    found = np.stack([predict(path) for _, path in rows])
+    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    return replace(agreement, script_furthest=float(np.abs(found - expected).max()), script_same=same)
+
+
+def _table(folder: Path, members: Sequence[Member]) -> pd.DataFrame:
+    weights = {path.stem: 0.0 for path in folder.iterdir()}
+    for path in folder.iterdir():  # OpenVINO's are two files
+        weights[path.stem] += path.stat().st_size / 1e6
+    rows = [
+        {
+            "file": member.file,
+            "MB": round(weights[Path(member.file).stem], 1),
+            "run": member.run.name,
+            "model": member.models[0].name,
+            "folds": ", ".join(member.folds),
+            "weight": round(member.weight, 4),
+            "licence": member.licence,
+        }
+        for member in members
+    ]
+    return pd.DataFrame(rows)
+
+
+def _record(setup: Setup, members: Sequence[Member], result: ExportResult) -> dict[str, Any]:
+    """Return the content of ``export.json``: what was exported, from what, and how it was verified."""
+    competition = setup.competition
+    return {
+        "version": 1,
+        "name": result.name,
+        "format": result.format,
+        "competition": competition.name,
+        "competition_fingerprint": competition.fingerprint,
+        "classes_fingerprint": competition.classes.fingerprint,
+        "models": [{**row, "folds": member.folds} for row, member in zip(plain(result.models), members, strict=True)],
+        "agreement": {**plain(result.agreement), "tolerance": TOLERANCE},
+        "notes": list(result.notes),
+        "versions": files.versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
