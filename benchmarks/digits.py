@@ -58,9 +58,10 @@ def main() -> None:
         project.predict(tta="multiscale")
         blend = project.blend()
         sent = pd.read_csv(project.workspace.submission_path(blend.name), dtype=str)["Label"]
+        verdict = project.check().verdict
     print(
         f"{len(load_digits().target):,} digits: {blend.scores.cross_fitted:.4f} out of fold, submission "
-        f"{np.mean(sent == answers):.4f} of {TEST}, kk check: {project.check().verdict}, {time.perf_counter() - began:.0f} s"
+        f"{np.mean(sent == answers):.4f} of {TEST}, kk check: {verdict}, {time.perf_counter() - began:.0f} s"
     )
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kaggle_kit.errors import DataError
 from kaggle_kit.metrics import Metric
 from kaggle_kit.scores import one_hot
+from kaggle_kit.sparse import kept_columns
 from kaggle_kit.tables import Classes
 
 Array = npt.NDArray[Any]
@@ -114,7 +116,16 @@ def _clopper_pearson(right: int, n: int) -> Interval:
 
 
 def confusion_counts(truth: Array, predicted: Array, n_classes: int) -> npt.NDArray[np.int64]:
-    """Return (C, C): how many rows of each true class (row) were taken for each class (column)."""
+    """Return (C, C): how many rows of each true class (row) were taken for each class (column).
+
+    Raises:
+        DataError: classes are too many for a matrix.
+    """
+    if kept_columns(n_classes):
+        raise DataError(
+            f"a confusion matrix of {n_classes:,} classes is larger than memory should hold. The table of classes says what "
+            "each is mostly taken for."
+        )
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
@@ -179,10 +190,11 @@ def class_table(truth: Array, labels: Array, classes: Classes) -> pd.DataFrame:
     Args:
         labels: what was predicted, of the shape of ``truth``.
     """
-    n_classes = len(classes)
-    hot, said = (one_hot(matrix, n_classes) for matrix in (truth, labels))
-    right = (hot & said).sum(axis=0, dtype=np.int64)
-    occurs, predicted = hot.sum(axis=0, dtype=np.int64), said.sum(axis=0, dtype=np.int64)
+    if truth.ndim == 2:
+        right, occurs, predicted = (matrix.sum(axis=0, dtype=np.int64) for matrix in (truth & labels, truth, labels))
+    else:
+        cells = (truth[truth == labels], truth, labels)
+        right, occurs, predicted = (np.bincount(some, minlength=len(classes)) for some in cells)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision, recall, f1 = right / predicted, right / occurs, 2 * right / (occurs + predicted)
     frame = pd.DataFrame(
@@ -197,12 +209,20 @@ def class_table(truth: Array, labels: Array, classes: Classes) -> pd.DataFrame:
         }
     )
     if truth.ndim == 1:
-        counts = confusion_counts(truth, labels, n_classes)
-        np.fill_diagonal(counts, 0)
-        frame["mostly taken for"] = [
-            f"{classes.decode([int(row.argmax())])[0]} ({row.max()})" if row.any() else "" for row in counts
-        ]
+        frame["mostly taken for"] = _mostly_taken_for(truth, labels, classes)
     return frame.sort_values(["F1", "rows"], ascending=[True, False], kind="stable").reset_index(drop=True)
+
+
+def _mostly_taken_for(truth: Array, labels: Array, classes: Classes) -> list[str]:
+    """Return for each class the other one that most of its rows were taken for, with their number; "" where none was."""
+    wrong = truth != labels
+    pairs, counts = np.unique(np.stack([truth[wrong], labels[wrong]]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], -counts))
+    found = [""] * len(classes)
+    true, first = np.unique(pairs[0][order], return_index=True)
+    for position, at in zip(true.tolist(), order[first].tolist(), strict=True):
+        found[position] = f"{classes.decode([int(pairs[1, at])])[0]} ({counts[at]})"
+    return found
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from kaggle_kit import own_code, scores
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.registry import Entry, Registry
 from kaggle_kit.results import Result
+from kaggle_kit.sparse import SparseRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,10 @@ def predicted_labels(probs: Array, *, threshold: npt.ArrayLike = 0.5, multilabel
     return np.asarray(probs.argmax(axis=1))
 
 
+def _in_float64(probs: Any) -> Any:
+    return probs.astype(np.float64) if isinstance(probs, SparseRows) else np.asarray(probs, dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A scoring function with what it needs to know about itself.
@@ -46,6 +51,7 @@ class Metric:
         multilabel, single_label: the tasks that it is defined for.
         two_classes: whether it scores the second of two classes only.
         guesses: how many guesses a row may have, of a metric of ranked guesses; else 0.
+        by_row: whether probabilities are looked at row by row, so that of many classes the largest of a row will do.
         ordered: whether the order of the classes counts.
     """
 
@@ -57,9 +63,10 @@ class Metric:
     single_label: bool = True
     two_classes: bool = False
     guesses: int = 0
+    by_row: bool = False
     ordered: bool = False
 
-    def __call__(self, truth: npt.ArrayLike, probs: npt.ArrayLike, *, threshold: npt.ArrayLike = 0.5) -> float:
+    def __call__(self, truth: npt.ArrayLike, probs: Any, *, threshold: npt.ArrayLike = 0.5) -> float:
         """Score ``probs`` (N, C) against ``truth``; ``threshold`` (a number or (C,)) makes labels of multi-label rows.
 
         Returns NaN where the metric is not defined on these rows, as ROC AUC is when only one class is present, and where a
@@ -68,7 +75,7 @@ class Metric:
         Raises:
             DataError: shapes do not fit each other, there are no rows, or the metric is not for this task.
         """
-        truth, probs = np.asarray(truth), np.asarray(probs, dtype=np.float64)
+        truth, probs = np.asarray(truth), _in_float64(probs)
         if probs.ndim != 2 or len(truth) != len(probs) or len(truth) == 0:
             raise DataError(
                 f"metric {self.name}: expected N truths and (N, C) probabilities, got {truth.shape} and {probs.shape}."
@@ -82,7 +89,7 @@ class Metric:
                 f"metric {self.name} is not defined for {'multi-label' if multilabel else 'single-label'} rows; choose another."
             )
         if self.needs == "probs":
-            return float(self.function(truth, probs))
+            return float(self.function(truth, probs if self.by_row else np.asarray(probs)))
         return float(self.function(truth, predicted_labels(probs, threshold=threshold, multilabel=multilabel)))
 
     def _require_fitting(self, truth: Array, probs: Array) -> None:
@@ -115,7 +122,7 @@ def _f(name: str, *, average: str, beta: float = 1.0, **options: Any) -> Metric:
 
 
 def _guesses(name: str, function: Any, k: int, *, greater_is_better: bool = True) -> Metric:
-    return Metric(name, partial(function, k=k), greater_is_better, "probs", multilabel=False, guesses=k)
+    return Metric(name, partial(function, k=k), greater_is_better, "probs", multilabel=False, guesses=k, by_row=True)
 
 
 def _of_two(name: str, function: Any) -> Metric:
@@ -150,7 +157,10 @@ METRICS: Registry[Metric] = _registry(
         "Cohen's kappa with quadratic weights, for classes in the order of grades",
         Metric("quadratic_kappa", scores.quadratic_kappa, True, "labels", multilabel=False, ordered=True),
     ),
-    ("mean negative log likelihood, clipped and rescaled as Kaggle does", Metric("log_loss", scores.log_loss, False, "probs")),
+    (
+        "mean negative log likelihood, clipped and rescaled as Kaggle does",
+        Metric("log_loss", scores.log_loss, False, "probs", by_row=True),
+    ),
     ("area under the ROC curve of the second of two classes", _of_two("roc_auc", scores.roc_auc_binary)),
     ("area under the ROC curve, the mean over pairs of classes", Metric("roc_auc_macro", scores.roc_auc_macro, True, "probs")),
     ("area under the ROC curve, the mean over columns", Metric("roc_auc_columns", scores.roc_auc_columns, True, "probs")),

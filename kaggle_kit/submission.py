@@ -21,6 +21,7 @@ from kaggle_kit import files
 from kaggle_kit.choices import COLUMN_FORMS, FORMS
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import SubmissionError
+from kaggle_kit.sparse import SparseRows, ranking
 from kaggle_kit.tables import Classes, Predictions, require_unique, shown
 
 Array = npt.NDArray[np.float32]
@@ -180,13 +181,18 @@ def ranked_cells(
     """The ``form.guesses`` most probable classes of each row, the likeliest first; of equals the first in class order."""
     _single(targets, form)
     _require_apart(form, classes)
-    best = np.argsort(-probs, axis=1, kind="stable")[:, : form.guesses]
+    best = ranking(probs, form.guesses)
     return [pd.Series([form.separator.join(classes.decode(row)) for row in best], dtype=object)]
 
 
 def probability_cells(
     probs: Array, form: SubmissionConfig, classes: Classes, targets: Sequence[str], _thresholds: Thresholds | None
 ) -> list[pd.Series]:
+    if isinstance(probs, SparseRows):
+        raise SubmissionError(
+            f"form {form.form!r} wants the probability of each of {len(classes):,} classes, of which only the largest of a row "
+            "are kept. Pages with so many classes ask for a label or for ranked guesses: set competition.submission.form."
+        )
     mapping = form.columns or {name: name for name in classes}
     unknown = [column for column in targets if column not in mapping]
     if unknown:

@@ -24,7 +24,7 @@ from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.job import PredictOptions, RunJob, make_job
 from kaggle_kit.inference.outputs import kept_features
-from kaggle_kit.inference.predict import Predictor, prepared_as, sees, with_origins
+from kaggle_kit.inference.predict import Predictor, prepared_as, probs_of, sees, with_origins
 from kaggle_kit.inference.run import compute_of
 from kaggle_kit.inference.several import merged_pixels, owners_of
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
@@ -166,7 +166,7 @@ class _Choice:
                 pixels = merged_pixels(with_origins(own["pixels"], predictor.origins, [path for _, path in rows]), owners)
                 first = plan_views(lacking, model.spec)[0].spec
                 meta = {"views": name, "prepared": prepared_as(first, compute.source)}
-                probs = self.job.merged(fold, own["probs"], owners)
+                probs = self.job.merged(fold, probs_of(own, len(model.classes)), owners)
                 found[name] = Predictions(owners.ids, probs, model.classes, meta, pixels)
                 found[name].write(folder / f"{name}.parquet")
         return found

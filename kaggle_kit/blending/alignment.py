@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from kaggle_kit.blending.base import RowsOf, Stack
 from kaggle_kit.errors import DataError
+from kaggle_kit.sparse import SparseRows
 from kaggle_kit.tables import Classes, Predictions, shown
 
 MEMORY_BYTES = 1 << 30
@@ -82,7 +83,7 @@ def align_runs(
 
 def _kept(probs: npt.NDArray[np.float32], n_runs: int, scratch: Path | None) -> npt.NDArray[np.float32]:
     """``probs`` itself, or when the whole stack is large a copy in a mapped file without a name."""
-    if probs.nbytes * n_runs <= MEMORY_BYTES:
+    if isinstance(probs, SparseRows) or probs.nbytes * n_runs <= MEMORY_BYTES:
         return probs
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import Metric
+from kaggle_kit.sparse import DENSE_CLASSES, KEPT, SparseRows, narrowed
 
 Array = npt.NDArray[Any]
 Stack = Sequence[Array]
@@ -40,10 +41,11 @@ class RowsOf(Sequence[Array]):
     def __getitem__(self, at: int | slice) -> Array | RowsOf:
         if isinstance(at, slice):
             return RowsOf(self._stack[at], self._rows)
-        return np.asarray(self._stack[at][self._rows])
+        rows = self._stack[at][self._rows]
+        return np.asarray(rows) if isinstance(rows, np.memmap) else rows
 
     def __iter__(self) -> Iterator[Array]:
-        return (np.asarray(probs[self._rows]) for probs in self._stack)
+        return (self[at] for at in range(len(self)))
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Problem:
             yield self._rows(np.flatnonzero(owner != part)), self._rows(np.flatnonzero(owner == part))
 
     def thinned(self, cells: int) -> Problem:
-        """This problem, or a random part of its rows when runs x rows x classes exceed ``cells``; held in memory."""
-        rows = max(1, cells // max(1, len(self.stack) * self.n_classes))
+        """This problem, or a random part of its rows when runs x rows x numbers of a row exceed ``cells``; held in memory."""
+        rows = max(1, cells * len(self.truth) // max(1, sum(probs.size for probs in self.stack)))
         if rows >= len(self.truth):
             return self
         chosen = np.sort(np.random.default_rng(self.seed).choice(len(self.truth), size=rows, replace=False))
@@ -114,6 +116,7 @@ class Blender:
         learn: ``problem -> parameters``; by default there is nothing to learn.
         max_cells: a fit uses at most so many probabilities; of a larger problem a random part of the rows.
         learns_scale: whether it may change the probabilities of a single run (a stacker does, an average does not).
+        by_class: whether it learns or ranks class by class, for which it needs all probabilities of each.
         needs: the package that it cannot do without, and the extra that installs it.
     """
 
@@ -122,6 +125,7 @@ class Blender:
     learn: Callable[[Problem], Parameters] = _nothing
     max_cells: int = 20_000_000
     learns_scale: bool = False
+    by_class: bool = False
     needs: tuple[str, str] | None = None
 
     def fit(self, oof: Stack, truth: Array, metric: Metric, *, seed: int = 0, threshold: npt.ArrayLike = 0.5) -> Fitted:
@@ -133,8 +137,14 @@ class Blender:
 
         Raises:
             DataError: no runs, no rows, or shapes that differ.
+            ConfigError: it goes by class, of which there are too many.
         """
         truth = np.asarray(truth)
+        if self.by_class and any(isinstance(probs, SparseRows) for probs in oof):
+            raise ConfigError(
+                f"method {self.name} goes class by class, and of more than {DENSE_CLASSES:,} classes only the {KEPT} most "
+                "probable of a row are kept; take mean, gmean, power, temperature, weights, coordinate, hill-climb or auto."
+            )
         shapes = {probs.shape for probs in oof}
         if len(shapes) != 1 or next(iter(shapes))[0] != len(truth) or len(truth) == 0:
             raise DataError(f"a blend needs runs of one shape (N, C) with N truths, got {sorted(shapes)} and {truth.shape}.")
@@ -172,7 +182,8 @@ class Fitted:
             raise DataError(
                 f"this blend is of {self.n_runs} runs of shape (N, {self.n_classes}), got {len(probs)} of {sorted(shapes)}."
             )
-        return as_probabilities(self.blender.combine(probs, self.parameters, self.multilabel), multilabel=self.multilabel)
+        blended = self.blender.combine(probs, self.parameters, self.multilabel)
+        return narrowed(as_probabilities(blended, multilabel=self.multilabel))
 
     def describe(self) -> str:
         """The method and what it has learnt, on one line."""
@@ -214,8 +225,8 @@ def as_probabilities(values: Array, *, multilabel: bool) -> npt.NDArray[np.float
     probs = np.clip(values, 0.0, 1.0)
     if not multilabel:
         total = probs.sum(axis=1, keepdims=True, dtype=np.float64)
-        probs = np.where(total > 0, probs / np.where(total > 0, total, 1.0), 1.0 / probs.shape[1])
-    return np.asarray(probs, dtype=np.float32)
+        probs = probs / np.where(total > 0, total, 1.0) + np.where(total > 0, 0.0, 1.0 / probs.shape[1])
+    return probs.astype(np.float32)
 
 
 def likelihood(probs: Array, truth: Array) -> Array:
@@ -227,7 +238,7 @@ def likelihood(probs: Array, truth: Array) -> Array:
 
 def evidence(probs: Array, *, multilabel: bool) -> Array:
     """Log probabilities, or for multi-label logits: the scale on which independent evidence adds up. (N, C) float64."""
-    clipped = np.clip(np.asarray(probs, dtype=np.float64), FLOOR, 1.0 - FLOOR)
+    clipped = np.clip(probs.astype(np.float64), FLOOR, 1.0 - FLOOR)
     return np.log(clipped) - np.log1p(-clipped) if multilabel else np.log(clipped)
 
 
@@ -238,4 +249,5 @@ def from_evidence(values: Array, *, multilabel: bool) -> Array:
 
         return np.asarray(expit(values))
     exponentials = np.exp(values - values.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+    shares: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares

@@ -12,6 +12,7 @@ from kaggle_kit.blending.crossfit import cross_fit
 from kaggle_kit.blending.views import BEYOND_NOISE, beyond_noise
 from kaggle_kit.choices import BLENDERS
 from kaggle_kit.diagnosis import deal_groups, jackknife_error, row_values
+from kaggle_kit.sparse import SparseRows
 
 TRIED = ("mean", "gmean", "power", "rank", "grades", "vector", "weights", "hill-climb", "pool", "stack", "trees")
 """Those that cost least to be wrong about come first; what is fitted longest comes last."""
@@ -49,7 +50,9 @@ def learn_best(problem: Problem) -> Parameters:
 
 
 def _fits(name: str, problem: Problem) -> bool:
-    """Whether a method can be tried: its package is there, and classes are in an order where it needs one."""
+    """Whether a method can be tried: its package is there, classes are in an order where it needs one, and not too many."""
+    if BLENDERS[name].by_class and any(isinstance(probs, SparseRows) for probs in problem.stack):
+        return False
     if name == "grades":
         return problem.metric.ordered and not problem.multilabel
     return name != "trees" or importlib.util.find_spec("lightgbm") is not None

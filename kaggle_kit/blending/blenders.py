@@ -14,18 +14,24 @@ from kaggle_kit.errors import ConfigError, DependencyError
 MEAN = Blender("mean", means.mean)
 GMEAN = Blender("gmean", means.gmean)
 POWER = Blender("power", means.power, means.learn_exponent)
-VOTE = Blender("vote", means.vote)
+VOTE = Blender("vote", means.vote, by_class=True)
 TEMPERATURE = Blender("temperature", calibration.tempered, calibration.learn_temperature, learns_scale=True)
-RANK = Blender("rank", means.rank)
+RANK = Blender("rank", means.rank, by_class=True)
 WEIGHTS = Blender("weights", means.mean, weights.learn_weights)
 COORDINATE = Blender("coordinate", means.mean, weights.learn_coordinates)
 HILL_CLIMB = Blender("hill-climb", means.mean, weights.learn_hill_climb)
-POOL = Blender("pool", stacking.pool, stacking.learn_pool, max_cells=5_000_000, learns_scale=True)
-VECTOR = Blender("vector", calibration.scaled_by_class, calibration.learn_vector, learns_scale=True)
-STACK = Blender("stack", stacking.logistic, stacking.learn_logistic, learns_scale=True)
-GRADES = Blender("grades", grades.graded, grades.learn_cuts, learns_scale=True)
+POOL = Blender("pool", stacking.pool, stacking.learn_pool, max_cells=5_000_000, learns_scale=True, by_class=True)
+VECTOR = Blender("vector", calibration.scaled_by_class, calibration.learn_vector, learns_scale=True, by_class=True)
+STACK = Blender("stack", stacking.logistic, stacking.learn_logistic, learns_scale=True, by_class=True)
+GRADES = Blender("grades", grades.graded, grades.learn_cuts, learns_scale=True, by_class=True)
 TREES = Blender(
-    "trees", trees.boosted, trees.learn_boosted, max_cells=5_000_000, learns_scale=True, needs=("lightgbm", "trees")
+    "trees",
+    trees.boosted,
+    trees.learn_boosted,
+    max_cells=5_000_000,
+    learns_scale=True,
+    by_class=True,
+    needs=("lightgbm", "trees"),
 )
 AUTO = Blender("auto", best.chosen, best.learn_best, max_cells=5_000_000, learns_scale=True)
 

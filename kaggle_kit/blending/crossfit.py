@@ -11,6 +11,7 @@ from kaggle_kit.blending.base import Array, Blender, RowsOf, Stack
 from kaggle_kit.diagnosis import deal_groups
 from kaggle_kit.errors import DataError
 from kaggle_kit.metrics import Metric
+from kaggle_kit.sparse import arranged
 from kaggle_kit.tables import FoldTable
 
 MIN_POSITIVES = 5
@@ -50,11 +51,12 @@ def cross_fit(
     values = np.unique(parts)
     if len(values) < 2:
         raise DataError(f"cross-fitting needs rows of at least 2 folds, found {len(values)}.")
-    probs = np.empty(oof[0].shape, dtype=np.float32)
+    blended = []
     for value in values:
         inside, outside = np.flatnonzero(parts == value), np.flatnonzero(parts != value)
         fitted = blender.fit(RowsOf(oof, outside), truth[outside], metric, seed=seed, threshold=threshold)
-        probs[inside] = fitted.apply(RowsOf(oof, inside))
+        blended.append((inside, fitted.apply(RowsOf(oof, inside))))
+    probs = arranged(blended)
     return CrossFit(probs, metric(truth, probs, threshold=threshold), len(values))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from kaggle_kit.blending.base import (
@@ -20,11 +22,11 @@ EXPONENTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 def mean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
     """Mean of probabilities, weighted when there are ``weights``."""
-    total = np.zeros(stack[0].shape)
+    total: Array | float = 0.0
     for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
         if weight:
-            total += weight * probs
-    return total
+            total = total + weight * probs
+    return cast(Array, total)
 
 
 def average(stack: Stack, *, multilabel: bool) -> Array:
@@ -37,10 +39,10 @@ def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
 
     For multi-label of both outcomes of each cell, so that 0 and 1 are treated alike: a mean of logits.
     """
-    total = np.zeros(stack[0].shape)
+    total: Array | float = 0.0
     for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
-        total += weight * evidence(probs, multilabel=multilabel)
-    return from_evidence(total, multilabel=multilabel)
+        total = total + weight * evidence(probs, multilabel=multilabel)
+    return from_evidence(cast(Array, total), multilabel=multilabel)
 
 
 def _shares(stack: Stack, parameters: Parameters) -> Array:
@@ -57,13 +59,14 @@ def power(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     exponent = float(parameters["exponent"])
     if exponent == 0.0:
         return gmean(stack, parameters, multilabel)
-    total, against = np.zeros(stack[0].shape), np.zeros(stack[0].shape)
+    total: Array | float = 0.0
+    against: Array | float = 0.0
     for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
-        total += weight * np.power(np.clip(probs, FLOOR, 1.0, dtype=np.float64), exponent)
+        total = total + weight * np.power(np.clip(probs, FLOOR, 1.0, dtype=np.float64), exponent)
         if multilabel:
-            against += weight * np.power(np.clip(1.0 - probs, FLOOR, 1.0, dtype=np.float64), exponent)
-    total = np.power(total, 1.0 / exponent)
-    return total / (total + np.power(against, 1.0 / exponent)) if multilabel else total
+            against = against + weight * np.power(np.clip(1.0 - probs, FLOOR, 1.0, dtype=np.float64), exponent)
+    blended: Array = np.power(cast(Array, total), 1.0 / exponent)
+    return blended / (blended + np.power(cast(Array, against), 1.0 / exponent)) if multilabel else blended
 
 
 def learn_exponent(problem: Problem) -> Parameters:

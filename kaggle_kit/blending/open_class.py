@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.blending.base import Array, Blender, Parameters, Problem, RowsOf, Stack, as_probabilities
+from kaggle_kit.sparse import with_column
 
 THRESHOLD, COLUMN = "open_threshold", "open_column"
 _TRIED = 40
@@ -21,7 +22,7 @@ def opened(blender: Blender, column: int) -> Blender:
     """Return ``blender`` with the class at ``column`` ranked by a threshold; all else is blended as before."""
 
     def combine(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
-        return with_threshold(_known(blender, stack, parameters, column, multilabel), column, float(parameters[THRESHOLD]))
+        return with_column(_known(blender, stack, parameters, column, multilabel), column, float(parameters[THRESHOLD]))
 
     def learn(problem: Problem) -> Parameters:
         known = np.flatnonzero(problem.truth != column)
@@ -35,16 +36,8 @@ def opened(blender: Blender, column: int) -> Blender:
 
 def _known(blender: Blender, stack: Stack, parameters: Parameters, column: int, multilabel: bool) -> npt.NDArray[np.float32]:
     """(N, C) probabilities of all classes but the open one, which has none."""
-    blended = np.array(blender.combine(stack, parameters, multilabel))
-    blended[:, column] = 0
+    blended = with_column(blender.combine(stack, parameters, multilabel), column, 0.0)
     return as_probabilities(blended, multilabel=multilabel)
-
-
-def with_threshold(probs: Array, column: int, threshold: float) -> Array:
-    """Return ``probs`` (N, C) with ``threshold`` as the open class's; rows sum to 1 plus that."""
-    ranked = np.array(probs)
-    ranked[:, column] = threshold
-    return ranked
 
 
 def best_threshold(problem: Problem, probs: Array, column: int) -> float:
@@ -54,7 +47,7 @@ def best_threshold(problem: Problem, probs: Array, column: int) -> float:
     """
     surest = np.unique(np.quantile(probs.max(axis=1), np.linspace(0, 1, _TRIED)))
     places = np.unique(np.concatenate([[0.0], (surest[1:] + surest[:-1]) / 2, [1.0]]))
-    scores = np.array([problem.metric(problem.truth, with_threshold(probs, column, place)) for place in places])
+    scores = np.array([problem.metric(problem.truth, with_column(probs, column, place)) for place in places])
     best = scores.max() if problem.metric.greater_is_better else scores.min()
     top = np.flatnonzero(scores == best)
     return float(places[top[len(top) // 2]]) if len(top) else 0.0

@@ -111,4 +111,4 @@ def _key(rows: ViewRows, probs: Array) -> tuple[float, float]:
 def blend_views(stack: Stack, names: Sequence[str], mix: dict[str, float]) -> npt.NDArray[np.float32]:
     """Return the weighted mean (N, C) of the sets in ``mix``."""
     weights = np.array([mix.get(name, 0.0) for name in names])
-    return np.asarray(mean(stack, {"weights": weights.tolist()}, False), dtype=np.float32)
+    return mean(stack, {"weights": weights.tolist()}, False).astype(np.float32)

@@ -78,7 +78,7 @@ def learn_hill_climb(problem: Problem) -> Parameters:
 
 def _climb(problem: Problem, bag: Array) -> Array:
     """Shares (M,) of the best blend on the way up from the best run of ``bag``."""
-    counts, total = np.zeros(len(problem.stack)), np.zeros(problem.stack[0].shape)
+    counts, total = np.zeros(len(problem.stack)), np.float64(0.0) * problem.stack[0]
     best, best_counts, waited = (-np.inf, -np.inf), counts, 0
     for step in range(1, HILL_STEPS + 1):
         keys = [problem.key((total + problem.stack[run]) / step) for run in bag]

@@ -88,6 +88,7 @@ def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, r
     """
     if len(classes) > MOST_CLASSES:
         return _judge_frequent(hot, probs, classes, level=level, rng=rng)
+    hot = np.asarray(hot)
     rows = _sample(hot, rng)
     hot, probs = hot[rows].astype(bool), np.asarray(probs[rows], dtype=np.float64)
     scores = standardised(probs)
@@ -116,14 +117,14 @@ def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, r
 
 def _judge_frequent(hot: Array, probs: Array, classes: Classes, *, level: float, rng: np.random.Generator) -> Mapping:
     """Test the columns of the most frequent classes on their rows; of the others nothing is proved."""
-    counts = hot.sum(axis=0, dtype=np.int64)
+    counts = np.asarray(hot.sum(axis=0), dtype=np.float64)
     kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
     rows = np.flatnonzero(hot[:, kept].any(axis=1))
     some = Classes(tuple(classes.names[column] for column in kept))
-    among = probs[np.ix_(rows, kept)]
+    among = probs[rows][:, kept]
     if np.allclose(probs[rows].sum(axis=1), 1, atol=1e-2):  # one label a row; ratios of columns stay what they are
         among = among / np.maximum(among.sum(axis=1, keepdims=True), 1e-30)
-    found = judge_mapping(hot[np.ix_(rows, kept)], among, some, level=level, rng=rng)
+    found = judge_mapping(hot[rows][:, kept], among, some, level=level, rng=rng)
     others = tuple(name for name in classes if name not in some)
     right = float(hot[rows, probs[rows].argmax(axis=1)].mean()) if len(rows) else 0.0
     best = max(right, found.best_hits) if found.moved else right

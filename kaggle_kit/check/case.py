@@ -6,7 +6,7 @@ is there and wrong raises its own error: the check fails.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -191,7 +191,11 @@ class Case:
         unknown = [row_id for row_id in ids if row_id not in where]
         if unknown:
             raise DataError(f"{len(unknown)} rows are no training rows of the fold table, e.g. {unknown[0]!r}.")
-        return self.folds.classes.encode_rows(self.folds.labels[where[row_id]] for row_id in ids)
+        return self.hot_of(self.folds.labels[where[row_id]] for row_id in ids)
+
+    def hot_of(self, labels: Iterable[Iterable[str]]) -> Array:
+        """Rows of labels as a 0/1 matrix, (N, C)."""
+        return self.classes.encode_rows(labels) if self.multilabel else self.classes.hot(labels)
 
     @cached_property
     def _training_rows(self) -> dict[str, int]:
@@ -215,4 +219,4 @@ class Case:
 
 def rows_at(frame: Predictions, ids: Sequence[str]) -> Array:
     """Probabilities of ``ids`` as float64, in that order."""
-    return np.asarray(frame.take(ids).probs, dtype=np.float64)
+    return frame.take(ids).probs.astype(np.float64)

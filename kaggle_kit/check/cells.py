@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.runs import Run
+from kaggle_kit.sparse import SparseRows, combined, ranking, with_column
 from kaggle_kit.tables import shown
 
 Array = npt.NDArray[Any]
@@ -42,17 +43,26 @@ def _blend(case: Case, name: str) -> Check:
     means = [_mean_of_folds(case, run, ids) for run in case.runs]
     weights = _weights(case)
     if weights is not None:
-        expected = _with_open_class(case, np.tensordot(weights, np.stack(means), axes=1))
+        mean = cast(Array, sum(weight * one for weight, one in zip(weights, means, strict=True)))
+        expected = _with_open_class(case, mean)
         if not case.multilabel:
-            expected /= np.maximum(expected.sum(axis=1, keepdims=True), 1e-12)
-        off = np.abs(expected - stored).max(axis=1) > TOLERANCE
+            expected = expected / np.maximum(expected.sum(axis=1, keepdims=True), 1e-12)
+        off = _furthest(expected, stored) > TOLERANCE
         if off.any():
             text = (
                 f"{int(off.sum()):,} of {len(ids):,} rows of the blend are not the weighted mean of the runs' test predictions"
             )
             return Check(name, FAILED, text + _explain(case, stored, expected, ids), REMEDY)
         return Check(name, PASSED, f"{len(ids):,} rows equal the weighted mean of {len(means)} runs within {TOLERANCE:g}")
-    return _resembles(case, name, stored, np.mean(means, axis=0))
+    return _resembles(case, name, stored, cast(Array, sum(means) / len(means)))
+
+
+def _furthest(expected: Array, stored: Array) -> Array:
+    """(N,) the largest difference of a probability; of many classes, of those that are stored."""
+    if isinstance(stored, SparseRows) and isinstance(expected, SparseRows):
+        rows = np.arange(len(stored))[:, None]
+        return np.asarray(np.abs(expected[rows, stored.columns] - stored.cells[:, :-1]).max(axis=1))
+    return np.asarray(np.abs(expected - stored).max(axis=1))
 
 
 def _with_open_class(case: Case, probs: Array) -> Array:
@@ -61,8 +71,8 @@ def _with_open_class(case: Case, probs: Array) -> Array:
     if name is None or "open_threshold" not in stated:
         return probs
     column, threshold = case.classes.index(name), float(stated["open_threshold"])
-    others = np.delete(probs, column, axis=1)
-    return np.insert(others / np.maximum(others.sum(axis=1, keepdims=True), 1e-12), column, threshold, axis=1)
+    others = with_column(probs, column, 0.0)
+    return with_column(others / np.maximum(others.sum(axis=1, keepdims=True), 1e-12), column, threshold)
 
 
 def _resembles(case: Case, name: str, stored: Array, mean: Array) -> Check:
@@ -93,31 +103,28 @@ def is_another_blend(test: Mapping, out_of_fold: Mapping) -> bool:
 def _against(case: Case, probs: Array, mean: Array) -> Mapping:
     """Whether the columns of ``probs`` hold what ``mean`` names."""
     named = case.classes.above(mean, at_least_one=True) if case.multilabel else [(label,) for label in case.classes.top(mean)]
-    return judge_mapping(case.classes.encode_rows(named), probs, case.classes, level=LEVEL, rng=np.random.default_rng(SEED))
+    return judge_mapping(case.hot_of(named), probs, case.classes, level=LEVEL, rng=np.random.default_rng(SEED))
 
 
 def _out_of_fold(case: Case) -> tuple[Array, Array]:
     """The blend's cross-fitted rows and the plain mean of the runs' on the same ids, (N, C) each."""
     ids = case.blended_oof.ids
-    total, count = np.zeros((len(ids), len(case.classes))), np.zeros(len(ids))
+    parts: list[tuple[npt.NDArray[np.int64], Array]] = []
     where = {row_id: row for row, row_id in enumerate(ids)}
     for run in case.runs:
         for fold in runs.predicted_folds(run):
             table = case.predictions(fold, runs.OOF)
             known = [row_id for row_id in table.ids if row_id in where]
-            rows = [where[row_id] for row_id in known]
-            total[rows] += rows_at(table, known)
-            count[rows] += 1
-    return rows_at(case.blended_oof, ids), total / np.maximum(count, 1)[:, None]
+            parts.append((np.array([where[row_id] for row_id in known], dtype=np.int64), rows_at(table, known)))
+    count = np.bincount(np.concatenate([rows for rows, _ in parts]), minlength=len(ids))
+    return rows_at(case.blended_oof, ids), combined(np.add, parts, len(ids)) / np.maximum(count, 1)[:, None]
 
 
 def _mean_of_folds(case: Case, run: Run, ids: Sequence[str]) -> Array:
     """(N, C): a run's test probabilities, the mean of its folds; joined by id."""
     folds = runs.predicted_models(run)
-    total = np.zeros((len(ids), len(case.classes)))
-    for fold in folds:
-        total += rows_at(case.predictions(fold, runs.TEST), ids)
-    return total / len(folds)
+    total = sum(rows_at(case.predictions(fold, runs.TEST), ids) for fold in folds)
+    return cast(Array, total / len(folds))
 
 
 def _weights(case: Case) -> Array | None:
@@ -164,12 +171,14 @@ def _wrong_labels(case: Case, found: Array, expected: Array) -> Array:
     return np.asarray(wrong.any(axis=1))
 
 
-def _wrong_ranked(case: Case, found: Array, expected: Array) -> Array:  # noqa: ARG001
+def _wrong_ranked(case: Case, found: Array, expected: Array) -> Array:
     """Rows whose guesses are not the most probable classes in their order, ties aside."""
-    order = np.argsort(-found, axis=1, kind="stable")
-    said = np.take_along_axis(expected, order, axis=1)
-    best = -np.sort(-expected, axis=1)
-    named = np.take_along_axis(found, order, axis=1) > 0
+    most, rows = min(case.config.competition.submission.guesses, len(case.classes)), np.arange(len(found))[:, None]
+    if isinstance(found, SparseRows):
+        most = min(most, found.columns.shape[1])
+    order = ranking(found, most)
+    said, best = expected[rows, order], expected[rows, ranking(expected, most)]
+    named = found[rows, order] > 0
     return np.asarray(((said < best - 1e-6) & named).any(axis=1))
 
 
@@ -191,8 +200,8 @@ def _explain(case: Case, found: Array, expected: Array, ids: Sequence[str]) -> s
     for what, order in row_orders(ids).items():
         if _distance(found, expected[order], case) < 0.1 * _distance(found, expected, case):
             return f"; the rows are {what}"
-    closeness = -np.abs(found[:, :, None] - expected[:, None, :]).mean(axis=0).T if found.size < 2e7 else None
-    if closeness is not None:
+    if found.size < 2e7 and not isinstance(found, SparseRows):
+        closeness = -np.abs(found[:, :, None] - expected[:, None, :]).mean(axis=0).T
         order = best_assignment(closeness)
         moved = [position for position, column in enumerate(order) if column != position]
         if moved and _distance(found[:, order], expected, case) < 0.2 * _distance(found, expected, case):

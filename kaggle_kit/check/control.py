@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from kaggle_kit.check.readback import read_answers, read_cells
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
 from kaggle_kit.choices import EXACT_FORMS
 from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.sparse import SparseRows, ranking
 
 Array = npt.NDArray[Any]
 TOLERANCE = 5e-3
@@ -209,7 +210,7 @@ class Written:
 def _oof_as_written(case: Case) -> Written:
     """Out-of-fold rows of the blend, in the values that the submission's form can hold."""
     table = case.blended_oof
-    probs, form = np.asarray(table.probs, dtype=np.float64), case.config.competition.submission
+    probs, form = table.probs.astype(np.float64), case.config.competition.submission
     if form.form in EXACT_FORMS:
         return Written(table.ids, probs)
     if form.form == "ranked":
@@ -220,12 +221,14 @@ def _oof_as_written(case: Case) -> Written:
         named = case.classes.above(probs, limit, at_least_one=form.empty_label is None)
     else:
         named = [(label,) for label in case.classes.top(probs)]
-    return Written(table.ids, case.classes.encode_rows(named).astype(np.float64))
+    return Written(table.ids, case.hot_of(named).astype(np.float64))
 
 
 def ranked(probs: Array, guesses: int) -> Array:
     """(N, C): 1 for the most probable class, 1/2 for the second …, 0 beyond the ``guesses`` that a cell holds."""
-    best = np.argsort(-probs, axis=1, kind="stable")[:, :guesses]
+    best = ranking(probs, guesses)
+    if isinstance(probs, SparseRows):
+        return cast(Array, SparseRows.named(best.tolist(), probs.width, (1 / np.arange(1.0, best.shape[1] + 1)).tolist()))
     values = np.zeros_like(probs)
     np.put_along_axis(values, best, 1 / np.arange(1.0, best.shape[1] + 1)[None, :], axis=1)
     return values
@@ -252,9 +255,9 @@ def own_labels_lost(hot: Array, through: Array, before: Array) -> float:
     The rows are the same, so differences are paired, and without a fault their signs are as likely either way or in favour of
     the test path, most of whose models were trained on these rows.
     """
-    counts = hot.sum(axis=1, keepdims=True)
-    sign = np.where(hot == 1, 1 / np.maximum(counts, 1), -1 / np.maximum(hot.shape[1] - counts, 1))
-    gain = ((through - before) * sign).sum(axis=1)
+    counts, change = hot.sum(axis=1), through - before
+    own = (change * hot).sum(axis=1)
+    gain = own / np.maximum(counts, 1) - (change.sum(axis=1) - own) / np.maximum(hot.shape[1] - counts, 1)
     drawn = (np.random.default_rng(SEED).choice([-1.0, 1.0], size=(DRAWS, len(gain))) * gain).mean(axis=1)
     significant = gain.mean() < np.quantile(drawn, LEVEL)
     return -float(gain.mean()) if significant and gain.mean() < -SMALL_LOSS else 0.0

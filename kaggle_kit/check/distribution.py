@@ -26,9 +26,9 @@ def check_distribution(case: Case) -> Iterator[Check]:
     if not labels or not len(named):
         yield Check(name, INCONCLUSIVE, "there are no labelled rows to compare with")
         return
-    hot = case.classes.encode_rows(labels)
+    hot = case.hot_of(labels)
     if case.answers.exact and not case.multilabel:
-        named = case.classes.encode_rows([(label,) for label in case.classes.top(named)])
+        named = case.hot_of([(label,) for label in case.classes.top(named)])
     expected, found = _shares(hot), _shares(named)
     distance = float(np.abs(expected - found).sum() / 2)
     expected_distance = _by_chance(expected, len(named))
@@ -49,7 +49,7 @@ def check_distribution(case: Case) -> Iterator[Check]:
 
 def _shares(hot: Array) -> Array:
     """Shares of the classes among all labels, (C,), summing to 1."""
-    total = np.asarray(hot, dtype=np.float64).sum(axis=0)
+    total = hot.sum(axis=0, dtype=np.float64)
     return np.asarray(total / max(float(total.sum()), 1e-12))
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from kaggle_kit.check.mistakes import column_orders, readings_of_integers
 from kaggle_kit.check.report import CLAIMS, FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.choices import COLUMN_FORMS
 from kaggle_kit.errors import KaggleKitError, SubmissionError
+from kaggle_kit.sparse import SparseRows
 from kaggle_kit.tables import Classes, read_predictions, shown
 
 Array = npt.NDArray[Any]
@@ -73,8 +74,9 @@ def check_foreign(case: Case) -> Iterator[Check]:
         yield Check(name, INCONCLUSIVE, text, "Run `kk predict`, so that there is something to compare with.")
         return
     values = _values(case)
+    tried = [] if isinstance(values, SparseRows) else mistakes(case, ids, values)
     findings = {
-        reference: judge_foreign(values, probs, case.classes, mistakes(case, ids, values), multilabel=case.multilabel)
+        reference: judge_foreign(values, probs, case.classes, tried, multilabel=case.multilabel)
         for reference, probs in references.items()
     }
     yield _line(name, findings, len(ids))
@@ -92,7 +94,7 @@ def _values(case: Case) -> Array:
     try:
         return case.answers.values
     except SubmissionError:
-        return np.zeros((len(case.cells.rows), len(case.classes)))
+        return case.hot_of([()] * len(case.cells.rows)).astype(np.float64)
 
 
 def _references(case: Case, ids: Sequence[str]) -> dict[str, Array]:
@@ -118,7 +120,7 @@ def _references(case: Case, ids: Sequence[str]) -> dict[str, Array]:
 
 def _of_run(case: Case, name: str, ids: Sequence[str]) -> Array:
     tables = [case.predictions(fold, runs.TEST) for fold in runs.predicted_models(runs.read_run(case.workspace, name))]
-    return np.asarray(sum(rows_at(table, ids) for table in tables) / len(tables))
+    return cast(Array, sum(rows_at(table, ids) for table in tables) / len(tables))
 
 
 def _of_file(case: Case, path: Path, ids: Sequence[str]) -> Array:
@@ -215,35 +217,45 @@ def judge_foreign(
         level: chance of an alarm when the file is in order.
     """
     named = classes.above(reference, at_least_one=True) if multilabel else [(name,) for name in classes.top(reference)]
-    hot = classes.encode_rows(named)
+    hot = classes.encode_rows(named) if multilabel else classes.hot(named)
     mapping = judge_mapping(hot, values, classes, level=level / 2, rng=np.random.default_rng(SEED))
-    rows = max(MOST_VALUES // len(classes), 1)
-    own, other = _centred(values[:rows]), _centred(reference[:rows])
-    own_agreement = float((own * other).sum())
-    best, p_value, agreement = "", 1.0, own_agreement
-    for mistake in tried:
-        left, right = own, other
-        if mistake.rows is not None:
-            if len(values) > rows:
-                continue
-            right = other[mistake.rows] - other
-        elif mistake.values is not None:
-            left = _centred(mistake.values[:rows]) - own
-        gain = float((left * right).sum())
-        if own_agreement + gain > agreement:
-            p = _tail(gain, left, right) * len(tried)
-            if p <= level / 2:
-                best, p_value, agreement = mistake.text, min(p, 1.0), own_agreement + gain
-    text, p, gain = _shifted_from(own, other)
-    if p <= level / 2 and own_agreement + gain > agreement:
-        best, p_value, agreement = text, p, own_agreement + gain
+    if isinstance(values, SparseRows):  # the named mistakes are told by sums over all classes and pairs of them
+        return Finding(mapping, exchanged(mapping) if mapping.refuted else "", mapping.p_value)
+    own, other = (_centred(table[: max(MOST_VALUES // len(classes), 1)]) for table in (values, reference))
+    best, p_value, gained = _best_mistake(values, own, other, tried, level)
     if mapping.refuted:
         gain = _gain_of_moving(mapping, own, other, classes)
         # A pair says more than the list that happens to have this pair exchanged; a list says more than many pairs.
         clearly = 0.99 if len(mapping.moved) == 2 else 1.1
-        if gain >= clearly * (agreement - own_agreement):
+        if gain >= clearly * gained:
             best, p_value = exchanged(mapping), mapping.p_value
     return Finding(mapping, best, p_value)
+
+
+def _best_mistake(values: Array, own: Array, other: Array, tried: Sequence[Mistake], level: float) -> tuple[str, float, float]:
+    """Return the named mistake that explains ``values`` best, "" for none, its p-value, and how much more the two then agree.
+
+    Args:
+        own, other: the first rows of the file and of the reference, centred.
+    """
+    best, p_value, gained = "", 1.0, 0.0
+    for mistake in tried:
+        left, right = own, other
+        if mistake.rows is not None:
+            if len(values) > len(own):
+                continue
+            right = other[mistake.rows] - other
+        elif mistake.values is not None:
+            left = _centred(mistake.values[: len(own)]) - own
+        gain = float((left * right).sum())
+        if gain > gained:
+            p = _tail(gain, left, right) * len(tried)
+            if p <= level / 2:
+                best, p_value, gained = mistake.text, min(p, 1.0), gain
+    text, p, gain = _shifted_from(own, other)
+    if p <= level / 2 and gain > gained:
+        best, p_value, gained = text, p, gain
+    return best, p_value, gained
 
 
 def _centred(table: Array) -> Array:

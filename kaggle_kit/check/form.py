@@ -13,6 +13,7 @@ from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
 from kaggle_kit.choices import COLUMN_FORMS, EXACT_FORMS
 from kaggle_kit.competition import IMAGE_SUFFIXES
 from kaggle_kit.errors import KaggleKitError
+from kaggle_kit.sparse import SparseRows
 from kaggle_kit.tables import shown
 
 ROW_SUM_TOLERANCE = 1e-3
@@ -180,7 +181,8 @@ def _spread(case: Case) -> Check:
     name, values, classes = "form: spread", case.answers.values, case.classes
     if len(values) < 2:
         return Check(name, PASSED, "one row")
-    constant = np.ptp(values, axis=0) <= SAME_DECIMALS
+    # Of many classes cells hold names, and how many of them says all.
+    constant = np.zeros(1, dtype=bool) if isinstance(values, SparseRows) else np.ptp(values, axis=0) <= SAME_DECIMALS
     if constant.all() and case.answers.exact:
         return Check(name, WARNING, f"all {len(values):,} rows say the same", "Check the run's history.")
     top = Counter(classes.top(values))

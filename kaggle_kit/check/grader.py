@@ -65,9 +65,9 @@ def read_truth(case: Case, cells: Cells) -> tuple[tuple[str, ...], Array]:
         named = set(cells.column(others[0])) <= set(classes)
     if not named:
         answers = read_answers(cells, form, classes)
-        return answers.ids, np.asarray(answers.values >= 0.5, dtype=np.uint8)
+        return answers.ids, (answers.values >= 0.5).astype(np.uint8)
     if len(others) != 1:
         raise DataError(f"an answer file needs {form.id_column!r} and one column of class names, found {shown(cells.header)}.")
     column = cells.column(others[0])
     rows = [tuple(part for part in cell.split(form.separator) if part) if case.multilabel else (cell,) for cell in column]
-    return tuple(cells.column(form.id_column)), classes.encode_rows(rows)
+    return tuple(cells.column(form.id_column)), case.hot_of(rows)

@@ -16,6 +16,7 @@ from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
 from kaggle_kit.fold_names import FULL, fold_text
 from kaggle_kit.runs import FoldRun, Run
+from kaggle_kit.sparse import together
 from kaggle_kit.tables import Predictions, shown
 
 Array = npt.NDArray[Any]
@@ -51,7 +52,7 @@ def check_permutation(case: Case) -> Iterator[Check]:
 
 def _blend(case: Case, name: str) -> Check:
     table = case.blended_oof
-    verdict = _judge(case, Unit("the blend", case.hot(table.ids), np.asarray(table.probs, dtype=np.float64)), LEVEL)
+    verdict = _judge(case, Unit("the blend", case.hot(table.ids), table.probs.astype(np.float64)), LEVEL)
     return _line(case, name, [("the blend's out-of-fold rows", verdict)])
 
 
@@ -74,7 +75,7 @@ def _folds(case: Case, name: str) -> Check:
 
 def _unit(case: Case, name: str, tables: list[Predictions]) -> Unit:
     ids = [row_id for table in tables for row_id in table.ids]
-    return Unit(name, case.hot(ids), np.concatenate([table.probs for table in tables]))
+    return Unit(name, case.hot(ids), together([table.probs for table in tables]))
 
 
 def _judge(case: Case, unit: Unit, level: float) -> Mapping:
@@ -220,4 +221,4 @@ def _thin(rows: int) -> Array:
 def _named(case: Case, probs: Array) -> Array:
     """What a consensus of models would answer, (N, C) 0/1."""
     named = case.classes.above(probs, at_least_one=True) if case.multilabel else [(name,) for name in case.classes.top(probs)]
-    return case.classes.encode_rows(named)
+    return case.hot_of(named)

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from kaggle_kit.choices import COLUMN_FORMS, EXACT_FORMS
 from kaggle_kit.config import SubmissionConfig
 from kaggle_kit.errors import MissingFileError, SubmissionError
 from kaggle_kit.registry import lookup
+from kaggle_kit.sparse import SparseRows, kept_columns
 from kaggle_kit.tables import Classes, shown
 
 Array = npt.NDArray[Any]
@@ -180,18 +181,19 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _hot(rows: Sequence[Sequence[str]], classes: Classes) -> Array:
+def _known(rows: Sequence[Sequence[str]], classes: Classes) -> Sequence[Sequence[str]]:
+    """Return rows of names; raises SubmissionError where one is no class."""
     unknown = dict.fromkeys(name for row in rows for name in row if name not in classes)
     if unknown:
         count = sum(any(name in unknown for name in row) for row in rows)
         raise SubmissionError(
             f"{count} of {len(rows)} rows hold labels that are none of the {len(classes)} classes: {shown(map(repr, unknown))}."
         )
-    return classes.encode_rows(rows).astype(np.float64)
+    return rows
 
 
 def _read_label(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:  # noqa: ARG001
-    return _hot([[cell] for cell in columns[0]], classes)
+    return classes.hot(_known([[cell] for cell in columns[0]], classes)).astype(np.float64)
 
 
 def _read_index(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:
@@ -203,12 +205,13 @@ def _read_index(columns: list[list[str]], targets: list[str], form: SubmissionCo
             f"column {targets[0]!r} holds integers that stand for no class: {shown(f'{value:g}' for value in unknown)}; "
             f"the grader knows {min(names, default=0)} to {max(names, default=0)}."
         )
-    return _hot([[names[int(value)]] for value in found], classes)
+    return classes.hot(_known([[names[int(value)]] for value in found], classes)).astype(np.float64)
 
 
 def _read_labels(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:  # noqa: ARG001
     empty = {"", form.empty_label}
-    return _hot([[] if cell in empty and cell not in classes else cell.split(form.separator) for cell in columns[0]], classes)
+    rows = [[] if cell in empty and cell not in classes else cell.split(form.separator) for cell in columns[0]]
+    return classes.encode_rows(_known(rows, classes)).astype(np.float64)
 
 
 def _read_ranked(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:  # noqa: ARG001
@@ -219,10 +222,9 @@ def _read_ranked(columns: list[list[str]], targets: list[str], form: SubmissionC
         raise SubmissionError(
             f"{len(wrong)} rows hold a guess twice or more than {form.guesses} of them: rows {shown(map(str, wrong))}."
         )
-    values = _hot(guesses, classes)
-    for row, names in enumerate(guesses):
-        values[row, classes.encode(names)] = 1 / np.arange(1, len(names) + 1)
-    return values
+    places = [classes.encode(names).tolist() for names in _known(guesses, classes)]
+    found = SparseRows.named(places, len(classes), (1 / np.arange(1, form.guesses + 1)).tolist())
+    return cast(Array, found) if kept_columns(len(classes)) else np.asarray(found)
 
 
 def _read_probability(columns: list[list[str]], targets: list[str], form: SubmissionConfig, classes: Classes) -> Array:

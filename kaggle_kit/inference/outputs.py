@@ -16,7 +16,7 @@ from kaggle_kit.errors import ConfigError
 from kaggle_kit.fold_names import FULL, fold_name
 from kaggle_kit.inference.features import FeatureCache
 from kaggle_kit.inference.job import RunJob
-from kaggle_kit.inference.predict import Compute, Said, predict_with_pixels, prepared_as
+from kaggle_kit.inference.predict import Compute, Said, predict_with_pixels, prepared_as, probs_of
 from kaggle_kit.inference.several import merged_pixels, owners_of
 from kaggle_kit.inference.time_limit import RunShare
 from kaggle_kit.inference.tta import plan_views
@@ -151,14 +151,15 @@ class Outputs:
         """Part the stream again: one file of test rows, one of control rows. ``rows`` are those of the stream to write."""
         said: Said = self.result.said[job.run.name, fold.fold][rows]
         owners = owners_of([self.stream.rows[row] for row in rows.tolist()])
-        ids, probs = owners.ids, job.merged(fold, said["probs"], owners)
+        classes = self.stream.models[job.run.name, fold.fold].classes
+        ids, probs = owners.ids, job.merged(fold, probs_of(said, len(classes)), owners)
         at_test = [at for at, row_id in enumerate(ids) if row_id in self.test]
         # Taken before the rows are parted, and kept in both files: `kk check` compares what arrived with what left.
         test_rows = runs.rows_fingerprint([ids[at] for at in at_test], probs[at_test])
         about = {**about, "test_rows": test_rows}
         seen = merged_pixels(said["pixels"], owners)
         pixels = np.column_stack([seen, self._own_pixels(job, fold, ids)])
-        together = Predictions(ids, probs, self.stream.models[job.run.name, fold.fold].classes, {}, pixels)
+        together = Predictions(ids, probs, classes, {}, pixels)
         there = set(ids)
         if job.control_ids:
             real = tuple(row_id for row_id in job.control_ids if self.disguises[row_id] in there)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from kaggle_kit.inference.tta import Change, ViewPass, merge_views, normalised, 
 from kaggle_kit.machine.device import choose_device, half_dtype, memory_errors
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import LoadedModel, unwrap
+from kaggle_kit.sparse import SparseRows, kept_columns, together
 from kaggle_kit.tables import Classes, shown
 from kaggle_kit.views import NO_VIEWS
 
@@ -46,9 +47,22 @@ Part: TypeAlias = tuple[npt.NDArray[np.int64], Said]
 _CHUNK = 4096  # rows of features that are in memory at once
 
 
-def row_type(n_classes: int) -> np.dtype[np.void]:
-    """Return the type of a row: ``probs`` (C,) float32, and the hash of the ``pixels`` that the model saw."""
-    return np.dtype([("probs", "<f4", (n_classes,)), ("pixels", "<u8")])
+def row_type(n_classes: int, task: str) -> np.dtype[np.void]:
+    """Return the type of a row: ``probs`` (C,) float32, and the hash of the ``pixels`` that the model saw.
+
+    Of many classes ``probs`` are those of ``columns`` and last that of each other class, see :class:`SparseRows`.
+    """
+    kept = kept_columns(n_classes, multilabel=task == "multilabel")
+    columns = [("columns", "<i4", (kept,))] if kept else []
+    return np.dtype([("probs", "<f4", (kept + 1 if kept else n_classes,)), *columns, ("pixels", "<u8")])
+
+
+def probs_of(said: Said, n_classes: int) -> Probs:
+    """Return the probabilities (N, C) of rows (N,) of :func:`row_type`."""
+    if "columns" in (said.dtype.names or ()):
+        return cast(Probs, SparseRows(said["columns"], said["probs"], n_classes))
+    probs: Probs = said["probs"]
+    return probs
 
 
 @dataclass(frozen=True)
@@ -107,9 +121,10 @@ def predict_rows(
         ClassMappingError: the models' classes differ.
         ImageError: images cannot be read; lists all of them.
         ConfigError, DependencyError, DeviceMemoryError: see the engines.
+        DataError: classes and rows are too many for a whole table.
     """
-    probs: Probs = Predictor(models, rows, tta=tta, merge=merge, compute=compute).predict(progress=progress)["probs"]
-    return probs
+    said = Predictor(models, rows, tta=tta, merge=merge, compute=compute).predict(progress=progress)
+    return np.stack([np.asarray(probs_of(one, len(models[0].classes))) for one in said])
 
 
 def predict_with_pixels(
@@ -128,7 +143,8 @@ def predict_with_pixels(
     """
     predictor = Predictor([model], rows, tta=tta, merge=merge, compute=compute)
     said = predictor.predict(progress=progress)[0]
-    return said["probs"], with_origins(said["pixels"], predictor.origins, [path for _, path in rows])
+    pixels = with_origins(said["pixels"], predictor.origins, [path for _, path in rows])
+    return probs_of(said, len(model.classes)), pixels
 
 
 def with_origins(seen: npt.NDArray[np.uint64], origins: Mapping[str, int], paths: Sequence[Path]) -> npt.NDArray[np.uint64]:
@@ -168,10 +184,15 @@ class Predictor:
         classes, task = common(models)
         compute = compute or Compute()
         self.origins: dict[str, int] = {}
-        self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes))
+        self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes), task)
         self._how = _How(merge, task, choose_device(compute.device), compute)
         self._passes = _plan(models, rows, [tta] * len(models) if isinstance(tta, str) else tta, self._how)
         self._engines: dict[int, list[GroupEngine]] = {}
+        if "columns" in (self._type.names or ()) and not all(one.alone for one in self._passes):
+            raise ConfigError(
+                f"views of images in several sizes are merged over all classes, of which {len(classes):,} are too many; take "
+                "views of one size, such as hflip."
+            )
 
     @property
     def passes(self) -> int:
@@ -204,8 +225,8 @@ class Predictor:
             with kept_heap(self._how.device.type):
                 for positions, said in chain(self._from_features(one, part), self._from_files(number, one, part)):
                     probs[members, positions - part.start] = said["probs"]
-                    if one.size == 0:
-                        result["pixels"][members, positions - part.start] = said["pixels"]
+                    for field in self._type.names[1:] if one.size == 0 and self._type.names else ():
+                        result[field][members, positions - part.start] = said[field]
                     advance(len(positions))
         for of_input in sizes.values():
             models = sorted(of_input[0].share)
@@ -226,7 +247,7 @@ class Predictor:
                 probs = _merged([heads(of_view) for of_view in features], one, how)
             hashes = one.table.pixels(paths)
             self.origins |= zip(map(str, paths), hashes[:, 1].tolist(), strict=True)
-            yield positions, _together(probs, hashes[:, 0])
+            yield positions, _together(probs, hashes[:, 0], how.task)
 
     def _from_files(self, number: int, one: _Pass, part: range) -> Iterator[Part]:
         """Yield all other rows, predicted from their pixels."""
@@ -391,8 +412,8 @@ def predict_model(
     spec: ImageSpec,
     task: str,
     *,
-    device: torch.device,
-    precision: str = "auto",
+    n_classes: int,
+    options: EngineOptions,
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[npt.NDArray[np.int64], Probs]:
     """Predict the batches of a loader with a live model, as training does for validation; no views.
@@ -403,17 +424,17 @@ def predict_model(
         The row numbers that the loader gave, (N,), and their probabilities (N, C) float32, both in its order.
     """
     # Without what training wraps around it: a compiled or autocast forward would differ from `kk predict` by rounding.
-    how = _How("mean", task, device, Compute(precision=precision))
+    how = _How("mean", task, options.device, Compute(precision=options.precision))
     engine = GroupEngine(TorchEngine(unwrap(model), how.options))
     plain = _Pass((), plan_views([NO_VIEWS], spec)[0], np.zeros(0, dtype=bool))
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []
     for positions, part in _said_of_batches([engine], batches, plain, how, hashed=False):
         rows.append(positions)
-        probs.append(part[0]["probs"])
+        probs.append(probs_of(part[0], n_classes))
         if on_batch is not None:
             on_batch(len(positions))
-    return np.concatenate(rows), np.concatenate(probs) if probs else np.empty((0, 0), dtype=np.float32)
+    return np.concatenate(rows), together(probs) if probs else np.empty((0, 0), dtype=np.float32)
 
 
 def _said_of_batches(
@@ -435,7 +456,7 @@ def _said_of_batches(
             # Of the very tensor; a GPU is still computing meanwhile.
             hashes = batch_hashes(batch.images) if hashed else np.zeros(len(batch.rows), dtype=np.uint64)
             merged = _merged(by_view, one, how)
-        yield batch.rows.numpy(), _together(merged, hashes)
+        yield batch.rows.numpy(), _together(merged, hashes, how.task)
 
 
 def _changed(images: torch.Tensor, change: Change | None) -> torch.Tensor:
@@ -446,10 +467,16 @@ def _changed(images: torch.Tensor, change: Change | None) -> torch.Tensor:
     return torch.from_numpy(changed).permute(0, 3, 1, 2)
 
 
-def _together(probs: Probs, hashes: npt.NDArray[np.uint64]) -> Said:
+def _together(probs: Probs, hashes: npt.NDArray[np.uint64], task: str) -> Said:
     """Return probabilities (M, B, C) and pixel hashes (B,) as rows (M, B) of :func:`row_type`."""
-    said = np.empty(probs.shape[:2], dtype=row_type(probs.shape[2]))
-    said["probs"], said["pixels"] = probs, hashes
+    said = np.empty(probs.shape[:2], dtype=row_type(probs.shape[2], task))
+    said["pixels"] = hashes
+    if "columns" not in (said.dtype.names or ()):
+        said["probs"] = probs
+        return said
+    for of_model, whole in zip(said, probs, strict=True):
+        kept = SparseRows.largest(whole, of_model["columns"].shape[1])
+        of_model["probs"], of_model["columns"] = kept.cells, kept.columns
     return said
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.metrics import Metric
+from kaggle_kit.sparse import SparseRows, combined, narrowed
 
 MEAN, MAX, BEST = "mean", "max", "best"
 Probs = npt.NDArray[np.float32]
@@ -37,6 +38,10 @@ class Owners:
         """Return ``values`` (M, …) brought to (N, …) by a function such as ``np.add`` over the images of each id."""
         order = np.argsort(self.of, kind="stable")
         starts = np.searchsorted(self.of[order], np.arange(len(self.ids)))
+        if isinstance(values, SparseRows):
+            number = np.arange(len(order)) - starts[self.of[order]]  # of each image among those of its id
+            of_number = [order[number == at] for at in range(int(number.max(initial=-1)) + 1)]
+            return combined(function, [(self.of[rows], values[rows]) for rows in of_number], len(self.ids))
         return np.asarray(function.reduceat(values[order], starts, axis=0))
 
 
@@ -58,8 +63,8 @@ def merged(probs: Probs, owners: Owners, rule: str, task: str) -> Probs:
     if rule == MEAN:
         counts = np.bincount(owners.of, minlength=len(owners.ids))
         means: npt.NDArray[np.float64] = owners.reduce(np.add, probs.astype(np.float64)) / counts[:, None]
-        return means.astype(np.float32)
-    largest: Probs = owners.reduce(np.maximum, probs)
+        return narrowed(means.astype(np.float32))
+    largest: Probs = narrowed(owners.reduce(np.maximum, probs))
     if task == "binary":
         return np.stack([1 - largest[:, 1], largest[:, 1]], axis=1)
     return largest if task == "multilabel" else largest / largest.sum(axis=1, keepdims=True)

@@ -161,8 +161,9 @@ def predict_stream(stream: Stream, devices: Sequence[str]) -> StreamResult:
     Raises:
         KaggleKitError: an image cannot be read, a model overflows, or the CPU, too, cannot compute.
     """
-    n_classes = len(next(iter(stream.models.values())).classes)
-    result = StreamResult({key: np.zeros(len(stream.rows), dtype=row_type(n_classes)) for key in stream.models})
+    first = next(iter(stream.models.values()))
+    kind = row_type(len(first.classes), first.task)
+    result = StreamResult({key: np.zeros(len(stream.rows), dtype=kind) for key in stream.models})
     for said in result.said.values():
         said["probs"] = np.nan
     work = _Work(stream, result, len(devices))

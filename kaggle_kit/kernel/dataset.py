@@ -99,7 +99,8 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -
     workspace, config, competition = setup.workspace, setup.config, setup.competition
     if competition.test == () or config.competition.test is None:
         raise ConfigError("competition.test in kk.yaml names no test images; a kernel needs them to know what to look for.")
-    prior = competition.classes.encode_rows(row.labels for row in competition.train if not row.train_only).mean(axis=0)
+    hot = competition.classes.hot(row.labels for row in competition.train if not row.train_only)
+    prior = hot.sum(axis=0) / len(hot)
     data_dir = data_folder(workspace.root.resolve(), config.competition)
     plan = {
         "competition": {**config.competition.model_dump(mode="json"), "data_dir": "."},

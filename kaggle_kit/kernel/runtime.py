@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from kaggle_kit.errors import DataError
 from kaggle_kit.fold_names import fold_text
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle
 from kaggle_kit.kernel.testset import TestSet, find_test_set
+from kaggle_kit.sparse import SparseRows, arranged, combined, kept_columns
 from kaggle_kit.submission import sample_header, write_submission
 from kaggle_kit.tables import Classes, Predictions, shown
 from kaggle_kit.units import format_duration
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 Key = tuple[str, int]
 """Run and fold."""
+Part = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+"""Row numbers (N,), and their probabilities (N, C)."""
 SUBMISSION = "submission.csv"
 BUDGET = 8.5 * 3600
 """Seconds; Kaggle ends a session after nine hours."""
@@ -260,32 +263,45 @@ def _blend(
     Where a run has nothing to say, the mean of the others stands in for it; where no run has, the classes' shares of the
     training data.
     """
-    stack = [_of_run(workspace, str(run["name"]), plan.classes, ids) for run in plan.runs]
-    for run, part in zip(plan.runs, stack, strict=True):
-        if np.isnan(part).all():
+    said = [_of_run(workspace, str(run["name"]), plan.classes, ids) for run in plan.runs]
+    for run, part in zip(plan.runs, said, strict=True):
+        if part is None:
             say(f"run {run['name']} has no usable model: the mean of the other runs stands in for it in the blend")
-    known = [np.isfinite(part) for part in stack]
-    sound = np.any([there.all(axis=1) for there in known], axis=0)
-    total = np.sum([np.where(there, part, 0.0) for there, part in zip(known, stack, strict=True)], axis=0)
-    mean = (total / np.maximum(np.sum(known, axis=0), 1)).astype(np.float32)
-    probs = np.tile(plan.prior, (len(ids), 1))
-    if sound.any():
-        filled = [np.where(there, part, mean) for there, part in zip(known, stack, strict=True)]
-        probs[sound] = plan.fitted.apply([part[sound] for part in filled])
-    return probs, sound
+    parts = [part for part in said if part is not None]
+    count = np.bincount(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in parts)]), minlength=len(ids))
+    sound, unsound = np.flatnonzero(count), np.flatnonzero(count == 0)
+    probs = [(unsound, prior_rows(plan.prior, len(unsound), multilabel=plan.config.task == "multilabel"))]
+    if parts:
+        mean = (combined(np.add, parts, len(ids)) / np.maximum(count, 1)[:, None]).astype(np.float32)
+        probs.append((sound, plan.fitted.apply([_filled(part, mean)[sound] for part in said])))
+    return arranged(probs), count > 0
 
 
-def _of_run(workspace: Workspace, name: str, classes: Classes, ids: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return the mean over a run's folds for ``ids`` (N, C), as `kk blend` averages them; NaN where there is none."""
-    whole = np.full((len(ids), len(classes)), np.nan, dtype=np.float32)
+def _filled(part: Part | None, mean: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what a run says of all rows, the mean of the others where it says nothing."""
+    if part is None:
+        return mean
+    others = np.setdiff1d(np.arange(len(mean)), part[0])
+    return arranged([part, (others, mean[others])])
+
+
+def prior_rows(prior: npt.NDArray[np.float32], n_rows: int, *, multilabel: bool) -> npt.NDArray[np.float32]:
+    """Return rows of the classes' shares (C,) in the training data, which stand for what could not be predicted."""
+    kept, one = kept_columns(len(prior), multilabel=multilabel), prior[None]
+    rows = SparseRows.largest(one, kept) if kept else one
+    return cast(npt.NDArray[np.float32], rows[np.zeros(n_rows, dtype=np.int64)])
+
+
+def _of_run(workspace: Workspace, name: str, classes: Classes, ids: Sequence[str]) -> Part | None:
+    """Return the rows of ``ids`` that a run predicted, each the mean over its folds as `kk blend` takes it; None without."""
     where = {row_id: row for row, row_id in enumerate(ids)}
     run = runs.read_run(workspace, name)
     if not any((fold.path / runs.TEST).is_file() for fold in (*run.folds, run.full)):
-        return whole
+        return None
     parts = [part.align(classes, here="the plan") for part in runs.read_test(run)]
-    mean = np.mean([part.probs for part in parts], axis=0, dtype=np.float64)
-    whole[[where[row_id] for row_id in parts[0].ids]] = mean
-    return whole
+    total = sum((part.probs for part in parts[1:]), start=parts[0].probs.astype(np.float64))
+    rows = np.array([where[row_id] for row_id in parts[0].ids], dtype=np.int64)
+    return rows, (total / len(parts)).astype(np.float32)
 
 
 def _competition(plan: _KernelPlan, test: TestSet, rows: tuple[ImageRow, ...]) -> Competition:

@@ -23,6 +23,7 @@ from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.loaders import EvalLoader
 from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.engines import EngineOptions
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.inference.tta import count_passes
 from kaggle_kit.launch.plan import Plan, Rates, Work
@@ -178,8 +179,8 @@ def _predict_rate(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: floa
             while True:
                 predict_model(
                     *(learner.evaluated, loader, spec, job.task),
-                    device=device,
-                    precision=precision,
+                    n_classes=len(job.classes),
+                    options=EngineOptions(device, precision),
                     on_batch=count,
                 )
         except _Enough:

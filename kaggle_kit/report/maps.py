@@ -18,6 +18,7 @@ from kaggle_kit.figures.features import MOST_COLOURS
 from kaggle_kit.report.blocks import Block, Notes, plot
 from kaggle_kit.report.subjects import Subject
 from kaggle_kit.runs.scored import Scored
+from kaggle_kit.sparse import kept_columns
 from kaggle_kit.workspace import Workspace
 
 MOST = 2000
@@ -102,14 +103,17 @@ def lay_out(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def colour_groups(scored: Scored) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Return the colour of each row, (N,), -1 for grey, and what each colour stands for.
 
-    Of many classes the most confused are coloured; of multi-label rows the most frequent sets of labels.
+    Of many classes the most confused are coloured, of thousands the most frequent; of multi-label rows the most frequent sets
+    of labels.
     """
     if scored.multilabel:
         sets = [scored.names(row) or "no label" for row in range(len(scored))]
         names = [name for name, _ in Counter(sets).most_common(MOST_COLOURS)]
         return np.array([names.index(one) if one in names else -1 for one in sets], dtype=np.int64), names
     chosen = np.arange(len(scored.classes))
-    if len(chosen) > MOST_COLOURS:
+    if kept_columns(len(chosen)):
+        chosen = np.argsort(-np.bincount(scored.truth, minlength=len(chosen)), kind="stable")[:MOST_COLOURS]
+    elif len(chosen) > MOST_COLOURS:
         chosen = diagnosis.most_confused(scored.counts, MOST_COLOURS)
     place = np.full(len(scored.classes), -1)
     place[chosen] = np.arange(len(chosen))
@@ -119,7 +123,8 @@ def colour_groups(scored: Scored) -> tuple[npt.NDArray[np.int64], list[str]]:
 def _about_groups(scored: Scored, names: list[str]) -> list[str]:
     if scored.multilabel:
         return ["Colours are the most frequent sets of labels."]
-    return ["Colours are the most confused classes."] if len(names) < len(scored.classes) else []
+    how = "frequent" if kept_columns(len(scored.classes)) else "confused"
+    return [f"Colours are the most {how} classes."] if len(names) < len(scored.classes) else []
 
 
 def _read(path: Path, rows: int) -> npt.NDArray[np.float32] | None:

@@ -21,6 +21,7 @@ from kaggle_kit.report.models import filter_blocks, gradcam_blocks, model_blocks
 from kaggle_kit.report.pictures import SHOWN, Pictures
 from kaggle_kit.report.subjects import Subject, oof_with_views
 from kaggle_kit.runs.submissions import submissions_table
+from kaggle_kit.sparse import kept_columns
 from kaggle_kit.workspace import Workspace
 
 _FEW = 12
@@ -153,6 +154,8 @@ def confusion(page: Page) -> Blocks:
     """Which classes are taken for which."""
     if page.subject.scored.multilabel:
         return "rows may have several labels; the table of classes counts missed labels and false alarms"
+    if kept_columns(len(page.subject.scored.classes)):
+        return "there are too many classes for a matrix; the table of classes says what each is mostly taken for"
     return [confusion_block(page.pictures)]
 
 
@@ -162,7 +165,8 @@ def classes(page: Page) -> Blocks:
     drawn = plot(figures.plot_classes(table), "The worst classes by F1, with the number of their rows.")
     if len(table) <= _FEW:
         return [drawn, Table(table)]
-    return [drawn, Table(table.head(_FEW), caption="The worst classes"), Table(table, folded=f"All {len(table)} classes")]
+    worst = Table(table.head(_FEW), caption="The worst classes")
+    return [drawn, worst] if kept_columns(len(table)) else [drawn, worst, Table(table, folded=f"All {len(table)} classes")]
 
 
 def mistakes(page: Page) -> Blocks:

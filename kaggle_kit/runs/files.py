@@ -21,6 +21,7 @@ from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.fold_names import FULL, fold_folder, fold_text
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.record import RUN_RECORD, FoldRecord, RunRecord, read_fold_record, read_run_record
+from kaggle_kit.sparse import SparseRows, combined
 from kaggle_kit.tables import Classes, Predictions, read_prediction_meta, read_predictions, require_unique, shown
 from kaggle_kit.workspace import Workspace
 
@@ -257,9 +258,10 @@ def rows_fingerprint(ids: Sequence[str], probs: npt.NDArray[np.float32]) -> str:
     that ``kk check`` sees when the two are not of one pass, or when rows were exchanged after it.
     """
     digest = hashlib.sha256()
+    cells = probs.packed if isinstance(probs, SparseRows) else np.ascontiguousarray(probs, dtype=np.float32)
     for row in np.argsort(np.array(ids, dtype=object)):
         digest.update(ids[row].encode() + b"\0")
-        digest.update(np.ascontiguousarray(probs[row], dtype=np.float32).tobytes())
+        digest.update(cells[row].tobytes())
     return digest.hexdigest()
 
 
@@ -269,12 +271,9 @@ def average_by_id(parts: Sequence[Predictions], classes: Classes) -> Predictions
         require_unique(part.ids, "out-of-fold rows of one fold")
     ids = tuple(dict.fromkeys(row_id for part in parts for row_id in part.ids))
     where = {row_id: row for row, row_id in enumerate(ids)}
-    total = np.zeros((len(ids), len(classes)), dtype=np.float64)
-    count = np.zeros(len(ids), dtype=np.int64)
-    for part in parts:
-        rows = [where[row_id] for row_id in part.ids]
-        total[rows] += part.probs
-        count[rows] += 1
+    rows = [np.array([where[row_id] for row_id in part.ids], dtype=np.int64) for part in parts]
+    total = combined(np.add, [(own, part.probs) for own, part in zip(rows, parts, strict=True)], len(ids))
+    count = np.bincount(np.concatenate(rows), minlength=len(ids))
     return Predictions(ids, (total / count[:, None]).astype(np.float32), classes, parts[0].meta)
 
 

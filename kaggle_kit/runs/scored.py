@@ -82,7 +82,7 @@ class Scored:
         """The confusion matrix (C, C).
 
         Raises:
-            DataError: rows may have several labels.
+            DataError: rows may have several labels, or classes are too many.
         """
         if self.multilabel:
             raise DataError("a confusion matrix needs one label a row; these rows may have several. See the table of classes.")

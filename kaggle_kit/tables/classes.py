@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from kaggle_kit import files
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError
 from kaggle_kit.registry import suggest
+from kaggle_kit.sparse import SparseRows, kept_columns
 
 Labels = tuple[str, ...]
 """The labels of one row: one name, or for multi-label any number of names."""
@@ -96,6 +97,12 @@ class Classes:
             row[[self.index(name) for name in names]] = 1
         return matrix
 
+    def hot(self, rows: Iterable[Iterable[str]]) -> npt.NDArray[Any]:
+        """Rows of few names to (N, C) of 0 and 1; :class:`SparseRows` where classes are many."""
+        if not kept_columns(len(self)):
+            return self.encode_rows(rows)
+        return cast(npt.NDArray[Any], SparseRows.named([[self.index(name) for name in row] for row in rows], len(self)))
+
     def decode(self, positions: Iterable[int]) -> list[str]:
         """Positions to names.
 
@@ -157,11 +164,11 @@ class Classes:
         ]
         return f"{here} and {there} hold the same classes in another order; column {shown(moved)}."
 
-    def _columns(self, probs: npt.ArrayLike) -> npt.NDArray[Any]:
-        probs = np.asarray(probs)
+    def _columns(self, probs: Any) -> npt.NDArray[Any]:
+        probs = probs if isinstance(probs, SparseRows) else np.asarray(probs)
         if probs.ndim != 2 or probs.shape[1] != len(self):
             raise ClassMappingError(f"expected probabilities of shape (N, {len(self)}), got {probs.shape}.")
-        return probs
+        return cast(npt.NDArray[Any], probs)
 
 
 def require_unique(ids: Sequence[str], what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,12 @@ from kaggle_kit.images.dataset import source_for, training_dataset
 from kaggle_kit.images.loaders import EvalLoader, TrainLoader
 from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.engines import EngineOptions
 from kaggle_kit.inference.predict import predict_model
 from kaggle_kit.machine.device import precision_of
 from kaggle_kit.metrics import Metric
 from kaggle_kit.seeds import derive_seed
+from kaggle_kit.sparse import SparseRows, arranged
 from kaggle_kit.stop import Stop
 from kaggle_kit.training.job import FoldJob
 
@@ -105,19 +107,29 @@ def _validator(
 
         places, found = predict_model(
             *(model, valid, spec, job.task),
-            device=fabric.device,
-            precision=precision_of(fabric),
+            n_classes=len(job.classes),
+            options=EngineOptions(fabric.device, precision_of(fabric)),
             on_batch=may_go_on,
         )
-        probs = torch.zeros(total, len(job.classes), device=fabric.device)  # (M, C)
         # Image p of this process's share is image p * processes + rank of all.
-        rows = torch.from_numpy(places * fabric.world_size + fabric.global_rank).to(fabric.device)
-        probs[rows] = torch.from_numpy(found).to(fabric.device)
-        if fabric.world_size > 1:
-            probs = fabric.all_reduce(probs, reduce_op="sum")  # each image is zero everywhere but in one process
-        return job.merger(probs.cpu().numpy())
+        rows = places * fabric.world_size + fabric.global_rank
+        return job.merger(_of_all(fabric, rows, found, total) if fabric.world_size > 1 else arranged([(rows, found)]))
 
     return predict
+
+
+def _of_all(fabric: Fabric, rows: npt.NDArray[np.int64], found: Probs, total: int) -> Probs:
+    """Return the ``total`` rows of which every process has ``found`` some."""
+
+    def gathered(own: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        whole = torch.zeros(total, own.shape[1], dtype=torch.from_numpy(own).dtype, device=fabric.device)
+        whole[torch.from_numpy(rows).to(fabric.device)] = torch.from_numpy(own).to(fabric.device)
+        every: torch.Tensor = fabric.all_reduce(whole, reduce_op="sum")  # each row is zero everywhere but in one process
+        return every.cpu().numpy()
+
+    if isinstance(found, SparseRows):
+        return cast(Probs, SparseRows(gathered(found.columns), gathered(found.cells), found.width))
+    return gathered(found)
 
 
 @dataclass(frozen=True)

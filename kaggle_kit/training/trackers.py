@@ -23,6 +23,7 @@ from kaggle_kit.errors import DependencyError
 from kaggle_kit.events import EpochEnded, Event, FoldEnded, Reporter, silent
 from kaggle_kit.metrics import predicted_labels
 from kaggle_kit.runs.comparison import flat
+from kaggle_kit.sparse import kept_columns
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training.job import FoldJob
 
@@ -115,7 +116,7 @@ def _known(event: EpochEnded) -> dict[str, float]:
 
 
 def _outcome(job: FoldJob, text: str) -> tuple[dict[str, float], str, Figure | None]:
-    """Return scores of the out-of-fold rows, the sentence, and their confusion matrix; none for multi-label rows.
+    """Return scores of the out-of-fold rows, the sentence, and their confusion matrix; none of several labels or many classes.
 
     Of all data there are no such rows.
     """
@@ -123,7 +124,7 @@ def _outcome(job: FoldJob, text: str) -> tuple[dict[str, float], str, Figure | N
         return {}, text, None
     probs, truth = read_predictions(job.folder / runs.OOF).probs, job.valid.truth
     scores = {f"final_{job.scorer.name}": job.scorer(truth, probs)}
-    if truth.ndim == 2:
+    if truth.ndim == 2 or kept_columns(len(job.classes)):
         return scores, text, None
     labels = predicted_labels(probs, multilabel=False)
     counts = diagnosis.confusion_counts(truth, labels, len(job.classes))

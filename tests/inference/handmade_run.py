@@ -16,6 +16,7 @@ from kaggle_kit.config import CacheConfig, CompetitionConfig, Config, DataConfig
 from kaggle_kit.config.competition import TrainDataConfig
 from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference import predict_model
+from kaggle_kit.inference.engines import EngineOptions
 from kaggle_kit.models import LoadedModel, build_model, image_spec, load_model, save_model
 from kaggle_kit.tables import Classes, FoldTable, Predictions
 from kaggle_kit.workspace import Workspace
@@ -107,6 +108,8 @@ def write_fold(world: World, fold: int) -> None:
     _, valid = world.folds.split(fold)
     rows = [(row.id, row.path) for row in np.array(world.competition.train, dtype=object)[valid]]
     batches = eval_batches(rows, loaded.spec, batch_size=5, workers=0)
-    order, probs = predict_model(loaded.model, batches, loaded.spec, loaded.task, device=torch.device("cpu"))
+    order, probs = predict_model(
+        loaded.model, batches, loaded.spec, loaded.task, n_classes=len(loaded.classes), options=EngineOptions()
+    )
     Predictions(tuple(rows[row][0] for row in order), probs, CLASSES, {"views": "none"}).write(path / runs.OOF)
     files.write_json(path / runs.FOLD_RECORD, {"state": "finished", "model_fingerprint": loaded.fingerprint})

@@ -12,6 +12,7 @@ from kaggle_kit.errors import ClassMappingError, DataError, ImageError
 from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference import Compute, predict_model, predict_rows
 from kaggle_kit.inference import predict as module
+from kaggle_kit.inference.engines import EngineOptions
 from kaggle_kit.tables import Classes
 
 COMPUTE = Compute(batch_size=4, workers=0, device="cpu", engine="torch")
@@ -40,7 +41,9 @@ def test_a_live_model_in_validation_gives_what_its_file_gives(rows, tmp_path):
     loaded = save_fresh(tmp_path / "m.safetensors")
     loaded.model.train()  # as it is when an epoch of training ends
     batches = eval_batches(rows, loaded.spec, batch_size=4, workers=0)
-    order, live = predict_model(loaded.model, batches, loaded.spec, loaded.task, device=torch.device("cpu"))
+    order, live = predict_model(
+        loaded.model, batches, loaded.spec, loaded.task, n_classes=len(loaded.classes), options=EngineOptions()
+    )
     assert order.tolist() == list(range(len(rows)))
     assert np.array_equal(live, predict_rows([loaded], rows, compute=COMPUTE)[0])
 
@@ -51,7 +54,7 @@ def test_validation_is_not_rounded_by_what_training_wraps_around_the_model(rows,
     loaded = save_fresh(tmp_path / "m.safetensors")
     wrapped = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed").setup(loaded.model)
     batches = eval_batches(rows, loaded.spec, batch_size=4, workers=0)
-    _, live = predict_model(wrapped, batches, loaded.spec, loaded.task, device=torch.device("cpu"))
+    _, live = predict_model(wrapped, batches, loaded.spec, loaded.task, n_classes=len(loaded.classes), options=EngineOptions())
     assert np.array_equal(live, predict_rows([loaded], rows, compute=COMPUTE)[0])
 
 
