@@ -308,8 +308,8 @@ GOALS: Registry[int] = Registry(
     "goal",
     [
         Entry("fast", "fine-tuned runs of 2 epochs", 2),
-        Entry("balanced", "fine-tuned runs of 4 epochs and more, with CutMix and larger images as well", 4),
-        Entry("best", "fine-tuned runs of 8 epochs and more, and further seeds", 8),
+        Entry("balanced", "runs of 4 epochs and more; CutMix, larger images, soft labels and chosen views as well", 4),
+        Entry("best", "runs of 8 epochs and more; further seeds, snapshots and specialists as well", 8),
     ],
 )
 """What ``kk auto`` aims at: values are epochs of a fine-tuned run."""

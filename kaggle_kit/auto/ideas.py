@@ -19,6 +19,12 @@ from kaggle_kit.models.backbones import LocalBackbone
 _SCRATCH_LONGER = 5  # times as many epochs for a model that begins from random weights
 _RACE = 0.5  # chance that a run which was trained on one fold earns the others
 _STEP = 32  # image sizes are multiples of it
+_LONGER = ("balanced", "best")  # goals with time for more than the main ideas
+_CYCLES = 2  # of a training with restarts
+_TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
+_VIEWS_GAIN = 0.03
+_VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
+TEACHER, PAIRS = "teacher", "auto-pairs"
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,16 @@ class Scene:
         backbones: whose weights are here, the smallest first; without ``pretrained`` one that begins from random weights.
         side: of most images, pixels on the short side.
         goal: an entry of GOALS.
+        ordered: whether the metric counts how far a class is off.
+        folds: name of the fold table.
     """
 
     backbones: Sequence[LocalBackbone]
     side: float
     goal: str
     pretrained: bool = True
+    ordered: bool = False
+    folds: str = "folds"
 
     @property
     def epochs(self) -> int:
@@ -49,12 +59,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that could be trained.
+    """A run that could be trained, or views that could be chosen for one.
 
     Attributes:
         step: how, all folds.
         gain: expected share of the error that it removes.
         seconds: expected, with prediction; NaN where nothing is measured yet.
+        before: what must be there first.
+        cycles: models of one training, each of which becomes a run; 0: the run alone.
     """
 
     idea: str
@@ -63,11 +75,18 @@ class Candidate:
     step: Step
     gain: float
     seconds: float
+    before: tuple[Step, ...] = ()
+    cycles: int = 0
 
     @property
     def strategy(self) -> str:
         """Of the run."""
         return str(self.step.options["strategy"])
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The runs that may join the blend."""
+        return tuple(f"{self.run}-cycle{cycle}" for cycle in range(1, self.cycles + 1)) or (self.run,)
 
     @property
     def rate(self) -> float:
@@ -88,14 +107,23 @@ class Idea:
         gain: share of the error that the first of its runs may remove; the next of the same backbone, half as much each.
         entries: the run's configuration beside the model for one backbone, or None where it makes no sense.
         goals: for which goals.
+        strategy: of the run; empty: a head first, then the whole model, or from random weights the whole model at once.
+        teacher: whether it learns from a probe that leaves out two folds at a time.
+        cycles: models of one training, each of which becomes a run.
     """
 
     name: str
     text: str
     gain: float
     entries: Callable[[Scene, LocalBackbone, State], list[str] | None]
-    probe: bool = False
     goals: tuple[str, ...] = tuple(GOALS)
+    strategy: str = ""
+    teacher: bool = False
+    cycles: int = 0
+
+    def strategy_in(self, scene: Scene) -> str:
+        """The strategy of its runs."""
+        return self.strategy or ("probe-then-finetune" if scene.pretrained else "finetune")
 
 
 def _augmentation(state: State, *, mirrored: str, else_: str) -> str:
@@ -137,12 +165,41 @@ def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | N
     return None if found is None else [*found, "seed=1", "loss.label_smoothing=0.1"]
 
 
+def _ordinal(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    found = _finetune(scene, backbone, state)
+    return [*found, "head=ordinal"] if found is not None and scene.ordered else None
+
+
+def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    found = _finetune(scene, backbone, state)
+    learnt = [f"teacher.runs={_run_name(TEACHER, backbone.name)}", "teacher.mix=0.3"]
+    return [*found, *learnt] if found is not None and scene.pretrained else None
+
+
+def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    preset = _augmentation(state, mirrored="medium", else_="shift")
+    restarts = ["schedule=warm_restarts", f"schedule.options={{cycles: {_CYCLES}}}", f"snapshots={_CYCLES}"]
+    return _tuned(scene, backbone, scene.tuned_side(backbone), _CYCLES * scene.epochs, preset, *restarts)
+
+
+def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    base = _run_name("finetune", backbone.name)
+    if base not in state.tried or not scene.pretrained:
+        return None
+    found = [entry for entry in _finetune(scene, backbone, state) or () if not entry.startswith("lr=")]
+    return [*found, "lr=0.0002", f"init_from={base}", f"specialists.confused_by={_run_name(TEACHER, backbone.name)}"]
+
+
 IDEAS: tuple[Idea, ...] = (
-    Idea("probe", "a head on the frozen backbone", 0.08, _probe, probe=True),
+    Idea("probe", "a head on the frozen backbone", 0.08, _probe, strategy="probe"),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),
-    Idea("mix", "the same with CutMix, longer", 0.15, _mixed, goals=("balanced", "best")),
-    Idea("larger", "larger images", 0.12, _larger, goals=("balanced", "best")),
-    Idea("again", "another seed, with smoothed labels", 0.08, _again, goals=("best",)),
+    Idea("ordinal", "classes as grades, with learnt cuts between them", 0.20, _ordinal, strategy="finetune"),
+    Idea("mix", "the same with CutMix, longer", 0.15, _mixed, _LONGER),
+    Idea("larger", "larger images", 0.12, _larger, _LONGER),
+    Idea("soft", "labels softened by what a probe says that has not seen them", 0.10, _soft, _LONGER, teacher=True),
+    Idea("again", "another seed, with smoothed labels", 0.08, _again, ("best",)),
+    Idea("snapshots", "one training with restarts, a model a cycle", 0.15, _cyclic, ("best",), cycles=_CYCLES),
+    Idea("specialists", "models of classes that are confused", 0.06, _specialists, ("best",), "specialists", teacher=True),
 )
 """To add an idea: a function and an entry."""
 
@@ -153,20 +210,49 @@ def candidates(scene: Scene, state: State) -> Iterator[Candidate]:
         if scene.goal not in idea.goals:
             continue
         for backbone in scene.backbones:
-            run = _run_name(idea.name, backbone.name)
-            entries = None if run in state.tried or run in state.failed else idea.entries(scene, backbone, state)
-            if entries is None:
-                continue
-            strategy = "probe" if idea.probe else "probe-then-finetune" if scene.pretrained else "finetune"
-            step = Step("train", (f"model={backbone.name}", *entries), {"strategy": strategy, "fold": "all", "run": run})
-            yield Candidate(
-                idea.name,
-                run,
-                backbone.name,
-                step,
-                _gain(idea, backbone, state, run),
-                _seconds(idea, backbone, scene, state, entries),
-            )
+            found = _candidate(idea, backbone, scene, state)
+            if found is not None and found.run not in state.failed and not set(found.makes) <= state.tried.keys():
+                yield found
+    if scene.goal in _LONGER:
+        yield from _views(state)
+
+
+def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) -> Candidate | None:
+    entries = idea.entries(scene, backbone, state)
+    if entries is None:
+        return None
+    run = _run_name(idea.name, backbone.name)
+    step = _training(backbone, entries, idea.strategy_in(scene), run)
+    gain, seconds = _gain(idea, backbone, state, run), _seconds(idea, backbone, scene, state, entries)
+    before = _teacher(backbone, scene, state) if idea.teacher else ()
+    return Candidate(idea.name, run, backbone.name, step, gain, seconds, before, idea.cycles)
+
+
+def _training(backbone: LocalBackbone, entries: Sequence[str], strategy: str, run: str) -> Step:
+    return Step("train", (f"model={backbone.name}", *entries), {"strategy": strategy, "fold": "all", "run": run})
+
+
+def _teacher(backbone: LocalBackbone, scene: Scene, state: State) -> tuple[Step, ...]:
+    """What makes the run that others learn from: a probe of the same backbone, which leaves out two folds at a time."""
+    entries = [*(_probe(scene, backbone, state) or ()), f"folds={PAIRS}"]
+    pairs = Step("folds", options={"pairs_of": scene.folds, "name": PAIRS})
+    return pairs, _training(backbone, entries, "probe", _run_name(TEACHER, backbone.name))
+
+
+def _views(state: State) -> Iterator[Candidate]:
+    """Yield a choice of views for each run of the blend."""
+    for run in state.kept:
+        name = f"views-of-{run}"
+        if name in state.viewed or name in state.failed:
+            continue
+        model = state.tried[run].model
+        step = Step("predict", options={"run": run, "tta": "auto"})
+        seconds = math.nan
+        if model in state.measured:
+            measured = state.measured[model]
+            passes = _VIEWS_TRIED * measured.work.n_valid + _VIEWS_TAKEN * measured.work.folds * measured.work.n_test
+            seconds = passes / measured.rates.predict
+        yield Candidate("views", name, model, step, state.expected_gain("views", _VIEWS_GAIN), seconds)
 
 
 def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:
@@ -179,16 +265,17 @@ def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:
 def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, entries: Sequence[str]) -> float:
     """Expected seconds of training and prediction."""
     probe = _probe_seconds(backbone, scene, state)
-    if idea.probe:
+    if idea.strategy == "probe":
         return probe
     measured = state.measured.get(backbone.name)
     if measured is None:
         return math.nan
-    strategy = "probe-then-finetune" if scene.pretrained else "finetune"
     told = dict(entry.split("=", 1) for entry in entries)
-    side, epochs = float(told.get("image_size", backbone.side)), int(told["epochs"])
-    head = probe if scene.pretrained and math.isfinite(probe) else 0.0
-    return (measured.seconds(side=side, epochs=epochs) + head) * state.slowness(strategy)
+    side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_in(scene)
+    head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
+    seconds = (measured.seconds(side=side, epochs=epochs) + head) * state.slowness(strategy)
+    lacking = idea.teacher and any(step.text not in state.prepared for step in _teacher(backbone, scene, state))
+    return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)
 
 
 def _probe_seconds(backbone: LocalBackbone, scene: Scene, state: State) -> float:

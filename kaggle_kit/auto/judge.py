@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.blending import cross_fit, get_blender
-from kaggle_kit.blending.sources import OutOfFoldRows, common_folds, gather, test_rows, usable_runs
+from kaggle_kit.blending.sources import OutOfFoldRows, common_folds, gather, usable_runs
 from kaggle_kit.competition import Setup
 from kaggle_kit.diagnosis import deal_groups, jackknife_error
 from kaggle_kit.metrics import Metric
+from kaggle_kit.runs import TEST, Run
 from kaggle_kit.scores import log_loss
+from kaggle_kit.tables.predictions import read_prediction_meta
 
 Array = npt.NDArray[Any]
 _BLOCKS = 25
@@ -76,14 +78,19 @@ class Rows:
 
 
 def read_rows(setup: Setup, names: Sequence[str]) -> Rows:
-    """Read the out-of-fold rows of runs, made with the views that their test rows were made with."""
+    """Read the out-of-fold rows of runs, made with the views that their test rows were made with, or none before that."""
     chosen, notes = usable_runs(setup.workspace, names)
     folds = common_folds(setup.workspace, chosen)
-    views = test_rows(setup.workspace, setup.competition, chosen)[1]
+    views = {run.name: _views(run) for run in chosen}
     rows = gather(setup.workspace, setup.competition, chosen, folds, views, 0, notes)
     at = folds.rows_of(rows.aligned.ids)
     threshold = setup.competition.submission.score_threshold
     return Rows(tuple(names), rows, setup.metric, folds.groups[at], folds.assignments[0, at], threshold)
+
+
+def _views(run: Run) -> str:
+    path = run.finished_folds()[0].path / TEST
+    return str(read_prediction_meta(path).get("views", "none")) if path.exists() else "none"
 
 
 def compare(

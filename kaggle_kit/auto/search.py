@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from kaggle_kit import files, seeds
 from kaggle_kit.auto.ideas import Candidate, Scene, candidates
 from kaggle_kit.auto.journal import Journal
@@ -22,13 +24,14 @@ from kaggle_kit.auto.result import AutoResult
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Commands, Step
 from kaggle_kit.competition import Competition, Setup, open_setup
-from kaggle_kit.errors import ImageError, KaggleKitError, WeightsError
+from kaggle_kit.errors import ImageError, KaggleKitError, TrainingError, WeightsError
 from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.decode import image_facts
 from kaggle_kit.models import find_weights
 from kaggle_kit.models.backbones import LocalBackbone, local_backbones
 from kaggle_kit.runs import MODEL, read_oof, read_run
+from kaggle_kit.runs.scored import Scored
 from kaggle_kit.runs.scored import score as scored_rows
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.units import format_duration
@@ -39,6 +42,7 @@ _MEASURE_SECONDS = 6.0
 _SAMPLED = 64  # images whose size is read
 _SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
 _METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
+_OF_GRADES = "grades"  # one more where the metric counts how far a class is off
 
 
 @dataclass(frozen=True)
@@ -135,11 +139,16 @@ class _Search:
             self._note("folds", command=step.text)
         return setup
 
+    @property
+    def _ordered(self) -> bool:
+        return self.setup.metric.ordered and not self.setup.competition.multilabel
+
     def _folds(self) -> FoldTable:
         return folds_for(self.setup.workspace, self.setup.competition, self.setup.config.run.folds)
 
     def _scene(self) -> Scene:
         side = _usual_side(self.setup.competition)
+        facts: dict[str, Any] = {"ordered": self._ordered, "folds": self.setup.config.run.folds}
         found = local_backbones(self.options.only)
         if not found:
             name = self.setup.config.run.model.name
@@ -149,9 +158,9 @@ class _Search:
             except WeightsError as error:
                 self.say(f"no pretrained weights are here ({error}); a small network is trained from random ones instead")
         if not found:
-            return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False)
+            return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False, **facts)
         self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
-        return Scene(found, side, self.options.goal)
+        return Scene(found, side, self.options.goal, **facts)
 
     def _next(self) -> Candidate:
         """Return what is expected to gain most a second of what fits.
@@ -193,21 +202,21 @@ class _Search:
     def _fitting(self) -> list[Candidate]:
         """What fits into the time; where not all does, fine-tuned runs first race on fold 0, and the better half goes on."""
         fitting = [one for one in self._candidates() if self._fits(one)]
-        tuned = [one for one in fitting if one.idea != "probe"]
+        tuned = [one for one in fitting if one.idea not in ("probe", "views")]
         if self.n_folds < 3 or len(tuned) < 2 or sum(one.seconds for one in tuned) < self.left:
             return fitting
         raced = sorted((one for one in tuned if one.run in self.state.raced), key=lambda one: -self.state.raced[one.run])
         waiting = [one.on_one_fold(self.n_folds) for one in tuned if one.run not in self.state.raced]
-        probes = [one for one in fitting if one.idea == "probe"]
-        return [*probes, *(waiting or raced[: math.ceil(len(raced) / 2)])]
+        others = [one for one in fitting if one not in tuned]
+        return [*others, *(waiting or raced[: math.ceil(len(raced) / 2)])]
 
     def _fits(self, candidate: Candidate) -> bool:
         if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
             return False
-        if self.options.max_bytes is None:
+        if self.options.max_bytes is None or candidate.idea == "views":
             return True
-        own = next(one.n_bytes for one in self.scene.backbones if one.name == candidate.model) * self.n_folds
-        return self._bundle_bytes() + own <= self.options.max_bytes
+        own = next(one.n_bytes for one in self.scene.backbones if one.name == candidate.model)
+        return self._bundle_bytes() + own * self.n_folds * len(candidate.makes) <= self.options.max_bytes
 
     def _bundle_bytes(self) -> int:
         """Bytes of the models of the blend."""
@@ -239,58 +248,109 @@ class _Search:
         self.say(f"{format_duration(self.used)} used. {candidate.idea}{expected}: {candidate.step.text}")
         began = self._now()
         try:
-            limit = max(1.0, self.left - self._tail)
-            summary = candidate.step.run(self.project, time_limit=limit, **self.options.where)
+            if candidate.idea == "views":
+                self._review(candidate)
+                return
+            for step in candidate.before:
+                self._prepare(step)
+            summary = self._trained(candidate.step)
         except KaggleKitError as error:
             self._fail(candidate, str(error))
             return
+        if candidate.idea == "race":
+            self._judge_race(candidate, summary.oof_score)
+        else:
+            self._finish(candidate, began)
+
+    def _trained(self, step: Step) -> Any:
+        """Train a run in the time that is left.
+
+        Raises:
+            _Ended: somebody stopped it, or the time is over.
+            TrainingError: a fold failed.
+        """
+        limit = max(1.0, self.left - self._tail)
+        summary = step.run(self.project, time_limit=limit, **self.options.where)
         if summary.cut_short:
             raise _Ended(f"it was stopped: {summary.stopped}")
         if summary.stopped:
-            raise _Ended(f"the time is over; {candidate.run} goes on when there is more")
+            raise _Ended(f"the time is over; {step.options['run']} goes on when there is more")
         if summary.failed:
-            self._fail(candidate, "; ".join(summary.failed.values()))
-        elif candidate.idea == "race":
-            self._judge_race(candidate, summary.oof_score)
+            raise TrainingError("; ".join(summary.failed.values()))
+        return summary
+
+    def _prepare(self, step: Step) -> None:
+        """Make what runs learn from, once."""
+        if step.text in self.state.prepared:
+            return
+        self.say(f"first: {step.text}")
+        if step.command == "train":
+            self._trained(step)
         else:
-            self._finish(candidate, summary.oof_score, began)
+            step.run(self.project)
+        self._note("prepared", command=step.text)
+
+    def _review(self, candidate: Candidate) -> None:
+        """Let views be chosen for a run of the blend, and keep them if they make the blend better."""
+        run, kept, method = str(candidate.step.options["run"]), self.state.kept, self.state.method
+        before = self._rows(kept).blended(kept, method)
+        self._predicted(candidate.step)
+        rows = self._rows(kept)
+        after = rows.blended(kept, method)
+        found = rows.judge(before, after)
+        gain = found.gain if found.better else 0.0
+        facts = {"better": found.better, "difference": found.difference, "error": found.error, "gain": gain, "why": found.why}
+        self._note("viewed", run=candidate.run, of=run, **facts, command=candidate.step.text)
+        self.say(f"{candidate.run}: {found.before:.4f} -> {found.after:.4f}, {found.why}")
+        if found.better:
+            self._blend(kept, method)
+        elif not np.array_equal(before, after):
+            self._predicted(self._prediction(run))
 
     def _fail(self, candidate: Candidate, why: str) -> None:
         self.say(f"{candidate.run} is left out: {why}")
         self._note("failed", run=candidate.run, why=why, command=candidate.step.text)
 
-    def _finish(self, candidate: Candidate, score: float, began: float) -> None:
-        trained = self._now()
-        predict = self._predict(candidate.run)
-        seconds, facts = self._now() - began, {"model": candidate.model, "strategy": candidate.strategy}
-        estimate = candidate.seconds if math.isfinite(candidate.seconds) else None
-        commands = [candidate.step.text, predict.text]
-        run = {"run": candidate.run, "idea": candidate.idea, **facts, "estimate": estimate, "seconds": seconds}
-        self._note("trained", **run, score=score, commands=commands)
-        self._join(candidate.run)
-        self._tail = 1.5 * (self._now() - trained)
+    def _finish(self, candidate: Candidate, began: float) -> None:
+        """Predict with what was trained, and let it join the blend: the run, or each of its cycles."""
+        count = len(candidate.makes)
+        training = (self._now() - began) / count
+        estimate = candidate.seconds / count if math.isfinite(candidate.seconds) else None
+        for run in candidate.makes:
+            if run in self.state.tried:  # before a kill
+                continue
+            trained = self._now()
+            predict = self._predict(run)
+            facts = {"run": run, "idea": candidate.idea, "model": candidate.model, "strategy": candidate.strategy}
+            times = {"estimate": estimate, "seconds": training + self._now() - trained}
+            commands = [*(step.text for step in (*candidate.before, candidate.step)), predict.text]
+            self._note("trained", **facts, **times, score=self._scored(run, "none").score, commands=commands)
+            self._join(run)
+            self._tail = 1.5 * (self._now() - trained)
+
+    def _scored(self, run: str, views: str) -> Scored:
+        return scored_rows(read_oof(read_run(self.setup.workspace, run), tta=views), self._folds(), self.setup.metric)
 
     def _predict(self, run: str) -> Step:
         """Predict with the views that help here; the first time it is found out whether mirrored images do."""
-        step = self._predicted(run)
+        step = self._predicted(self._prediction(run))
         if self.state.mirrors is not None:
             return step
-        folds, metric = self._folds(), self.setup.metric
-        plain, mirrored = (
-            scored_rows(read_oof(read_run(self.setup.workspace, run), tta=tta), folds, metric) for tta in ("none", "hflip")
-        )
-        found = compare(metric, plain.truth, plain.probs, mirrored.probs, plain.groups)
+        plain, mirrored = self._scored(run, "none"), self._scored(run, "hflip")
+        found = compare(self.setup.metric, plain.truth, plain.probs, mirrored.probs, plain.groups)
         mirrors = not found.difference < -found.error
         said = "mean the same" if mirrors else "mean something else"
         self._note("mirrors", mirrors=mirrors, difference=found.difference, error=found.error, run=run)
         self.say(f"mirrored images {said} here: {found.difference:+.4f} with them, standard error {found.error:.4f}")
-        return step if mirrors else self._predicted(run)
+        return step if mirrors else self._predicted(self._prediction(run))
 
-    def _predicted(self, run: str) -> Step:
-        step = Step("predict", options={"run": run, "tta": self._views})
+    def _prediction(self, run: str) -> Step:
+        return Step("predict", options={"run": run, "tta": self._views})
+
+    def _predicted(self, step: Step) -> Step:
         for outcome in step.run(self.project, time_limit=max(1.0, self.left)):
             if outcome.left_out:
-                raise _Ended(f"the time is over; {run} was not predicted in full")
+                raise _Ended(f"the time is over; {step.options['run']} was not predicted in full")
         return step
 
     def _judge_race(self, candidate: Candidate, score: float) -> None:
@@ -309,7 +369,8 @@ class _Search:
             return
         before = best = rows.blended(kept, self.state.method)
         chosen = None
-        for names, method in [*(((*kept, run), method) for method in _METHODS), ((run,), "mean")]:
+        methods = (*_METHODS, _OF_GRADES) if self._ordered else _METHODS
+        for names, method in [*(((*kept, run), method) for method in methods), ((run,), "mean")]:
             probs = rows.blended(names, method)
             if rows.judge(best, probs).better:
                 best, chosen = probs, (names, method)

@@ -59,6 +59,8 @@ class State:
         failed: run -> why it could not be used.
         settled: runs of which it was decided whether they join the blend.
         unmeasured: models whose speed cannot be measured.
+        prepared: commands that made what runs learn from.
+        viewed: choices of views that were made.
         raced: run -> share of the error that it removed on fold 0.
         realised: idea -> shares of the error that its runs removed.
         pace: strategy -> seconds that its runs took, as multiples of what was expected.
@@ -76,6 +78,8 @@ class State:
     failed: dict[str, str] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     unmeasured: set[str] = field(default_factory=set)
+    prepared: set[str] = field(default_factory=set)
+    viewed: set[str] = field(default_factory=set)
     raced: dict[str, float] = field(default_factory=dict)
     realised: dict[str, list[float]] = field(default_factory=dict)
     pace: dict[str, list[float]] = field(default_factory=dict)
@@ -138,6 +142,15 @@ def _not_measured(state: State, entry: Entry) -> None:
     state.unmeasured.add(entry["model"])
 
 
+def _prepared(state: State, entry: Entry) -> None:
+    state.prepared.add(entry["command"])
+
+
+def _viewed(state: State, entry: Entry) -> None:
+    state.viewed.add(entry["run"])
+    state.realised.setdefault("views", []).append(number_or_nan(entry["gain"]))
+
+
 def _mirrors(state: State, entry: Entry) -> None:
     state.mirrors = bool(entry["mirrors"])
 
@@ -156,6 +169,8 @@ _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
     "blended": _blended,
     "measured": _measured,
     "not measured": _not_measured,
+    "prepared": _prepared,
+    "viewed": _viewed,
     "mirrors": _mirrors,
     "failed": _failed,
     "raced": _raced,

@@ -9,17 +9,19 @@ import pytest
 from factories import Made, make_workspace, write_run
 
 from kaggle_kit import files
-from kaggle_kit.auto import AutoOptions, run_auto, search
+from kaggle_kit.auto import AutoOptions, ideas, run_auto, search
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.page import commands
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.errors import KaggleKitError, LockedError, WeightsError
 from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.models.backbones import LocalBackbone
+from kaggle_kit.runs import OOF_VIEWS, TEST
 from kaggle_kit.runs.blend_record import read_blend_record
 
 SMALL, LARGE = LocalBackbone("small", 224, 1000), LocalBackbone("large", 224, 2000)
-ACCURACY = {"probe": 0.8, "finetune": 0.9, "mix": 0.9, "larger": 0.9, "again": 0.9}
+TUNED = ("finetune", "mix", "larger", "soft", "again", "snapshots", "specialists", "ordinal")
+ACCURACY = {"probe": 0.8, "teacher": 0.8, **dict.fromkeys(TUNED, 0.9)}
 
 
 @dataclass
@@ -34,7 +36,7 @@ class FakeProject:
     """
 
     made: Made
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ACCURACY, 100.0) | {"probe": 10.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TUNED, 100.0) | {"probe": 10.0, "teacher": 10.0})
     accuracy: dict[str, float] = field(default_factory=lambda: dict(ACCURACY))
     kills: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
@@ -63,12 +65,22 @@ class FakeProject:
         spec = replace(self.made.spec, accuracy=self.accuracy[idea])
         if fold != "all":
             spec = replace(spec, unfinished={run: range(1, spec.n_folds)})
-        write_run(replace(self.made, spec=spec), run, seed=sum(map(ord, run)))
+        cycles = [f"{run}-cycle{number}" for number in (1, 2)] if "snapshots=2" in entries else []
+        for name in (run, *cycles):
+            write_run(replace(self.made, spec=spec), name, seed=sum(map(ord, name)))
+            for file in (TEST, OOF_VIEWS):  # they come with the prediction
+                for path in self.workspace.run_dir(name).glob(f"fold*/{file}"):
+                    path.rename(path.with_suffix(".made"))
         return SimpleNamespace(cut_short=False, stopped=None, failed={}, oof_score=self.accuracy[idea])
+
+    def folds(self, *, name, pairs_of):
+        self.calls.append(f"folds {name} {pairs_of}")
 
     def predict(self, *, run, tta, time_limit):
         self.calls.append(f"predict {run} {tta}")
         self.clock += 2.0
+        for path in self.workspace.run_dir(run).glob("fold*/*.made"):
+            path.rename(path.with_suffix(".parquet"))
         return [SimpleNamespace(left_out=())]
 
     def plan(self, *entries, seconds, tta):
@@ -81,9 +93,9 @@ class FakeProject:
         self.clock += 1.0
         return blend(self.made.setup, runs=list(runs), method=method)
 
-    def auto(self, limit=10_000.0, **options):
+    def auto(self, limit=10_000.0, goal="fast", **options):
         said: list[str] = []
-        result = run_auto(self, AutoOptions(limit, **options), say=said.append, now=lambda: self.clock)
+        result = run_auto(self, AutoOptions(limit, goal, **options), say=said.append, now=lambda: self.clock)
         return result, said
 
 
@@ -120,9 +132,9 @@ def test_the_time_is_never_exceeded(project, limit):
 
 
 def test_a_run_that_does_not_help_is_left_out(project):
-    project.accuracy |= {"finetune": 0.35, "larger": 0.35}
+    project.accuracy["finetune"] = 0.35
     result, said = project.auto()
-    assert not any("finetune" in run or "larger" in run for run in result.runs)
+    assert not any("finetune" in run for run in result.runs)
     left_out = {entry["run"] for entry in entries(project, "judged") if not entry["better"]}
     assert {"auto-finetune-small", "auto-finetune-large"} <= left_out
     assert any("auto-finetune-small is left out" in line for line in said)
@@ -130,7 +142,7 @@ def test_a_run_that_does_not_help_is_left_out(project):
     assert table.loc["auto-finetune-small", "in the blend"] == "no"
 
 
-@pytest.mark.parametrize("run", ["auto-probe-small", "auto-finetune-large", "auto-mix-small"])
+@pytest.mark.parametrize("run", ["auto-probe-small", "auto-finetune-large"])
 def test_killed_anywhere_nothing_is_lost_and_the_same_call_goes_on(project, run):
     project.kills[run] = 1
     with pytest.raises(KeyboardInterrupt):
@@ -163,6 +175,55 @@ def test_a_run_that_was_killed_before_it_was_blended_joins_first_when_the_search
     assert entries(project, "blended")[-1]["runs"][-1] in run
 
 
+def test_runs_learn_from_a_teacher_that_is_made_once_and_the_cycles_of_a_training_join_one_by_one(project):
+    project.auto(20_000.0, goal="best")
+    before = [call for call in project.calls if "teacher" in call or call.startswith("folds")]
+    assert sorted(before) == ["folds auto-pairs folds", "train auto-teacher-large all", "train auto-teacher-small all"]
+    told = {entry["run"]: entry for entry in entries(project, "trained")}
+    assert {"auto-snapshots-small-cycle1", "auto-snapshots-small-cycle2", "auto-specialists-large"} <= told.keys()
+    assert "auto-snapshots-small" not in told
+    texts = told["auto-soft-small"]["commands"]
+    assert texts[0] == "kk folds --pairs-of folds --name auto-pairs"
+    assert "--run auto-teacher-small" in texts[1]
+    assert "teacher.runs=auto-teacher-small" in texts[2]
+    assert "init_from=auto-finetune-large" in told["auto-specialists-large"]["commands"][2]
+    assert {entry["run"] for entry in entries(project, "judged")} | {"auto-probe-small"} == told.keys()
+
+
+def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_better(project, monkeypatch):
+    monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])  # probes
+    project.auto(500.0, "balanced")
+    assert [entry["better"] for entry in entries(project, "viewed")] == [False, False]
+    plain = project.predict
+
+    def predict(*, run, tta, time_limit):
+        if tta == "auto":
+            write_run(replace(project.made, spec=replace(project.made.spec, accuracy=0.99)), run, seed=7)
+        return plain(run=run, tta=tta, time_limit=time_limit)
+
+    monkeypatch.setattr(project, "predict", predict)
+    path = project.workspace.root / "auto" / "auto.jsonl"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"viewed"' not in line))
+    project.calls.clear()
+    result, _ = project.auto(900.0, "balanced")
+    better = [entry for entry in entries(project, "viewed") if entry["better"]]
+    assert better
+    at = project.calls.index(f"predict {better[0]['of']} auto")
+    assert project.calls[at + 1].startswith("blend")
+    assert result.score > 0.95
+    assert f"kk predict --run {better[0]['of']} --tta auto" in commands(Journal(result.journal).read())
+
+
+def test_where_the_order_of_classes_counts_grades_are_tried(project):
+    project.auto()
+    assert not any("ordinal" in call for call in project.calls)
+    path = project.workspace.root / "kk.yaml"
+    path.write_text(path.read_text().replace("metric: accuracy", "metric: quadratic_kappa"))
+    project.auto()
+    assert "train auto-ordinal-small all" in project.calls
+    assert "head=ordinal" in project.last
+
+
 def test_a_backbone_that_cannot_be_measured_is_asked_once(project, monkeypatch):
     asked = []
 
@@ -193,15 +254,15 @@ def test_a_line_that_a_kill_cut_off_does_not_matter(project):
 
 
 def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project):
-    project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6}
-    project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0}
-    result, _ = project.auto(200.0)
+    project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6, "soft": 0.6}
+    project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0, "soft": 30.0}
+    result, _ = project.auto(200.0, "balanced")
     raced = entries(project, "raced")
     assert len(raced) >= 3
     best = max(raced, key=lambda entry: entry["gain"])
     assert best["run"].startswith("auto-mix")
     whole = [call.split()[1] for call in project.calls if call.startswith("train") and call.endswith("all")]
-    tuned = [run for run in whole if "probe" not in run]
+    tuned = [run for run in whole if "probe" not in run and "teacher" not in run]
     assert tuned
     assert tuned[0].startswith("auto-mix")
     assert any(run.startswith("auto-mix") for run in result.runs)
