@@ -37,6 +37,7 @@ class Scene:
         goal: an entry of GOALS.
         ordered: whether the metric counts how far a class is off.
         folds: name of the fold table.
+        shorter: the epochs of the goal are divided by this, where there is no time for them.
     """
 
     backbones: Sequence[LocalBackbone]
@@ -45,11 +46,17 @@ class Scene:
     pretrained: bool = True
     ordered: bool = False
     folds: str = "folds"
+    shorter: int = 1
 
     @property
     def epochs(self) -> int:
         """Epochs of a fine-tuned run."""
-        return GOALS[self.goal] * (1 if self.pretrained else _SCRATCH_LONGER)
+        return max(1, GOALS[self.goal] * (1 if self.pretrained else _SCRATCH_LONGER) // self.shorter)
+
+    def run(self, idea: str, backbone: LocalBackbone) -> str:
+        """Return the name of a run; one of fewer epochs than the goal's is another."""
+        short = f"-{self.epochs}ep" if self.shorter > 1 and idea not in ("probe", TEACHER) else ""
+        return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone.name)}"[:100] + short
 
     def tuned_side(self, backbone: LocalBackbone) -> int:
         """Return the image size to fine-tune at: the model's own, or less where the images are much smaller."""
@@ -172,7 +179,7 @@ def _ordinal(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] |
 
 def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     found = _finetune(scene, backbone, state)
-    learnt = [f"teacher.runs={_run_name(TEACHER, backbone.name)}", "teacher.mix=0.3"]
+    learnt = [f"teacher.runs={scene.run(TEACHER, backbone)}", "teacher.mix=0.3"]
     return [*found, *learnt] if found is not None and scene.pretrained else None
 
 
@@ -183,11 +190,11 @@ def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | 
 
 
 def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    base = _run_name("finetune", backbone.name)
+    base = scene.run("finetune", backbone)
     if base not in state.tried or not scene.pretrained:
         return None
     found = [entry for entry in _finetune(scene, backbone, state) or () if not entry.startswith("lr=")]
-    return [*found, "lr=0.0002", f"init_from={base}", f"specialists.confused_by={_run_name(TEACHER, backbone.name)}"]
+    return [*found, "lr=0.0002", f"init_from={base}", f"specialists.confused_by={scene.run(TEACHER, backbone)}"]
 
 
 IDEAS: tuple[Idea, ...] = (
@@ -221,7 +228,7 @@ def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) 
     entries = idea.entries(scene, backbone, state)
     if entries is None:
         return None
-    run = _run_name(idea.name, backbone.name)
+    run = scene.run(idea.name, backbone)
     step = _training(backbone, entries, idea.strategy_in(scene), run)
     gain, seconds = _gain(idea, backbone, state, run), _seconds(idea, backbone, scene, state, entries)
     before = _teacher(backbone, scene, state) if idea.teacher else ()
@@ -236,7 +243,7 @@ def _teacher(backbone: LocalBackbone, scene: Scene, state: State) -> tuple[Step,
     """What makes the run that others learn from: a probe of the same backbone, which leaves out two folds at a time."""
     entries = [*(_probe(scene, backbone, state) or ()), f"folds={PAIRS}"]
     pairs = Step("folds", options={"pairs_of": scene.folds, "name": PAIRS})
-    return pairs, _training(backbone, entries, "probe", _run_name(TEACHER, backbone.name))
+    return pairs, _training(backbone, entries, "probe", scene.run(TEACHER, backbone))
 
 
 def _views(state: State) -> Iterator[Candidate]:
@@ -286,7 +293,3 @@ def _probe_seconds(backbone: LocalBackbone, scene: Scene, state: State) -> float
         return math.nan
     work = {name: one.n_bytes * one.side**2 for name, one in sizes.items()}
     return sum(one.seconds for one in known) * work[backbone.name] / sum(work[one.model] for one in known)
-
-
-def _run_name(idea: str, model: str) -> str:
-    return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model)}"[:120]

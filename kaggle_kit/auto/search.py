@@ -174,6 +174,7 @@ class _Search:
                 raise _Ended("nothing is left to try")
             return first
         self._measure()
+        self._shorten()
         if not self._told:
             self._told = True
             expected = self._would_do(self.left)
@@ -237,6 +238,14 @@ class _Search:
                 self._note("not measured", model=backbone.name, why=str(error))
                 continue
             self._note("measured", model=backbone.name, side=side, rates=asdict(plan.rates), work=asdict(plan.work))
+
+    def _shorten(self) -> None:
+        """Halve the epochs of fine-tuned runs as long as none of them fits."""
+        while self.scene.epochs > 1:
+            tuned = [one for one in self._candidates() if one.idea not in ("probe", "views")]
+            if not tuned or any(self._fits(one) or math.isnan(one.seconds) for one in tuned):
+                return
+            self.scene = replace(self.scene, shorter=2 * self.scene.shorter)
 
     @property
     def _views(self) -> str:

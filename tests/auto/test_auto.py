@@ -33,6 +33,7 @@ class FakeProject:
         accuracy: of the runs of an idea.
         kills: run -> how often its training is interrupted by Ctrl-C.
         broken: model -> its error.
+        rate: measured images a second in training.
     """
 
     made: Made
@@ -40,6 +41,7 @@ class FakeProject:
     accuracy: dict[str, float] = field(default_factory=lambda: dict(ACCURACY))
     kills: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    rate: float = 40.0
     clock: float = 0.0
     calls: list[str] = field(default_factory=list)
 
@@ -57,7 +59,7 @@ class FakeProject:
             self.kills[run] -= 1
             raise KeyboardInterrupt
         idea = run.split("-")[1]
-        share = 1.0 if fold == "all" else 1 / self.made.spec.n_folds
+        share = (1.0 if fold == "all" else 1 / self.made.spec.n_folds) * (0.5 if run.endswith("-1ep") else 1.0)
         if self.seconds[idea] * share > time_limit:
             self.clock += time_limit
             return SimpleNamespace(cut_short=False, stopped="the time limit is reached", failed={}, oof_score=np.nan)
@@ -86,7 +88,7 @@ class FakeProject:
     def plan(self, *entries, seconds, tta):
         self.clock += seconds
         work = Work(folds=3, epochs=10, n_train=240, n_valid=120, n_test=120)
-        return Plan("m", "cpu", "fp32", (224, 224), 32, Rates(40.0, 100.0), work, 1.0)
+        return Plan("m", "cpu", "fp32", (224, 224), 32, Rates(self.rate, 100.0), work, 1.0)
 
     def blend(self, *, runs, method):
         self.calls.append(f"blend {','.join(runs)}")
@@ -222,6 +224,18 @@ def test_where_the_order_of_classes_counts_grades_are_tried(project):
     project.auto()
     assert "train auto-ordinal-small all" in project.calls
     assert "head=ordinal" in project.last
+
+
+def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
+    project.rate, project.seconds["finetune"] = 10.0, 60.0
+    project.auto(110.0)
+    tuned = [call.split()[1] for call in project.calls if call.startswith("train") and "finetune" in call]
+    assert tuned
+    assert all(run.endswith("-1ep") for run in tuned)
+    assert "epochs=1" in project.last
+    result, _ = project.auto(1000.0)
+    assert {"train auto-finetune-small all", "train auto-finetune-large all"} <= set(project.calls)
+    assert result.seconds == pytest.approx(project.clock)
 
 
 def test_a_backbone_that_cannot_be_measured_is_asked_once(project, monkeypatch):
