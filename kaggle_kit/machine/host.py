@@ -54,6 +54,11 @@ def kept_heap(device_type: str) -> Iterator[None]:
             libc.malloc_trim(0)
 
 
+def user_cache() -> Path:
+    """Return the folder for what is quicker to keep than to make again, of this user only: ``~/.cache/kaggle_kit``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaggle_kit"
+
+
 def _glibc() -> Any:
     """The C library, or None where it is another one."""
     if not sys.platform.startswith("linux"):

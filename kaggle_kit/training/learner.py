@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +28,7 @@ from kaggle_kit.events import Phase, Reporter, silent
 from kaggle_kit.images.loaders import Batch
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.machine.device import memory_errors
+from kaggle_kit.machine.host import user_cache
 from kaggle_kit.models import build_model, freeze, image_spec, set_train_mode
 from kaggle_kit.seeds import derive_seed
 from kaggle_kit.training.data import FoldData
@@ -133,11 +137,23 @@ class Compiled(nn.Module):
         return output
 
 
+def keep_compiled(folder: Path) -> None:
+    """Let the compiler keep in ``folder`` what it makes, unless a place is set or the folder cannot be made.
+
+    It is there, then, after the system has emptied its temporary folder; PyTorch names it by versions, processor and graph. It
+    is not kept in the workspace: PyTorch reads it back by pickle, and workspaces are passed around.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
 def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabric) -> nn.Module:
     """``model`` through torch.compile where that works, else ``model`` and one line of why.
 
     Compiling happens at the first batch, so one of zeros is tried, and what it did to the model is undone.
     """
+    keep_compiled(user_cache() / "compiled")
     before = copy.deepcopy(model.state_dict())
     shape = (config.data.batch_size // fabric.world_size, spec.channels, *spec.size)
     images = torch.zeros(*shape, device=fabric.device)

@@ -1,4 +1,5 @@
 import math
+import os
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,18 @@ def test_compile_falls_back_with_a_line(shared, monkeypatch, caplog):
     train_fold(job)
     assert "training without it: no compiler" in caplog.text
     assert history(job)["train_loss"].iloc[1] == expected  # the trial left nothing behind
+
+
+def test_what_is_compiled_is_kept_for_the_user_unless_a_place_is_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    learner.keep_compiled(tmp_path / "cache" / "compiled")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    (tmp_path / "file").touch()
+    learner.keep_compiled(tmp_path / "file" / "compiled")  # cannot be made
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    learner.keep_compiled(tmp_path / "cache" / "compiled")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "cache" / "compiled")
 
 
 def test_compiling_is_left_to_long_trainings(shared):
