@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from kernel_world import write_image
 
-from kaggle_kit import kernel
+from kaggle_kit import files, kernel
 from kaggle_kit.competition import init_workspace
 from kaggle_kit.competition.setup import open_setup
 from kaggle_kit.errors import ConfigError, DependencyError, MissingFileError
@@ -23,6 +24,7 @@ from kaggle_kit.kernel.sandbox.inputs import (
     hidden_images,
     is_packed,
     visible_images,
+    write_hidden_ids,
     write_hidden_rows,
     write_test_data,
 )
@@ -173,6 +175,34 @@ def test_a_hidden_table_of_pixels_has_other_rows_of_which_each_is_a_copy(digits,
     at_home = {row.id: row.path for row in digits.competition.test}
     for image, (_, path) in zip(hidden, found.rows, strict=True):
         np.testing.assert_array_equal(decode_image(path), decode_image(at_home[image.origin]))
+
+
+def test_a_hidden_test_set_of_several_images_an_id_has_fewer_ids_with_all_their_images(tmp_path):
+    data = tmp_path / "data"
+    for place, count in (("train", 6), ("test", 8)):
+        views = [(f"{place}{number}_{at}", f"{place[0]}{number}") for number in range(count) for at in range(1 + number % 2)]
+        for name, _ in views:
+            write_image(data / place / f"{name}.png", len(name))
+        frame = pd.DataFrame({"view": [name for name, _ in views], "lesion": [lesion for _, lesion in views]})
+        if place == "train":
+            frame["kind"] = ["benign" if int(lesion[1:]) % 2 else "malignant" for lesion in frame["lesion"]]
+        files.write_table(data / f"{place}.csv", frame)
+    sample = pd.DataFrame({"lesion": [f"t{number}" for number in range(8)], "malignant": 0.5})
+    files.write_table(data / "sample_submission.csv", sample)
+    (tmp_path / "work").mkdir()
+    init_workspace(data, tmp_path / "work", choices={"label_column": "kind"})
+    setup = open_setup(Workspace(tmp_path / "work"))
+    config, competition = setup.config.competition, setup.competition
+    assert is_packed(competition, config)
+    hidden = write_hidden_ids(tmp_path / "input/lesions", competition, config, setup.data_dir)
+    assert len(hidden) == 6
+    assert [image.id for image in hidden] != sorted(image.id for image in hidden)
+    found = find_test_set(tmp_path / "input", config, scratch=tmp_path / "scratch")
+    assert [row_id for row_id, _ in found.rows] == [image.id for image in hidden]
+    images = {row.id: [path.name for path in (row.path, *row.more)] for row in competition.test}
+    assert {row.id: [path.name for path in (row.path, *row.more)] for row in found.image_rows()} == {
+        image.id: images[image.id] for image in hidden
+    }
 
 
 def test_a_packed_test_set_is_given_as_it_lies(digits, tmp_path):

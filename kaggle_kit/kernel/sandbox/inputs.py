@@ -125,6 +125,34 @@ def write_hidden_rows(
     return hidden
 
 
+def write_hidden_ids(
+    target: Path, competition: Competition, config: CompetitionConfig, data_dir: Path, *, seed: int = 0
+) -> list[TestImage] | None:
+    """Write another test set of several images an id: fewer ids in another order, each with all of its images.
+
+    Returns:
+        an entry an id; None where images lie in containers or the tables name ids otherwise, and none was made.
+    """
+    test, form = config.test, config.submission
+    if needed(config) or test is None or not form.sample or form.form == "long":
+        return None
+    sample = files.read_table(data_dir / form.sample)
+    place = {row_id: at for at, row_id in enumerate(sample[form.id_column])}
+    n_kept = max(1, round((1 - _DROPPED) * len(competition.test)))
+    kept = [competition.test[at] for at in np.random.default_rng(seed).permutation(len(competition.test))[:n_kept]]
+    if not {row.id for row in kept} <= place.keys():
+        return None
+    paths = [path.relative_to(data_dir) for row in kept for path in (row.path, *row.more)]
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data_dir / path, target / path)
+    files.write_table(target / form.sample, sample.iloc[[place[row.id] for row in kept]])
+    if test.csv and test.image_column:
+        index, table = ImageIndex([path.as_posix() for path in paths], test.dirs), files.read_table(data_dir / test.csv)
+        files.write_table(target / test.csv, table[[bool(index.find(cell)) for cell in table[test.image_column]]])
+    return [TestImage(row.id, "", row.path, row.id) for row in kept]
+
+
 def visible_paths(images: Sequence[TestImage], data_dir: Path) -> list[TestImage]:
     """The images under the paths that they have at home."""
     sources = {image.source: image for image in images}

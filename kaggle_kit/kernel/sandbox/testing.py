@@ -34,6 +34,7 @@ from kaggle_kit.kernel.sandbox.inputs import (
     visible_images,
     write_all_data,
     write_dataset,
+    write_hidden_ids,
     write_hidden_rows,
     write_test_data,
 )
@@ -159,8 +160,8 @@ def test_kernel(
     """Run the kernel in ``folder`` twice, offline, with only what the image holds; write ``folder/test.json``.
 
     An inference kernel is run on the visible test set, where it must give what ``kk blend`` gave, and on a hidden one with
-    other ids and an unreadable image; of images in containers that is other rows of a table of pixels, or inconclusive. A
-    training kernel is run for a short session, and for one that goes on from its output.
+    other ids and an unreadable image; of images in containers that is other rows of a table of pixels, or inconclusive, and of
+    several images an id fewer ids. A training kernel is run for a short session, and for one that goes on from its output.
 
     Args:
         image_list: ``pip freeze`` of a Kaggle session; by default the list that comes with the package.
@@ -217,11 +218,13 @@ def _inference(common: _Common, _seconds: float) -> Iterator[tuple[Session, list
     place = common.place("hidden", f"datasets/owner/{data}", f"competitions/{competition}")
     if packed:
         hidden = write_hidden_rows(place, visible, config, common.source)
+        if hidden is None:
+            hidden = write_hidden_ids(place, common.setup.competition, config, common.data_dir)
     else:
         hidden = hidden_images(visible)
         write_test_data(place, hidden, config, common.data_dir)
     if hidden is None:
-        why = "no other test set can be made of images in containers, or of several an id; the visible one was given as it is"
+        why = "no other test set can be made of images in such containers; the visible one was given as it is"
         yield session, [*checks, Check("hidden: notebook", INCONCLUSIVE, why)]
         return
     yield session, checks
