@@ -1,11 +1,17 @@
 """Does the time for an image, and the memory of the parent process, stay the same from a thousand images to a hundred thousand?
 
     python benchmarks/scale.py [--sizes 1000,10000,100000] [--stages store,probe,predict,blend] [--out FILE]
+    python benchmarks/scale.py --classes 15000,64500
 
 For each size small photographs are generated in a temporary folder, half of them for training, half for testing. Then, each
 in a process of its own: the image store is filled with all of them; `kk train --strategy probe` trains one hold-out fold;
 `kk predict` predicts the test images with a view that no features were kept of, so that each is read; and `kk blend` blends 50
 made-up runs of 150 classes with as many out-of-fold rows as the size says and a fifth as many test rows.
+
+With ``--classes`` it is asked instead how much memory and time so many classes take: from a CSV with a label an image (5,500
+more images than classes) by `kk init`, `kk folds` (a hold-out), two runs of `kk train` (tf_efficientnet_lite0 with 1,280
+features, AdamW, 1,024 images, then all of the hold-out), `kk predict` of 4,000 test images, and `kk blend --method weights`
+with its check.
 
 Starting up takes the same few seconds at any size: it is measured with 100 images, shown, and taken off before times are
 compared. Memory is the parent's largest resident set, and the part of it that is its own and not a file in the page cache
@@ -31,6 +37,11 @@ from common import HERE, RESULTS, describe, hardware, print_table, say, write_re
 BASE = 100
 RUNS, CLASSES = 50, 150
 FLAT = 1.2
+MORE_IMAGES, TEST_IMAGES = 5_500, 4_000
+LARGE_HEAD = (
+    *("model=tf_efficientnet_lite0", "pretrained=false", "image_size=32", "batch_size=32", "data.crop_pct=1.0", "epochs=1"),
+    *("data.samples_per_epoch=1024", "model.compile=false", "augment=none", "ema=0"),
+)
 OVERRIDES = ("model=test_resnet", "pretrained=false", "image_size=32", "batch_size=64", "data.crop_pct=1.0", "workers=1")
 
 
@@ -144,6 +155,78 @@ def run_blend(root: Path, rows: int) -> int:
     return max(rows, 2 * CLASSES)
 
 
+def run_init(root: Path, classes: int) -> int:
+    """Lay out a competition of many classes, read it and deal its rows to a hold-out."""
+    import cv2
+    import numpy as np
+    import pandas as pd
+
+    from kaggle_kit import Project
+
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([np.arange(classes), rng.integers(0, classes, MORE_IMAGES)])
+    for kind, count in (("train", len(rows)), ("test", TEST_IMAGES)):
+        (root / "data" / kind).mkdir(parents=True)
+        for number in range(count):
+            cv2.imwrite(str(root / "data" / kind / f"{kind}{number:06}.png"), rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    train = pd.DataFrame({"image": [f"train{at:06}.png" for at in range(len(rows))], "label": [f"taxon{at:05}" for at in rows]})
+    train.to_csv(root / "data" / "train.csv", index=False)
+    test = [f"test{at:06}.png" for at in range(TEST_IMAGES)]
+    pd.DataFrame({"image": test, "label": "taxon00000"}).to_csv(root / "data" / "sample_submission.csv", index=False)
+    project = Project.init(root / "data", root / "work", metric="accuracy")
+    project.folds(scheme="holdout", duplicates="off")
+    return len(rows)
+
+
+def run_train(root: Path, _: int) -> int:
+    """Train two runs."""
+    from kaggle_kit import Project
+
+    for seed in (0, 1):
+        settings = [*LARGE_HEAD, f"seed={seed}"]
+        Project.open(root / "work").train(*settings, run=f"run{seed}")
+    return 2
+
+
+def run_predict_classes(root: Path, _: int) -> int:
+    """Predict the test images with both."""
+    from kaggle_kit import Project
+
+    Project.open(root / "work").predict()
+    return TEST_IMAGES
+
+
+def run_blend_classes(root: Path, _: int) -> int:
+    """Blend both with weights, write the submission and check it."""
+    from kaggle_kit import Project
+
+    blend = Project.open(root / "work").blend(method="weights")
+    failed = [check.name for check in blend.report.checks if check.status == "failed"]
+    if failed:
+        raise SystemExit(f"the check of the submission failed: {failed}")
+    return TEST_IMAGES
+
+
+CLASS_STAGES: dict[str, Callable[[Path, int], int]] = {
+    "init, folds": run_init,
+    "train, two runs": run_train,
+    "predict, two runs": run_predict_classes,
+    "blend, check": run_blend_classes,
+}
+
+
+def measure_classes(classes: int) -> list[dict[str, Any]]:
+    """All stages of so many classes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in CLASS_STAGES:
+            done = json.loads(call(stage, "run", Path(folder), classes))
+            row = {"classes": classes, "stage": stage, "seconds": round(done["seconds"], 1)}
+            rows.append({**row, "peak MB": done["peak_mb"], "own MB": done["peak_own_mb"]})
+            say(f"{stage}, {classes:,} classes: {rows[-1]['seconds']} s, {rows[-1]['peak MB']:,} MB")
+    return rows
+
+
 STAGES: dict[str, tuple[Callable[[Path, int], None] | None, Callable[[Path, int], int]]] = {
     "store": (prepare, run_store),
     "probe": (None, run_probe),
@@ -156,7 +239,7 @@ STAGES: dict[str, tuple[Callable[[Path, int], None] | None, Callable[[Path, int]
 def work(stage: str, part: str, root: Path, size: int) -> None:
     """In a process of its own: prepare a stage, or run it and print what it took."""
     logging.disable(logging.INFO)
-    make, run = STAGES[stage]
+    make, run = STAGES[stage] if stage in STAGES else (None, CLASS_STAGES[stage])
     if part == "prepare":
         if make is not None:
             make(root, size)
@@ -237,6 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of images, ascending")
     parser.add_argument("--stages", default=",".join(STAGES), help="store must come before probe, and probe before predict")
+    parser.add_argument("--classes", default="", help="numbers of classes to be tried instead")
     parser.add_argument("--out", type=Path, default=RESULTS / "scale.json")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -244,6 +328,12 @@ def main() -> None:
         stage, part, root, size = arguments.worker
         return work(stage, part, Path(root), int(size))
     facts = hardware()
+    if arguments.classes:
+        table = [row for classes in arguments.classes.split(",") for row in measure_classes(int(classes))]
+        facts["load"] = max(facts["load"], hardware()["load"])
+        print_table(table)
+        print(describe(facts))
+        return write_results(RESULTS / "scale_classes.json", table, facts)
     sizes, stages = [int(size) for size in arguments.sizes.split(",")], arguments.stages.split(",")
     found = [row for size in (BASE, *sizes) for row in measure(size, stages)]
     table = sorted(tabulate(found), key=lambda row: stages.index(row["stage"]))
