@@ -45,6 +45,7 @@ Said: TypeAlias = npt.NDArray[np.void]
 Part: TypeAlias = tuple[npt.NDArray[np.int64], Said]
 """Row numbers (B,), and what is said of them, (M, B)."""
 _CHUNK = 4096  # rows of features that are in memory at once
+_LOGITS = 1 << 26  # logits that are computed of them at once: 256 MB of float32
 
 
 def row_type(n_classes: int, task: str) -> np.dtype[np.void]:
@@ -184,7 +185,8 @@ class Predictor:
         classes, task = common(models)
         compute = compute or Compute()
         self.origins: dict[str, int] = {}
-        self._rows, self._n_models, self._type = rows, len(models), row_type(len(classes), task)
+        self._rows, self._n_models, self._n_classes = rows, len(models), len(classes)
+        self._type = row_type(len(classes), task)
         self._how = _How(merge, task, choose_device(compute.device), compute)
         self._passes = _plan(models, rows, [tta] * len(models) if isinstance(tta, str) else tta, self._how)
         self._engines: dict[int, list[GroupEngine]] = {}
@@ -240,7 +242,8 @@ class Predictor:
             return
         heads, how = one.groups[0].heads(self._how.device), self._how
         places = part.start + np.flatnonzero(one.kept[part.start : part.stop])
-        for positions in np.array_split(places, -(-len(places) // _CHUNK)) if len(places) else ():
+        rows = max(1, min(_CHUNK, _LOGITS // (self._n_classes * len(one.members))))
+        for positions in np.array_split(places, -(-len(places) // rows)) if len(places) else ():
             paths = [self._rows[position][1] for position in positions.tolist()]
             with torch.inference_mode():
                 features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in _kept_views(one.views)]

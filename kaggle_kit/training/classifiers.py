@@ -71,6 +71,8 @@ class Fitted:
 
 
 Classifier = Callable[[Task], Fitted]
+FOR_MANY = ("logistic", "mlp")
+"""Those that need no table of all samples and classes."""
 
 
 def logistic(task: Task) -> Fitted:

@@ -20,10 +20,12 @@ from kaggle_kit.training.losses import count_right
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 8192  # rows whose logits are computed at once
+_CHUNK = 8192  # rows that are read at once
+_LOGITS = 1 << 26  # logits that are computed at once: 256 MB of float32
 _RESIDENT = 2 * 1024**3  # bytes of features that stay on the device; more are read again in each iteration
 _PATIENCE = 2  # weaker strengths that may be worse in a row before the search ends
 _ITERATIONS = 300
+_HISTORY = 2 * 1024**3  # bytes of steps and gradients that L-BFGS remembers, of at most 10 iterations
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,13 @@ def _strided(view: str, positions: npt.NDArray[np.int64]) -> list[tuple[str, npt
     return [(view, positions[start::count]) for start in range(count) if len(positions[start::count])]
 
 
+def pieces(samples: Samples | Fixed, device: torch.device, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield features and targets of so few rows at a time that their logits stay small, however many classes there are."""
+    rows = max(1, _LOGITS // n_classes)
+    for features, targets in samples.load(device):
+        yield from zip(features.split(rows), targets.split(rows), strict=True)
+
+
 class HeadFitter:
     """Fits heads to ``samples``, each from where the last one ended.
 
@@ -134,7 +143,7 @@ class HeadFitter:
         optimizer = torch.optim.LBFGS(
             [self._weight, self._bias],
             max_iter=_ITERATIONS,
-            history_size=10,
+            history_size=min(10, max(2, _HISTORY // (2 * self._weight.nbytes))),
             tolerance_grad=1e-6,
             tolerance_change=tolerance,
             line_search_fn="strong_wolfe",
@@ -148,7 +157,7 @@ class HeadFitter:
             weight, bias = self._folded()
             # Chunk by chunk, so that logits of all rows need not be held; gradients of the folded layer are collected first.
             leaf_weight, leaf_bias = weight.detach().requires_grad_(), bias.detach().requires_grad_()
-            for features, targets in self._samples.load(self._device):
+            for features, targets in pieces(self._samples, self._device, len(bias)):
                 part = self._loss(nn.functional.linear(features, leaf_weight, leaf_bias), targets)
                 part = part * (len(features) / self._samples.size)
                 part.backward()
@@ -203,7 +212,8 @@ def loss_and_accuracy(
     """Return the loss of ``head`` over ``samples``, without regularisation, and the share that it gets right."""
     total = right = 0.0
     with torch.inference_mode():
-        for features, targets in samples.load(device):
+        n_classes = next((head(features[:1]).shape[1] for features, _ in samples.load(device)), 1)
+        for features, targets in pieces(samples, device, n_classes):
             logits = head(features)
             total += float(loss(logits, targets)) * len(features)
             right += float(count_right(logits, targets, multilabel=multilabel))

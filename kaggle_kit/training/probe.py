@@ -38,9 +38,10 @@ from kaggle_kit.runs import HISTORY
 from kaggle_kit.runs.history import EpochRow, write_history
 from kaggle_kit.runs.record import FoldRecord, FoldRecorder
 from kaggle_kit.seeds import derive_seed, generator
+from kaggle_kit.sparse import kept_columns
 from kaggle_kit.stop import Stop
 from kaggle_kit.training.checkpoint import load_checkpoint, save_checkpoint
-from kaggle_kit.training.classifiers import Fitted, Task
+from kaggle_kit.training.classifiers import FOR_MANY, Fitted, Task
 from kaggle_kit.training.fold import compute_of_job, facts_of, noted_in, random_state_kept, save_outputs, train_fold
 from kaggle_kit.training.heads import AnySamples, Samples, loss_and_accuracy
 from kaggle_kit.training.job import FoldJob
@@ -281,6 +282,11 @@ def _fit_head(
     """The classifier, the number of samples that it was fitted to, and loss and accuracy on them."""
     rows, truth = job.train.images, job.train.truth
     config = job.config.probe
+    if kept_columns(len(job.classes), multilabel=job.task == "multilabel") and config.classifier not in FOR_MANY:
+        raise ConfigError(
+            f"probe.classifier={config.classifier} needs all samples times {len(job.classes):,} classes in memory; use one of: "
+            f"{', '.join(FOR_MANY)}."
+        )
     loss = build_loss(job.config.loss, job.task, job.classes, truth)
     below = job.config.augment.only_below
     augmented = np.ones(len(rows), dtype=bool) if below is None else in_small_class(truth, below)

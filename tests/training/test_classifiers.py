@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_competition import make_tiny
 
-from kaggle_kit import runs
+from kaggle_kit import runs, sparse
 from kaggle_kit.choices import BALANCES, CLASSIFIERS
 from kaggle_kit.config import ProbeConfig
 from kaggle_kit.config.known import require_known
@@ -19,7 +19,7 @@ from kaggle_kit.inference.job import make_job
 from kaggle_kit.inference.run import predict_jobs
 from kaggle_kit.models import backbone_fingerprint, load_model, read_header
 from kaggle_kit.tables import read_predictions
-from kaggle_kit.training import TrainOptions, resampling, train_run
+from kaggle_kit.training import TrainOptions, heads, resampling, train_run
 from kaggle_kit.training.classifiers import Task
 from kaggle_kit.training.heads import Fixed
 
@@ -240,3 +240,18 @@ def test_old_probes_keep_their_fingerprint(tiny):
     assert tiny.config(*PROBE).fingerprint == tiny.config(*PROBE, "probe.classifier=logistic", "probe.balance=none").fingerprint
     assert tiny.config(*PROBE).fingerprint != tiny.config(*PROBE, "probe.classifier=svm").fingerprint
     assert "classifier" not in tiny.config(*PROBE).shaping()["probe"]
+
+
+def test_logits_of_many_classes_are_computed_in_pieces_and_give_the_same_head(monkeypatch):
+    given, _ = task()
+    whole = CLASSIFIERS["logistic"](given).head.weight
+    monkeypatch.setattr(heads, "_LOGITS", 3 * 7)  # seven rows at a time
+    torch.testing.assert_close(CLASSIFIERS["logistic"](given).head.weight, whole, atol=2e-3, rtol=1e-2)
+    assert max(len(features) for features, _ in heads.pieces(given.whole, torch.device("cpu"), 3)) == 7
+
+
+@pytest.mark.parametrize("name", ["svm", "lda", "knn"])
+def test_classifiers_that_need_all_samples_and_classes_at_once_refuse_many(tiny, monkeypatch, name):
+    monkeypatch.setattr(sparse, "DENSE_CLASSES", 1)
+    with pytest.raises(ConfigError, match=f"{name} needs all samples times"):
+        probe(tiny, f"probe.classifier={name}")
