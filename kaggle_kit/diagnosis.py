@@ -155,10 +155,15 @@ def confused_groups(truth: Array, probs: Array, *, largest: int, least: float) -
         probs: (N, C), of rows that the model had not seen.
         largest: classes of a group, at most.
         least: how confused groups must be to be joined, 0 to 1.
+
+    Raises:
+        DataError: classes are too many to compare all pairs of them.
     """
     from scipy.cluster.hierarchy import linkage
 
     n_classes = probs.shape[1]
+    if kept_columns(n_classes):
+        raise DataError(f"which of {n_classes:,} classes are confused needs all pairs; name specialists.groups instead.")
     has = one_hot(truth, n_classes).astype(np.float64)
     given = has.T @ (probs * (1 - has))  # (C, C): by rows of a class to a class that they have not
     rows = has.sum(axis=0)

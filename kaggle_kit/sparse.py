@@ -30,6 +30,20 @@ def kept_columns(n_classes: int, *, multilabel: bool = False) -> int:
     return 0 if multilabel or n_classes <= DENSE_CLASSES else min(KEPT, n_classes - 1)
 
 
+def require_room(n_rows: int, n_classes: int) -> None:
+    """Refuse a whole table of so many rows and classes where classes are many and it is larger than :data:`MOST_DENSE`.
+
+    Raises:
+        DataError: says what to do.
+    """
+    if kept_columns(n_classes) and n_rows * n_classes > MOST_DENSE:
+        raise DataError(
+            f"this needs all probabilities of {n_rows:,} rows and {n_classes:,} classes at once, more than memory should hold; "
+            f"of more than {DENSE_CLASSES:,} classes only the {KEPT} largest of a row are kept. Leave it out, or give it fewer "
+            "rows."
+        )
+
+
 class SparseRows(NDArrayOperatorsMixin):
     """A table (N, C) of which each row holds some columns one by one, and one number for each of all others.
 
@@ -106,12 +120,7 @@ class SparseRows(NDArrayOperatorsMixin):
         return counted
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if len(self) * self.width > MOST_DENSE:
-            raise DataError(
-                f"this needs all probabilities of {len(self):,} rows and {self.width:,} classes at once, more than memory "
-                f"should hold; of more than {DENSE_CLASSES:,} classes only the {KEPT} largest of a row are kept. Leave it out, "
-                "or give it fewer rows."
-            )
+        require_room(len(self), self.width)
         dense = np.repeat(self.cells[:, -1:], self.width, axis=1)
         rows, at = np.nonzero(self._held)
         dense[rows, self.columns[rows, at]] = self.cells[rows, at]

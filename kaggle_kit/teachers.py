@@ -26,6 +26,7 @@ from kaggle_kit.label_quality import label_quality, require_cleanlab
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.runs.provenance import Seen, leaked_to, seen_by_fold
 from kaggle_kit.scores import one_hot
+from kaggle_kit.sparse import require_room
 from kaggle_kit.tables import Classes, FoldTable, Predictions, shown
 from kaggle_kit.workspace import Workspace
 
@@ -251,6 +252,7 @@ def teach(
 
 def _aligned(said: Predictions | None, ids: Sequence[str], n_classes: int) -> tuple[npt.NDArray[np.float32], Mask]:
     """Return what is said of each of ``ids`` (N, C), zeros where nothing is, and (N,) of which something is."""
+    require_room(len(ids), n_classes)
     probs, known = np.zeros((len(ids), n_classes), dtype=np.float32), np.zeros(len(ids), dtype=bool)
     if said is not None:
         where = {row_id: row for row, row_id in enumerate(said.ids)}

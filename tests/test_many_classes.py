@@ -11,6 +11,7 @@ import pytest
 
 from kaggle_kit import Project, sparse
 from kaggle_kit.choices import BLENDERS
+from kaggle_kit.diagnosis import confused_groups
 from kaggle_kit.errors import ConfigError, KaggleKitError
 from kaggle_kit.metrics import get_metric
 from kaggle_kit.runs import read_oof, read_run
@@ -138,3 +139,13 @@ def test_the_page_of_a_run_names_the_worst_classes_and_draws_no_matrix(both: dic
     page = both["sparse"].report("run0").path.read_text(encoding="utf-8")
     assert "too many classes for a matrix" in page
     assert "The worst classes" in page or "F1" in page
+
+
+def test_what_needs_whole_tables_says_so_before_it_computes_anything(both: dict[str, Project], monkeypatch) -> None:
+    monkeypatch.setattr(sparse, "MOST_DENSE", 100)
+    project = both["sparse"]
+    images, out = project.workspace.root.parent / "plants" / "test", project.workspace.root / "said.csv"
+    with pytest.raises(KaggleKitError, match="all probabilities of"):
+        project.predict_images(images, out=out, run=str(project.workspace.run_dir("run0")))
+    with pytest.raises(KaggleKitError, match="needs all pairs"):
+        confused_groups(np.zeros(3, dtype=np.int64), np.full((3, 12), 1 / 12), largest=3, least=0.1)

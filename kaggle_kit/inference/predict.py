@@ -34,7 +34,7 @@ from kaggle_kit.inference.tta import Change, ViewPass, merge_views, normalised, 
 from kaggle_kit.machine.device import choose_device, half_dtype, memory_errors
 from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import LoadedModel, unwrap
-from kaggle_kit.sparse import SparseRows, kept_columns, together
+from kaggle_kit.sparse import SparseRows, kept_columns, require_room, together
 from kaggle_kit.tables import Classes, shown
 from kaggle_kit.views import NO_VIEWS
 
@@ -124,6 +124,7 @@ def predict_rows(
         ConfigError, DependencyError, DeviceMemoryError: see the engines.
         DataError: classes and rows are too many for a whole table.
     """
+    require_room(len(models) * len(rows), len(models[0].classes) if models else 0)
     said = Predictor(models, rows, tta=tta, merge=merge, compute=compute).predict(progress=progress)
     return np.stack([np.asarray(probs_of(one, len(models[0].classes))) for one in said])
 
