@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, ENGINES, EXPORTS, GOALS, LAUNCHERS, PREPROCESSING, PRUNERS
+from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, ENGINES, EXPORTS, GOALS, LAUNCHERS, PREPROCESSING, PRUNERS
 from kaggle_kit.project_parts import (
     Cache,
     Kernel,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from kaggle_kit.report.make import ReportResult
     from kaggle_kit.runs.comparison import Comparison
     from kaggle_kit.runs.summary import RunSummary
+    from kaggle_kit.serve import ServedModels
     from kaggle_kit.tables import FoldTable, Predictions
     from kaggle_kit.training.lr_finder import LrTest
     from kaggle_kit.tune import TuneResult
@@ -552,6 +553,21 @@ class Project:
         from kaggle_kit.export import ExportOptions, export_models
 
         return export_models(setup, name, ExportOptions(Path(to), format, inside))
+
+    def serve(
+        self, name: str | None = None, *, host: str = "127.0.0.1", port: int = 8000, engine: str = "auto"
+    ) -> ServedModels:
+        """Serve a run or a blend over HTTP until Ctrl-C: ``POST /predict``, ``/health``, ``/metrics``, a page for images.
+
+        Args:
+            name: of the run or blend; None: the newest blend, else the newest run.
+            host: to listen at; this machine only, unless another address is given.
+            port: 0: a free one.
+        """
+        ENGINE_CHOICES.require(engine)
+        from kaggle_kit.serve import ServeOptions, serve
+
+        return serve(self._open(), name, ServeOptions(host, port, engine), say=show.line)
 
     def latency(
         self,

@@ -1,4 +1,4 @@
-"""From trained models to their use elsewhere: ``kk export`` and ``kk latency``."""
+"""From trained models to their use elsewhere: ``kk export``, ``kk serve`` and ``kk latency``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-from kaggle_kit.choices import ENGINES, EXPORTS, PREPROCESSING
+from kaggle_kit.choices import ENGINE_CHOICES, ENGINES, EXPORTS, PREPROCESSING
 from kaggle_kit.cli.common import app, command, one_of, page_subjects, run_names
 from kaggle_kit.project import Project
+
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN|BLEND]", help="default: the newest blend, else run", autocompletion=one_of(page_subjects)),
+]
 
 
 @command(app)
 def export(
     to: Annotated[Path, typer.Option(help="the folder to write; an earlier export there is replaced")],
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="[RUN|BLEND]", help="default: the newest blend, else run", autocompletion=one_of(page_subjects)),
-    ] = None,
+    name: Name = None,
     format: Annotated[str, typer.Option(help=EXPORTS.listed, autocompletion=one_of(EXPORTS.keys))] = "onnx",
     preprocessing: Annotated[
         str, typer.Option(help=f"normalise images {PREPROCESSING.listed} the model", autocompletion=one_of(PREPROCESSING.keys))
@@ -26,6 +28,17 @@ def export(
 ) -> object:
     """Write a run's or blend's models for other programs, with classes and preprocessing, verified against `kk predict`."""
     return Project.open().export(name, to=to, format=format, preprocessing=preprocessing)
+
+
+@command(app)
+def serve(
+    name: Name = None,
+    host: Annotated[str, typer.Option(help="to listen at; default: this machine only")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8000,
+    engine: Annotated[str, typer.Option(help=ENGINE_CHOICES.listed, autocompletion=one_of(ENGINE_CHOICES.keys))] = "auto",
+) -> object:
+    """Serve a run or a blend over HTTP until Ctrl-C: POST /predict, /health, /metrics and a page to drop images on."""
+    return Project.open().serve(name, host=host, port=port, engine=engine)
 
 
 @command(app)

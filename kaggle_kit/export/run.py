@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,16 @@ import numpy as np
 import pandas as pd
 
 from kaggle_kit import files
-from kaggle_kit import runs as run_files
-from kaggle_kit.blending import Fitted, open_class
-from kaggle_kit.blending.means import mean
-from kaggle_kit.choices import BLENDERS, EXPORTS
+from kaggle_kit.choices import EXPORTS
 from kaggle_kit.competition import Setup
-from kaggle_kit.errors import ConfigError, DependencyError, ExportError
+from kaggle_kit.errors import DependencyError, ExportError
 from kaggle_kit.export.card import write_card
 from kaggle_kit.export.formats import Format, write_graph
 from kaggle_kit.export.graph import FusedModels
-from kaggle_kit.fold_names import fold_name
+from kaggle_kit.export.members import Member, find_members
 from kaggle_kit.images.loaders import eval_batches
-from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.control import sample_control
-from kaggle_kit.inference.folder import thresholds_of
 from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
-from kaggle_kit.kernel.dataset import choose_recipe
-from kaggle_kit.models import LoadedModel, licence_of, load_model
-from kaggle_kit.report.subjects import Subject, find_subjects
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import read_folds, shown
@@ -61,41 +52,6 @@ class ExportOptions:
     to: Path
     format: str = "onnx"
     inside: bool = True
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model file of an export.
-
-    Attributes:
-        file: its name.
-        weight: the run's share of the blend.
-        models: of the run's folds, fused in the file.
-    """
-
-    file: str
-    run: Run
-    weight: float
-    models: tuple[LoadedModel, ...]
-
-    @property
-    def folds(self) -> dict[str, str]:
-        """Fold -> sha256 of its model."""
-        names = (fold_name(fold.fold) for fold in self.run.finished_models())
-        return dict(zip(names, (model.fingerprint for model in self.models), strict=True))
-
-    @property
-    def spec(self) -> ImageSpec:
-        """What the models want to see."""
-        return self.models[0].spec
-
-    @cached_property
-    def licence(self) -> str:
-        """The licence of the pretrained weights, or that there were none."""
-        began = {fold.record.weights or "" for fold in self.run.finished_models()}
-        if all("none" in text for text in began) and self.run.record.config.init_from is None:
-            return "none: trained from random values"
-        return licence_of(self.models[0].name) or "not stated by timm; ask whoever made the weights"
 
 
 @dataclass(frozen=True)
@@ -164,28 +120,24 @@ def export_models(setup: Setup, name: str | None, options: ExportOptions) -> Exp
         ExportError: the models cannot be written in the format, or say something else there; nothing is left behind.
     """
     _require_packages(options.format)
-    (subject,) = find_subjects(setup, [] if name is None else [name])
-    members, notes, thresholds = _members(setup, subject, EXPORTS[options.format].suffix)
-    rows = _control_rows(setup, members)
+    found, form = find_members(setup, name), EXPORTS[options.format]
+    single = len(found.members) == 1
+    parts = {f"model{'' if single else f'-{number}'}{form.suffix}": one for number, one in enumerate(found.members, 1)}
+    rows = _control_rows(setup, found.members[0].run)
     with files.whole_folder(options.to, mark=RECORD, what="export that was written before", option="--to") as folder:
-        form, facts = EXPORTS[options.format], _facts(setup, members, thresholds)
-        graphs = [FusedModels(member.models, inside=options.inside) for member in members]
-        for member, graph in zip(members, graphs, strict=True):
-            write_graph(form, graph, folder / member.file, {key: json.dumps(value) for key, value in facts.items()})
-        result = ExportResult(
-            options.to,
-            subject.name,
-            options.format,
-            _table(folder, members),
-            _verify(folder, members, graphs, form, rows),
-            tuple(notes),
-        )
+        facts = _facts(setup, found.thresholds)
+        graphs = {file: FusedModels(member.models, inside=options.inside) for file, member in parts.items()}
+        for file, graph in graphs.items():
+            write_graph(form, graph, folder / file, {key: json.dumps(value) for key, value in facts.items()})
+        agreement = _verify(folder, parts, graphs, form, rows)
+        table = _table(folder, parts)
         files.write_json(folder / CLASSES, facts)
-        files.write_json(folder / HOW, {"models": [_how(member, inside=options.inside) for member in members]})
-        if options.format == "onnx" and members[0].spec.channels == 3:
-            result = replace(result, agreement=_add_script(folder, members, rows, result.agreement))
-        files.write_json(folder / RECORD, _record(setup, members, result))
-        write_card(folder / CARD, setup, subject, result)
+        files.write_json(folder / HOW, {"models": [_how(file, one, inside=options.inside) for file, one in parts.items()]})
+        if options.format == "onnx" and setup.competition.channels is None:
+            agreement = _add_script(folder, found.members, rows, agreement)
+        result = ExportResult(options.to, found.subject.name, options.format, table, agreement, found.notes)
+        files.write_json(folder / RECORD, _record(setup, parts, result))
+        write_card(folder / CARD, setup, found.subject, result)
         sums = [f"{files.file_fingerprint(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
         files.write_text(folder / SUMS, "".join(sums))
     return result
@@ -198,64 +150,26 @@ def _require_packages(format: str) -> None:
         raise DependencyError(f"format {format} needs {shown(missing)}: pip install 'kaggle-kit[{extra}]'.")
 
 
-def _members(setup: Setup, subject: Subject, suffix: str) -> tuple[list[Member], list[str], list[float] | None]:
-    """Return the model files to write, what a reader should know, and the thresholds of a multi-label blend."""
-    named = {"runs": [subject.name], "blend": None} if subject.run is not None else {"runs": [], "blend": subject.name}
-    # Whether the submission passed its check says nothing of an export, which is verified by itself.
-    recipe, notes = choose_recipe(setup.workspace, setup.competition, **named, force=True)
-    weights = _weights(recipe.fitted, subject.name)
-    used = [(run, weight) for run, weight in zip(recipe.runs, weights, strict=True) if weight > 0]
-    views = None if subject.record is None else subject.record.views
-    if views not in (None, "none"):
-        notes = [*notes, f"the blend was made with views {views}; the export looks at each image once"]
-    members = []
-    for number, (run, weight) in enumerate(used, 1):
-        models = tuple(load_model(fold.path / run_files.MODEL) for fold in run.finished_models())
-        file = f"model{suffix}" if len(used) == 1 else f"model-{number}{suffix}"
-        members.append(Member(file, run, weight, models))
-    return members, notes, recipe.thresholds
-
-
-def _weights(fitted: Fitted, name: str) -> list[float]:
-    """Return the share of each run; raises ConfigError for a blend that is no weighted mean of probabilities."""
-    method = str(fitted.parameters.get("chosen", fitted.blender.name))
-    if fitted.weights is None or BLENDERS[method].combine is not mean or open_class.COLUMN in fitted.parameters:
-        means = [other for other in BLENDERS if BLENDERS[other].combine is mean]
-        raise ConfigError(
-            f"blend {name} is by the method {method}, which is no weighted mean of probabilities, so that models with weights "
-            f"cannot stand for it. Export a run, or blend with --method {' or '.join(means)} first."
-        )
-    return fitted.weights
-
-
-def _control_rows(setup: Setup, members: Sequence[Member]) -> Rows:
+def _control_rows(setup: Setup, run: Run) -> Rows:
     """Return training images, spread over classes and folds, that the export is to agree on with ``kk predict``."""
-    run = members[0].run
     left_out = {row_id for fold in run.finished_models() for row_id in fold.record.left_out}
     folds = read_folds(setup.workspace.folds_path(run.record.folds))
     chosen = set(sample_control(folds, _CONTROL, left_out=left_out))
     return [(row.id, path) for row in setup.competition.train if row.id in chosen for path in row.paths[:1]]
 
 
-def _facts(setup: Setup, members: Sequence[Member], thresholds: Sequence[float] | None) -> dict[str, Any]:
+def _facts(setup: Setup, thresholds: Sequence[float] | None) -> dict[str, Any]:
     """Return what the numbers that come out of the model stand for."""
-    competition = setup.competition
-    if competition.multilabel and thresholds is None:
-        found, _ = thresholds_of(setup.workspace, [member.run.name for member in members], len(competition.classes))
-        thresholds = np.broadcast_to(np.asarray(found, dtype=np.float64), len(competition.classes)).tolist()
-    return {
-        "classes": list(competition.classes),
-        "fingerprint": competition.classes.fingerprint,
-        "task": competition.task,
-        "thresholds": None if thresholds is None else list(thresholds),
-    }
+    classes = setup.competition.classes
+    named = {"classes": list(classes), "fingerprint": classes.fingerprint}
+    return {**named, "task": setup.competition.task, "thresholds": thresholds}
 
 
-def _how(member: Member, *, inside: bool) -> dict[str, Any]:
+def _how(file: str, member: Member, *, inside: bool) -> dict[str, Any]:
     """Return how images become the input of a model file, and what its output weighs."""
     spec = member.spec
     return {
-        "file": member.file,
+        "file": file,
         "weight": member.weight,
         "inside": inside,
         "size": spec.size,
@@ -271,17 +185,19 @@ def _how(member: Member, *, inside: bool) -> dict[str, Any]:
     }
 
 
-def _verify(folder: Path, members: Sequence[Member], graphs: Sequence[FusedModels], form: Format, rows: Rows) -> Agreement:
+def _verify(
+    folder: Path, parts: Mapping[str, Member], graphs: Mapping[str, FusedModels], form: Format, rows: Rows
+) -> Agreement:
     """Load the model files afresh and compare what they say with ``kk predict``'s way.
 
     Raises:
         ExportError: a probability is further away than :data:`TOLERANCE`.
     """
-    expected, found = _expected(members, rows), np.zeros(())
-    for member, graph in zip(members, graphs, strict=True):
-        compute = form.read(folder / member.file)
+    expected, found = _expected(list(parts.values()), rows), np.zeros(())
+    for file, member in parts.items():
+        compute = form.read(folder / file)
         batches = eval_batches(rows, member.spec, batch_size=_BATCH, workers=0)
-        said = np.concatenate([compute(graph.from_loader(batch.images).numpy()) for batch in batches])
+        said = np.concatenate([compute(graphs[file].from_loader(batch.images).numpy()) for batch in batches])
         found = found + member.weight * said
     furthest = float(np.abs(found - expected).max())
     if not furthest <= TOLERANCE:  # NaN is none
@@ -311,26 +227,30 @@ def _add_script(folder: Path, members: Sequence[Member], rows: Rows, agreement: 
     return replace(agreement, script_furthest=float(np.abs(found - expected).max()), script_same=same)
 
 
-def _table(folder: Path, members: Sequence[Member]) -> pd.DataFrame:
-    weights = {path.stem: 0.0 for path in folder.iterdir()}
-    for path in folder.iterdir():  # OpenVINO's are two files
-        weights[path.stem] += path.stat().st_size / 1e6
+def _table(folder: Path, parts: Mapping[str, Member]) -> pd.DataFrame:
     rows = [
         {
-            "file": member.file,
-            "MB": round(weights[Path(member.file).stem], 1),
+            "file": file,
+            "MB": round(
+                sum(path.stat().st_size for path in folder.glob(f"{Path(file).stem}.*")) / 1e6, 1
+            ),  # OpenVINO's are two
             "run": member.run.name,
             "model": member.models[0].name,
             "folds": ", ".join(member.folds),
             "weight": round(member.weight, 4),
             "licence": member.licence,
         }
-        for member in members
+        for file, member in parts.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _record(setup: Setup, members: Sequence[Member], result: ExportResult) -> dict[str, Any]:
+def _megabytes(folder: Path, file: str) -> float:
+    """Return the size of a model file; OpenVINO's are two."""
+    return round(sum(path.stat().st_size for path in folder.glob(f"{Path(file).stem}.*")) / 1e6, 1)
+
+
+def _record(setup: Setup, parts: Mapping[str, Member], result: ExportResult) -> dict[str, Any]:
     """Return the content of ``export.json``: what was exported, from what, and how it was verified."""
     competition = setup.competition
     return {
@@ -340,7 +260,7 @@ def _record(setup: Setup, members: Sequence[Member], result: ExportResult) -> di
         "competition": competition.name,
         "competition_fingerprint": competition.fingerprint,
         "classes_fingerprint": competition.classes.fingerprint,
-        "models": [{**row, "folds": member.folds} for row, member in zip(plain(result.models), members, strict=True)],
+        "models": [{**row, "folds": member.folds} for row, member in zip(plain(result.models), parts.values(), strict=True)],
         "agreement": {**plain(result.agreement), "tolerance": TOLERANCE},
         "notes": list(result.notes),
         "versions": files.versions(),

@@ -18,6 +18,7 @@ from kaggle_kit.demo import DemoResult
 from kaggle_kit.images.store import open_store
 from kaggle_kit.kaggle_api import PushResult, SubmissionStatus
 from kaggle_kit.kernel.sandbox.testing import KernelTest
+from kaggle_kit.serve import ServedModels
 from kaggle_kit.workspace import Workspace
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
@@ -66,6 +67,7 @@ ELSEWHERE = {
     "submit": SubmissionStatus,
     "demo": DemoResult,
     "auto": AutoResult,
+    "serve": ServedModels,
 }
 """Commands that need a sandbox, Kaggle or a minute: what they return, whose fields are the keys unless it says otherwise."""
 

@@ -29,6 +29,7 @@ METHODS = {
     "report": [Project.report],
     "evaluate": [Project.evaluate],
     "export": [Project.export],
+    "serve": [Project.serve],
     "latency": [Project.latency],
     "runs": [Project.runs, Project.compare, Project.remove, Project.submissions],
     "auto": [Project.auto],

@@ -18,7 +18,7 @@ from PIL import Image
 from kaggle_kit import files, runs
 from kaggle_kit.choices import EXPORTS
 from kaggle_kit.errors import ConfigError, DataError, ExportError
-from kaggle_kit.export import ExportOptions, export_models, standalone
+from kaggle_kit.export import ExportOptions, export_models, members, standalone
 from kaggle_kit.export import run as exporting
 from kaggle_kit.export.formats import Format
 from kaggle_kit.images.decode import decode_image
@@ -270,7 +270,7 @@ def test_models_keep_their_weights_and_mode(world, tmp_path, monkeypatch):
     """ONNX's exporter puts the model back into the mode that the outermost module was in."""
     pytest.importorskip("onnx")
     kept = []
-    monkeypatch.setattr(exporting, "load_model", lambda path, load=exporting.load_model: kept.append(load(path)) or kept[-1])
+    monkeypatch.setattr(members, "load_model", lambda path, load=members.load_model: kept.append(load(path)) or kept[-1])
     export_models(world.setup, "r", ExportOptions(tmp_path / "out"))
     assert kept
     for loaded in kept:
