@@ -263,6 +263,7 @@ OPENS_FOR_ITSELF = {
     "config/safe_yaml.py": "looks at the kind and the size first",
     "competition/known.py": "reads the table that comes with it",
     "config/known.py": "reads the source of installed libraries",
+    "config/recipes.py": "reads the recipes that come with it",
     "export/standalone.py": "is copied into exports, and reads there what was written with it",
     "runs/record.py": "looks at the kind and the size first",
 }
