@@ -1,6 +1,6 @@
 # make demo   the whole job on an embedded competition, in .demo/
 # make test   linters, types, layers and tests
-# make docs   write docs/configuration.md from the descriptions of the keys
+# make docs   write docs/configuration.md from the descriptions of the keys, and build the site in docs/_build/
 # make forms   32 competitions, laid out as Kaggle gives them, each to a graded submission; writes docs/competitions.md
 # make screenshots   photograph the pages of the demo for docs, with a Chromium of the system
 # make notebooks   run the notebooks and save them with their outputs
@@ -19,6 +19,7 @@ test: lint
 
 docs: install
 	$(BIN)/python -c "from kaggle_kit.config.document import document; print(document(), end='')" > docs/configuration.md
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build
 
 notebooks: install
 	$(BIN)/python notebooks/execute.py

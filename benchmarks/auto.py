@@ -57,7 +57,8 @@ print(json.dumps({"accuracy": right / total, "seconds": time.perf_counter() - st
 def auto(data: Path, workspace: Path, minutes: float, goal: str) -> dict[str, Any]:
     """Run the command; returns a row of the table."""
     workspace.mkdir(parents=True)
-    command = [sys.executable, "-m", "kaggle_kit", "auto", str(data.resolve()), "--time", f"{60 * minutes:.0f}s", "--goal", goal]
+    options = ["--time", f"{60 * minutes:.0f}s", "--goal", goal]
+    command = [sys.executable, "-m", "kaggle_kit", "auto", str(data.resolve()), *options]
     with (workspace / "auto.log").open("w") as log:
         done = subprocess.run(command, cwd=workspace, stdout=log, stderr=subprocess.STDOUT, check=False)
     entries = [json.loads(line) for line in (workspace / "auto" / "auto.jsonl").read_text().splitlines()]

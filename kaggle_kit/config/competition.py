@@ -71,7 +71,7 @@ class TrainDataConfig(Section):
     label_separator: Annotated[str | None, _CSV] = Field(None, description="stands between several labels in one cell")
     group_column: Annotated[str | None, _CSV] = Field(None, description="rows of one group stay in one fold")
     group_pattern: str | None = Field(
-        None, description="an expression of which the first part in brackets, found in an id, names its group: ([^_]+)_"
+        None, description="an expression of which the first part in brackets, found in an id, names its group: `([^_]+)_`"
     )
     fold_column: Annotated[str | None, _CSV] = Field(None, description="the folds of `kk folds --scheme column`")
     train_only_dirs: list[str] = Field([], description="folders of extra images, trained on but never validated on")
