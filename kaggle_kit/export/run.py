@@ -24,6 +24,7 @@ from kaggle_kit.export.members import Member, find_members
 from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference.control import sample_control
 from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
+from kaggle_kit.metrics import predicted_labels
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import read_folds, shown
@@ -223,7 +224,7 @@ def _add_script(folder: Path, members: Sequence[Member], rows: Rows, agreement: 
     files.write_bytes(folder / SCRIPT, files.read_bytes(Path(standalone.__file__)))
     predict, expected = standalone.load(folder), _expected(members, rows)
     found = np.stack([predict(path) for _, path in rows])
-    same = int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    same = int(np.equal(*(predicted_labels(said, multilabel=False) for said in (found, expected))).sum())
     return replace(agreement, script_furthest=float(np.abs(found - expected).max()), script_same=same)
 
 
