@@ -306,6 +306,7 @@ class Project:
         data: PathLike,
         *overrides: str,
         runs: str | Sequence[str] = (),
+        blend: str | None = None,
         time_limit: Duration | None = None,
         launcher: str | None = None,
         devices: int | None = None,
@@ -321,6 +322,7 @@ class Project:
             data: holds the old data and the new, laid out as before; ``kk.yaml`` names it from then on.
             overrides, entries: of the runs' configurations, ``epochs=2``.
             runs: to be updated, by the name that they had at first; none: the newest.
+            blend: predict the test images with the updated runs, and blend them under this name.
             time_limit: of each run.
             launcher, devices, address, events: as for :meth:`train`.
         """
@@ -328,7 +330,8 @@ class Project:
         from kaggle_kit.update import update
 
         where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address, "events": events}
-        return update(self, Path(data), names(runs), [*overrides, *as_overrides(entries)], time_limit=time_limit, **where)
+        given = [*overrides, *as_overrides(entries)]
+        return update(self, Path(data), names(runs), given, blend=blend, time_limit=time_limit, **where)
 
     def predict(
         self,

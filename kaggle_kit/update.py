@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from kaggle_kit import files, runs
+from kaggle_kit.blending.blend import BlendResult
 from kaggle_kit.competition import Setup, open_setup
 from kaggle_kit.config import derive
 from kaggle_kit.errors import ConfigError, DataError, FoldError
@@ -42,6 +43,10 @@ class Commands(Protocol):
 
     def train(self, *, config: Path, run: str, **options: Any) -> Any: ...
 
+    def predict(self, *, run: str) -> Any: ...
+
+    def blend(self, runs: Sequence[str], *, name: str, force: bool) -> BlendResult: ...
+
 
 @dataclass(frozen=True, repr=False)
 class UpdateResult(Result):
@@ -52,6 +57,7 @@ class UpdateResult(Result):
         added: rows that are new, and ``relabelled`` rows that have other labels than before.
         metric: that scores are of.
         rows: a row a run: run, its new name, the score of both on the old out-of-fold rows, and the new one's on new rows.
+        blend: of the updated runs, where one was asked for and is not there yet.
     """
 
     folds: str
@@ -59,6 +65,16 @@ class UpdateResult(Result):
     relabelled: int
     metric: str
     rows: pd.DataFrame
+    blend: BlendResult | None = None
+
+    @property
+    def parts(self) -> tuple[Result, ...]:
+        return () if self.blend is None else (self.blend,)
+
+    @property
+    def exit_code(self) -> int:
+        """What ``kk update`` ends with: as the blend does."""
+        return 0 if self.blend is None else self.blend.exit_code
 
     def table(self) -> pd.DataFrame:
         """Return a row a run."""
@@ -79,13 +95,22 @@ class UpdateResult(Result):
         return bool(self.added or self.relabelled)
 
 
-def update(project: Commands, data: Path, names: Sequence[str], overrides: Sequence[str], **training: Any) -> UpdateResult:
+def update(
+    project: Commands,
+    data: Path,
+    names: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    blend: str | None = None,
+    **training: Any,
+) -> UpdateResult:
     """Let the rows of ``data`` join the folds and train runs further.
 
     Args:
         data: holds the old rows and the new ones, laid out as before; ``kk.yaml`` names it from then on.
         names: of runs, or of those that they were updated from; none: the newest run.
         overrides: entries of the runs' configurations, such as fewer epochs.
+        blend: name of a submission to make of the updated runs; one of that name is replaced unless it is of these very runs.
         training: further arguments of :meth:`~kaggle_kit.project.Project.train`.
 
     Raises:
@@ -102,7 +127,8 @@ def update(project: Commands, data: Path, names: Sequence[str], overrides: Seque
     relabelled = sum(now[row_id] != labels[row_id] for row_id in labels)
     metric = setup.competition.metric
     if not added and not relabelled:
-        return UpdateResult(chosen[0].record.folds, 0, 0, metric, pd.DataFrame())
+        made = _blended(project, [run.name for run in chosen], blend)
+        return UpdateResult(chosen[0].record.folds, 0, 0, metric, pd.DataFrame(), made)
     mark = f"-u{files.fingerprint(sorted(now.items()))[:8]}"
     folds = _UPDATED.sub("", chosen[0].record.folds) + mark
     project.folds(name=folds, extend=chosen[0].record.folds)
@@ -114,7 +140,20 @@ def update(project: Commands, data: Path, names: Sequence[str], overrides: Seque
             files.write_json(path := Path(folder, "run.yaml"), config.model_dump(mode="json"))
             project.train(config=path, run=after, **training)
         rows.append(_compared(setup, run, runs.read_run(workspace, after), read_folds(workspace.folds_path(folds)), added))
-    return UpdateResult(folds, len(added), relabelled, metric, pd.DataFrame(rows))
+    made = _blended(project, [row["updated"] for row in rows], blend)
+    return UpdateResult(folds, len(added), relabelled, metric, pd.DataFrame(rows), made)
+
+
+def _blended(project: Commands, names: Sequence[str], blend: str | None) -> BlendResult | None:
+    """Predict the test images with the updated runs and blend them, unless that is done."""
+    if blend is None:
+        return None
+    path = project.workspace.submission_path(blend)
+    if path.is_file() and {run.name for run in runs.read_blend_record(path).runs} == set(names):
+        return None
+    for name in names:
+        project.predict(run=name)
+    return project.blend(names, name=blend, force=True)
 
 
 def _last(workspace: Workspace) -> list[str]:

@@ -105,6 +105,26 @@ def test_data_that_lack_old_rows_leave_everything_as_it_was(project, tmp_path):
     assert list((project.workspace.root / "folds").glob("*-u*")) == []
 
 
+def test_updated_runs_become_a_submission_once(project, tmp_path):
+    add_images(tmp_path / "data", 8, 10)
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / "data" / f"t{number}.png"), np.full((40, 48, 3), 60 * number, np.uint8))
+    (tmp_path / "data" / "test").mkdir()
+    for path in (tmp_path / "data").glob("t?.png"):
+        path.rename(tmp_path / "data" / "test" / path.name)
+    rows = "".join(f"t{number}.png,red\n" for number in range(3))
+    (tmp_path / "data" / "sample_submission.csv").write_text(f"id,label\n{rows}")
+    Project.init(tmp_path / "data", project.workspace.root, force=True)
+    found = project.update(tmp_path / "data", epochs=1, blend="nightly")
+    assert [run.name for run in found.blend.runs] == found.rows["updated"].tolist()
+    assert found.blend.path == project.workspace.submission_path("nightly")
+    assert found.exit_code == found.blend.exit_code
+    again = project.update(tmp_path / "data", epochs=1, blend="nightly")
+    assert (again.changed, again.blend) == (False, None)
+    found.blend.path.unlink()  # as if it had been killed before it was blended
+    assert project.update(tmp_path / "data", epochs=1, blend="nightly").blend is not None
+
+
 def test_what_the_result_says_as_json(project, tmp_path):
     add_images(tmp_path / "data", 8, 9)
     plain = project.update(tmp_path / "data", epochs=1).to_dict()

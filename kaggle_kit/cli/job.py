@@ -152,7 +152,7 @@ def train(
     )
 
 
-@command(app, then=lambda found: "kk predict" if found.changed else "")
+@command(app, then=lambda found: "kk predict" if found.changed and found.blend is None else "")
 def update(
     data: Annotated[
         Path, typer.Argument(metavar="NEW_DATA", help="a folder with the old data and the new, laid out as before")
@@ -161,6 +161,7 @@ def update(
     runs: Annotated[
         str, typer.Option(help="by the names they had at first, separated by commas", autocompletion=one_of(run_names))
     ] = "",
+    blend: Annotated[str | None, typer.Option(help="predict with the updated runs, and blend them under this name")] = None,
     time_limit: Limit = None,
     launcher: Launcher = None,
     devices: Annotated[int | None, typer.Option(help="with --launcher: folds at a time")] = None,
@@ -172,6 +173,7 @@ def update(
         data,
         *(overrides or ()),
         runs=runs,
+        blend=blend,
         time_limit=time_limit,
         launcher=launcher,
         devices=devices,
