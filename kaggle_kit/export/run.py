@@ -125,17 +125,18 @@ def export_models(setup: Setup, name: str | None, options: ExportOptions) -> Exp
     single = len(found.members) == 1
     parts = {f"model{'' if single else f'-{number}'}{form.suffix}": one for number, one in enumerate(found.members, 1)}
     rows = _control_rows(setup, found.members[0].run)
+    expected = _expected(found.members, rows)  # before a tracer has looked at the models
     with files.whole_folder(options.to, mark=RECORD, what="export that was written before", option="--to") as folder:
         facts = _facts(setup, found.thresholds)
         graphs = {file: FusedModels(member.models, inside=options.inside) for file, member in parts.items()}
         for file, graph in graphs.items():
             write_graph(form, graph, folder / file, {key: json.dumps(value) for key, value in facts.items()})
-        agreement = _verify(folder, parts, graphs, form, rows)
+        agreement = _verify(folder, parts, graphs, form, rows, expected)
         table = _table(folder, parts)
         files.write_json(folder / CLASSES, facts)
         files.write_json(folder / HOW, {"models": [_how(file, one, inside=options.inside) for file, one in parts.items()]})
         if options.format == "onnx" and setup.competition.channels is None:
-            agreement = _add_script(folder, found.members, rows, agreement)
+            agreement = _add_script(folder, rows, expected, agreement)
         result = ExportResult(options.to, found.subject.name, options.format, table, agreement, found.notes)
         files.write_json(folder / RECORD, _record(setup, parts, result))
         write_card(folder / CARD, setup, found.subject, result)
@@ -187,14 +188,14 @@ def _how(file: str, member: Member, *, inside: bool) -> dict[str, Any]:
 
 
 def _verify(
-    folder: Path, parts: Mapping[str, Member], graphs: Mapping[str, FusedModels], form: Format, rows: Rows
+    folder: Path, parts: Mapping[str, Member], graphs: Mapping[str, FusedModels], form: Format, rows: Rows, expected: Probs
 ) -> Agreement:
-    """Load the model files afresh and compare what they say with ``kk predict``'s way.
+    """Load the model files afresh and compare what they say of ``rows`` with what is ``expected``, (N, C).
 
     Raises:
         ExportError: a probability is further away than :data:`TOLERANCE`.
     """
-    expected, found = _expected(list(parts.values()), rows), np.zeros(())
+    found = np.zeros(())
     for file, member in parts.items():
         compute = form.read(folder / file)
         batches = eval_batches(rows, member.spec, batch_size=_BATCH, workers=0)
@@ -217,12 +218,12 @@ def _expected(members: Sequence[Member], rows: Rows) -> Probs:
     return np.asarray(total, dtype=np.float32)
 
 
-def _add_script(folder: Path, members: Sequence[Member], rows: Rows, agreement: Agreement) -> Agreement:
+def _add_script(folder: Path, rows: Rows, expected: Probs, agreement: Agreement) -> Agreement:
     """Write ``predict.py``, and compare what it says of image files."""
     from kaggle_kit.export import standalone
 
     files.write_bytes(folder / SCRIPT, files.read_bytes(Path(standalone.__file__)))
-    predict, expected = standalone.load(folder), _expected(members, rows)
+    predict = standalone.load(folder)
     found = np.stack([predict(path) for _, path in rows])
     same = int(np.equal(*(predicted_labels(said, multilabel=False) for said in (found, expected))).sum())
     return replace(agreement, script_furthest=float(np.abs(found - expected).max()), script_same=same)
