@@ -680,6 +680,7 @@ class Project:
         goal: str = "balanced",
         only: str | Sequence[str] = (),
         max_size: str | int | None = None,
+        internet: bool = True,
         launcher: str | None = None,
         devices: int | None = None,
         address: str | None = None,
@@ -694,6 +695,7 @@ class Project:
             goal: ``"fast"``, ``"balanced"`` or ``"best"``: how long a run is trained, and how many kinds are tried.
             only: shell patterns of backbones, ``"tf_efficientnet_lite*"``; none: all whose weights are on this machine.
             max_size: of the models of the blend, all folds together: ``"500MB"``.
+            internet: whether weights of further backbones may be downloaded where there is time for them.
             launcher, devices, address: as for :meth:`train`.
         """
         from kaggle_kit.units import as_seconds, parse_bytes
@@ -706,7 +708,7 @@ class Project:
         most = None if max_size is None else parse_bytes(max_size, "--max-size")
         from kaggle_kit.auto import AutoOptions, run_auto
 
-        options = AutoOptions(limit, goal, tuple(names(only)), most, where)
+        options = AutoOptions(limit, goal, tuple(names(only)), most, internet, where)
         return run_auto(self, options, say=show.line)
 
     def dashboard(self, study: str = "tune", *, storage: str | None = None) -> None:

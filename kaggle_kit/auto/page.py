@@ -65,6 +65,7 @@ _WORDS = {
     "mirrors": lambda entry: f"mirrored images mean {'the same' if entry['mirrors'] else 'something else'}",
     "measured": lambda entry: f"{entry['model']}: {entry['rates']['train']:.1f} images a second in training at {entry['side']}",
     "viewed": lambda entry: f"{entry['run']} are {'taken' if entry['better'] else 'left as they were'}",
+    "fetched": lambda entry: f"weights fetched: {', '.join(entry['models']) or 'none'}",
     "raced": lambda entry: f"{entry['run']} on fold 0 alone",
     "judged": lambda entry: f"{entry['run']} {'joins' if entry['better'] else 'is left out'}",
     "blended": lambda entry: (

@@ -29,7 +29,7 @@ from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.decode import image_facts
 from kaggle_kit.models import find_weights
-from kaggle_kit.models.backbones import LocalBackbone, local_backbones
+from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones
 from kaggle_kit.runs import MODEL, read_oof, read_run
 from kaggle_kit.runs.scored import Scored
 from kaggle_kit.runs.scored import score as scored_rows
@@ -39,6 +39,7 @@ from kaggle_kit.units import format_duration
 FOLDER, NAME = "auto", "auto"
 _MARGIN = 1.1  # a run must fit with so many times the seconds that it is expected to take
 _MEASURE_SECONDS = 6.0
+_TIME_TO_FETCH = 1800.0  # seconds that must be left for a download to pay
 _SAMPLED = 64  # images whose size is read
 _SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
 _METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
@@ -54,6 +55,7 @@ class AutoOptions:
         goal: an entry of GOALS.
         only: shell patterns of backbones; none: all whose weights are here.
         max_bytes: of the models of the blend, all folds together.
+        internet: whether weights of further backbones may be downloaded.
         where: options of training that say where: launcher, devices, address.
     """
 
@@ -61,6 +63,7 @@ class AutoOptions:
     goal: str = "balanced"
     only: tuple[str, ...] = ()
     max_bytes: int | None = None
+    internet: bool = True
     where: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -173,6 +176,7 @@ class _Search:
             if first is None:
                 raise _Ended("nothing is left to try")
             return first
+        self._fetch()
         self._measure()
         self._shorten()
         if not self._told:
@@ -224,6 +228,22 @@ class _Search:
         runs = [self.project.workspace.run_dir(run) for run in self.state.kept]
         models = [folder / MODEL for run in runs for folder in fold_folders(run).values()]
         return sum(model.stat().st_size for model in models if model.is_file())
+
+    def _fetch(self) -> None:
+        """Fetch weights of further backbones, once, where there is time to use them and a network to get them from."""
+        if not self.options.internet or not self.scene.pretrained or self.state.asked_hub or self.left < _TIME_TO_FETCH:
+            return
+        here, why = {one.name for one in self.scene.backbones}, ""
+        try:
+            for name in WORTH_FETCHING:
+                if name not in here and chosen_by(self.options.only, name):
+                    self.say(f"fetching the weights of {name}")
+                    find_weights(name, True)
+        except WeightsError as error:
+            why = str(error)
+            self.say(f"no further backbones can be had: {why}")
+        self.scene = replace(self.scene, backbones=local_backbones(self.options.only))
+        self._note("fetched", models=[one.name for one in self.scene.backbones if one.name not in here], why=why)
 
     def _measure(self) -> None:
         """Measure how fast each backbone trains here, where there is time to use the answer."""

@@ -61,6 +61,7 @@ class State:
         unmeasured: models whose speed cannot be measured.
         prepared: commands that made what runs learn from.
         viewed: choices of views that were made.
+        asked_hub: whether weights of further backbones were asked for.
         raced: run -> share of the error that it removed on fold 0.
         realised: idea -> shares of the error that its runs removed.
         pace: strategy -> seconds that its runs took, as multiples of what was expected.
@@ -80,6 +81,7 @@ class State:
     unmeasured: set[str] = field(default_factory=set)
     prepared: set[str] = field(default_factory=set)
     viewed: set[str] = field(default_factory=set)
+    asked_hub: bool = False
     raced: dict[str, float] = field(default_factory=dict)
     realised: dict[str, list[float]] = field(default_factory=dict)
     pace: dict[str, list[float]] = field(default_factory=dict)
@@ -151,6 +153,10 @@ def _viewed(state: State, entry: Entry) -> None:
     state.realised.setdefault("views", []).append(number_or_nan(entry["gain"]))
 
 
+def _fetched(state: State, entry: Entry) -> None:  # noqa: ARG001
+    state.asked_hub = True
+
+
 def _mirrors(state: State, entry: Entry) -> None:
     state.mirrors = bool(entry["mirrors"])
 
@@ -171,6 +177,7 @@ _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
     "not measured": _not_measured,
     "prepared": _prepared,
     "viewed": _viewed,
+    "fetched": _fetched,
     "mirrors": _mirrors,
     "failed": _failed,
     "raced": _raced,

@@ -11,6 +11,12 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from kaggle_kit.models.weights import PACKAGES, find_local_weights
 
+WORTH_FETCHING = (
+    *("convnext_nano.in12k_ft_in1k", "convnext_tiny.in12k_ft_in1k", "tf_efficientnetv2_s.in21k_ft_in1k"),
+    *("resnet50.a1_in1k", "mobilenetv4_conv_medium.e500_r256_in1k"),
+)
+"""Backbones that are worth a download where there is a network: accurate on ImageNet for their size, and of different kinds."""
+
 
 @dataclass(frozen=True)
 class LocalBackbone:
@@ -37,13 +43,18 @@ def local_backbones(patterns: Sequence[str] = ()) -> list[LocalBackbone]:
     """
     found = []
     for name in dict.fromkeys([*PACKAGES, *_in_hub_cache()]):
-        if patterns and not any(fnmatch(name, pattern) for pattern in patterns):
+        if not chosen_by(patterns, name):
             continue
         weights, cfg = find_local_weights(name), get_pretrained_cfg(name)
         if weights is not None and weights.path is not None and cfg is not None:
             where = weights.text.removeprefix("pretrained weights: ")
             found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size, where))
     return sorted(found, key=lambda one: (one.n_bytes, one.name))
+
+
+def chosen_by(patterns: Sequence[str], name: str) -> bool:
+    """Return whether one of the shell patterns, or none at all, is of ``name``."""
+    return not patterns or any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _in_hub_cache() -> Iterator[str]:

@@ -104,6 +104,7 @@ class FakeProject:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "local_backbones", lambda only=(): [SMALL, LARGE])
+    monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
     return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
 
 
@@ -238,6 +239,28 @@ def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
     assert result.seconds == pytest.approx(project.clock)
 
 
+def test_further_backbones_are_fetched_once_where_there_is_a_network(project, monkeypatch):
+    here, asked = [SMALL], []
+    monkeypatch.setattr(search, "local_backbones", lambda only=(): list(here))
+
+    def find_weights(name, pretrained):
+        asked.append(name)
+        if len(asked) == 2:
+            raise WeightsError("the line is cut")
+        here.append(LARGE)
+
+    monkeypatch.setattr(search, "find_weights", find_weights)
+    project.auto(internet=False)
+    assert not asked
+    result, said = project.auto()
+    assert len(asked) == 2
+    assert any("the line is cut" in line for line in said)
+    assert entries(project, "fetched")[0]["models"] == ["large"]
+    assert any(run.endswith("large") for run in result.runs)
+    project.auto(20_000.0)
+    assert len(asked) == 2
+
+
 def test_a_backbone_that_cannot_be_measured_is_asked_once(project, monkeypatch):
     asked = []
 
@@ -314,7 +337,6 @@ def test_what_cannot_be_trained_is_left_out_and_the_rest_goes_on(project):
 
 def test_without_pretrained_weights_a_small_network_is_trained_from_random_ones(project, monkeypatch):
     monkeypatch.setattr(search, "local_backbones", lambda only=(): [])
-    monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
     result, said = project.auto()
     assert result.runs[0] == "auto-finetune-resnet10t"
     assert "pretrained=false" in project.last
