@@ -66,6 +66,7 @@ def plot_lr_test(
     if suggestion is not None:
         axes.axvline(suggestion, color=colour(1), linestyle=DASHED, label=f"suggested: {suggestion:.2g}")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")  # its own are formulas
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
     if len(smoothed):  # what diverges would flatten all that matters

@@ -117,6 +117,7 @@ def test_a_range_test_marks_its_suggestion_and_leaves_divergence_outside():
     rates, smoothed = np.geomspace(1e-5, 1, 8), [2.0, 2.0, 1.9, 1.5, 1.2, 1.1, 4.0, 90.0]
     (axes,) = figures.plot_lr_test(rates, smoothed, smoothed, suggestion=1e-3).axes
     assert axes.get_xscale() == "log"
+    assert not [tick for tick in axes.get_xticklabels() if "$" in tick.get_text()]  # no text of a figure is a formula
     assert [text.get_text() for text in axes.get_legend().get_texts()][-1] == "suggested: 0.001"
     low, high = axes.get_ylim()
     assert low < 1.1
