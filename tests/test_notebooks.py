@@ -7,11 +7,14 @@ import nbformat
 import pytest
 from execute import NOTEBOOKS, machine_paths, run, texts
 
-LARGEST = 300_000  # bytes
+LARGEST = 700_000  # bytes
+STORIES = ("10_plant_pathology", "11_plantnet", "12_sushi", "13_scenes", "14_flowers")
+"""Notebooks that tell a project's story on pictures that they draw."""
 SMALLER = {
     "01_quickstart": {"N_FOLDS": 2, "EPOCHS": 2},
     "02_kaggle_inference": {"N_FOLDS": 2, "EPOCHS": 2},
     "03_kaggle_training": {"N_FOLDS": 2, "EPOCHS": 2, "FIRST_SESSION": 1},
+    **{name: {"N_FOLDS": 2, "EPOCHS": 1} for name in STORIES},
 }
 """Values for the parameters' cell of each notebook."""
 FACTS = {
@@ -32,7 +35,9 @@ FACTS = {
         r"(\d) of \1 folds, finished",
         r"check passed: True",
     ],
+    **{name: [r"PASSED", r"grader</td>\s*<td>passed</td>"] for name in STORIES},
 }
+FACTS["11_plantnet"] += [r"FAILED\n- foreign: .* alphabetical list of classes"]
 """What stands in the output, however long it was trained."""
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -43,8 +48,9 @@ def said(notebook: nbformat.NotebookNode) -> str:
 
 
 def share_right(text: str) -> float:
-    """What the notebook says of the private answers."""
-    return min(float(share) for share in re.findall(r"(\d\.\d+) of \d+ (?:private|hidden) answers are right", text))
+    """What the notebook says of the private answers; in a story also what the grader's check gives by another metric."""
+    said_so = r"(\d\.\d+) (?:of \d+ (?:private|hidden) answers are right|on [\d,]+ rows of answers\.csv)"
+    return min(float(share) for share in re.findall(said_so, text))
 
 
 @notebooks
@@ -60,7 +66,7 @@ def test_the_committed_outputs_tell_the_story(path):
     text = said(notebook)
     for fact in FACTS[path.stem]:
         assert re.search(fact, text), fact
-    assert share_right(text) > 0.97
+    assert share_right(text) > (0.85 if path.stem in STORIES else 0.97)
 
 
 @notebooks
@@ -72,7 +78,7 @@ def test_the_notebook_runs(path, tmp_path):
     for fact in FACTS[path.stem]:
         assert re.search(fact, text), fact
     assert share_right(text) > 0.6
-    assert {file.name for file in tmp_path.iterdir()} == {"digits"}
+    assert len(list(tmp_path.iterdir())) == 1  # all in a folder of its own
 
 
 def test_a_parameter_that_is_not_there_is_refused(tmp_path):
