@@ -20,7 +20,7 @@ from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.report.pages import island, render_page
 from kaggle_kit.serve.batches import Batches, BusyError
 from kaggle_kit.serve.guard import Guard
-from kaggle_kit.serve.metrics import Metrics
+from kaggle_kit.serve.metrics import MEDIA_TYPE, Metrics
 from kaggle_kit.serve.models import LiveModels, Seen
 from kaggle_kit.serve.run import Limits
 
@@ -62,13 +62,13 @@ class Desk:
     """
 
     def __init__(self, name: str, models: LiveModels, limits: Limits, threshold: npt.ArrayLike | None) -> None:
-        self.name, self.models, self.limits, self.metrics = name, models, limits, Metrics()
+        self.name, self.models, self.limits = name, models, limits
+        self.metrics = Metrics(lambda: self._batches.waiting)
         self._threshold = threshold
         self._readers = ThreadPoolExecutor(available_cpus(), thread_name_prefix="read")
         self._batches: Batches[Seen, npt.NDArray[np.float32]] = Batches(
-            models.predict, largest=limits.batch, waiting=limits.waiting, told=self.metrics.batch.add
+            models.predict, largest=limits.batch, waiting=limits.waiting, told=self.metrics.batch.observe
         )
-        self.metrics.waiting = lambda: self._batches.waiting
 
     def close(self) -> None:
         """Compute what waits, and end."""
@@ -144,7 +144,7 @@ def make_app(desk: Desk, hosts: frozenset[str]) -> Any:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         """Return counts and times for Prometheus."""
-        return PlainTextResponse(desk.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(desk.metrics.text(), media_type=MEDIA_TYPE)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page() -> HTMLResponse:

@@ -45,7 +45,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 self._metrics.answered(path, message["status"])
                 if path == "/predict":
-                    self._metrics.seconds.add(time.perf_counter() - started)
+                    self._metrics.seconds.observe(time.perf_counter() - started)
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
