@@ -37,5 +37,5 @@ def fold_of_folder(folder: Path) -> int | None:
 
 def fold_folders(run: Path) -> dict[int, Path]:
     """Return fold -> its folder of a run, those that are there, in order; that of all data comes first."""
-    found = {fold: path for path in run.iterdir() if path.is_dir() and (fold := fold_of_folder(path)) is not None}
+    found = {fold: path for path in run.glob("*") if path.is_dir() and (fold := fold_of_folder(path)) is not None}
     return dict(sorted(found.items()))
