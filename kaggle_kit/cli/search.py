@@ -33,7 +33,7 @@ def auto(
     goal: Annotated[str, typer.Option(help=GOALS.listed)] = "balanced",
     only: Annotated[str, typer.Option(help="patterns of backbones, separated by commas; default: all that are here")] = "",
     max_size: Annotated[str | None, typer.Option(help="of the models of the blend, e.g. 500MB")] = None,
-    no_internet: Annotated[bool, typer.Option("--no-internet", help="download no weights")] = False,
+    internet: Annotated[bool, typer.Option("--internet/--no-internet", help="whether weights may be downloaded")] = True,
     metric: Annotated[str | None, typer.Option(help="how Kaggle scores, for a new workspace")] = None,
     choose: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="settle a question about the data")] = None,
     launcher: Launcher = None,
@@ -44,7 +44,7 @@ def auto(
     new = data_dir is not None and not Path(CONFIG_NAME).exists()
     project = begin(data_dir, choices_made(choose), metric=metric) if new and data_dir else Project.open()
     where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
-    return project.auto(time_limit=time_limit, goal=goal, only=only, max_size=max_size, internet=not no_internet, **where)
+    return project.auto(time_limit=time_limit, goal=goal, only=only, max_size=max_size, internet=internet, **where)
 
 
 @command(app, then=lambda found: found and found.best_path and f"kk train --fold all --config {found.best_path}")
