@@ -15,7 +15,7 @@ demo: install
 	$(BIN)/kk demo .demo --force
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 --cov --cov-report=term
 
 docs: install
 	$(BIN)/python -c "from kaggle_kit.config.document import document; print(document(), end='')" > docs/configuration.md
