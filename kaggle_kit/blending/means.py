@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -22,11 +22,19 @@ EXPONENTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 def mean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:  # noqa: ARG001
     """Mean of probabilities, weighted when there are ``weights``."""
-    total: Array | float = 0.0
-    for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
-        if weight:
-            total = total + weight * probs
-    return cast(Array, total)
+    return _sum(weight * probs for weight, probs in zip(_shares(stack, parameters), stack, strict=True) if weight)
+
+
+def _sum(tables: Iterable[Array]) -> Array:
+    """Sum of new tables, of which the first takes the others where that can be: they are large."""
+    following = iter(tables)
+    total = next(following)
+    for table in following:
+        if isinstance(total, np.ndarray):
+            total += table
+        else:
+            total = total + table
+    return total
 
 
 def average(stack: Stack, *, multilabel: bool) -> Array:
@@ -39,10 +47,9 @@ def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
 
     For multi-label of both outcomes of each cell, so that 0 and 1 are treated alike: a mean of logits.
     """
-    total: Array | float = 0.0
-    for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
-        total = total + weight * evidence(probs, multilabel=multilabel)
-    return from_evidence(cast(Array, total), multilabel=multilabel)
+    weighed = zip(_shares(stack, parameters), stack, strict=True)
+    total = _sum(weight * evidence(probs, multilabel=multilabel) for weight, probs in weighed)
+    return from_evidence(total, multilabel=multilabel)
 
 
 def _shares(stack: Stack, parameters: Parameters) -> Array:
@@ -59,14 +66,15 @@ def power(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     exponent = float(parameters["exponent"])
     if exponent == 0.0:
         return gmean(stack, parameters, multilabel)
-    total: Array | float = 0.0
-    against: Array | float = 0.0
-    for weight, probs in zip(_shares(stack, parameters), stack, strict=True):
-        total = total + weight * np.power(np.clip(probs, FLOOR, 1.0, dtype=np.float64), exponent)
-        if multilabel:
-            against = against + weight * np.power(np.clip(1.0 - probs, FLOOR, 1.0, dtype=np.float64), exponent)
-    blended: Array = np.power(cast(Array, total), 1.0 / exponent)
-    return blended / (blended + np.power(cast(Array, against), 1.0 / exponent)) if multilabel else blended
+
+    def blended(outcomes: Iterable[Array]) -> Array:
+        weighed = zip(_shares(stack, parameters), outcomes, strict=True)
+        total = _sum(weight * np.power(np.clip(one, FLOOR, 1.0, dtype=np.float64), exponent) for weight, one in weighed)
+        found: Array = np.power(total, 1.0 / exponent)
+        return found
+
+    yes = blended(stack)
+    return yes / (yes + blended(1.0 - probs for probs in stack)) if multilabel else yes
 
 
 def learn_exponent(problem: Problem) -> Parameters:
