@@ -91,6 +91,11 @@ class Candidate:
         return str(self.step.options["strategy"])
 
     @property
+    def tunes(self) -> bool:
+        """Whether a whole network is trained, which takes long and can race on one fold."""
+        return self.idea not in ("probe", "views")
+
+    @property
     def makes(self) -> tuple[str, ...]:
         """The runs that may join the blend."""
         return tuple(f"{self.run}-cycle{cycle}" for cycle in range(1, self.cycles + 1)) or (self.run,)
@@ -133,7 +138,7 @@ class Idea:
         return self.strategy or ("probe-then-finetune" if scene.pretrained else "finetune")
 
 
-def _augmentation(state: State, *, mirrored: str, else_: str) -> str:
+def _augmentation(state: State, *, mirrored: str = "medium", else_: str = "shift") -> str:
     return f"augment={mirrored if state.mirrors else else_}"
 
 
@@ -149,13 +154,12 @@ def _tuned(scene: Scene, backbone: LocalBackbone, side: int, epochs: int, *furth
     return [f"epochs={epochs}", "data.crop_pct=1.0", *start, *size, *further]
 
 
-def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    preset = _augmentation(state, mirrored="medium", else_="shift")
-    return _tuned(scene, backbone, scene.tuned_side(backbone), scene.epochs, preset)
+def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
+    return _tuned(scene, backbone, scene.tuned_side(backbone), scene.epochs, _augmentation(state))
 
 
-def _mixed(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    mixing = ["augment.cutmix=1.0", "augment.mix_prob=0.5", _augmentation(state, mirrored="light", else_="shift")]
+def _mixed(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
+    mixing = ["augment.cutmix=1.0", "augment.mix_prob=0.5", _augmentation(state, mirrored="light")]
     return _tuned(scene, backbone, scene.tuned_side(backbone), math.ceil(1.5 * scene.epochs), *mixing)
 
 
@@ -163,37 +167,32 @@ def _larger(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | 
     side = math.ceil(1.2 * scene.tuned_side(backbone) / _STEP) * _STEP
     if side > 2 * scene.side:  # there is no more to see
         return None
-    preset = _augmentation(state, mirrored="medium", else_="shift")
-    return _tuned(scene, backbone, side, scene.epochs, preset)
+    return _tuned(scene, backbone, side, scene.epochs, _augmentation(state))
 
 
-def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    found = _finetune(scene, backbone, state)
-    return None if found is None else [*found, "seed=1", "loss.label_smoothing=0.1"]
+def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
+    return [*_finetune(scene, backbone, state), "seed=1", "loss.label_smoothing=0.1"]
 
 
 def _ordinal(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    found = _finetune(scene, backbone, state)
-    return [*found, "head=ordinal"] if found is not None and scene.ordered else None
+    return [*_finetune(scene, backbone, state), "head=ordinal"] if scene.ordered else None
 
 
 def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    found = _finetune(scene, backbone, state)
     learnt = [f"teacher.runs={scene.run(TEACHER, backbone)}", "teacher.mix=0.3"]
-    return [*found, *learnt] if found is not None and scene.pretrained else None
+    return [*_finetune(scene, backbone, state), *learnt] if scene.pretrained else None
 
 
-def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    preset = _augmentation(state, mirrored="medium", else_="shift")
+def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     restarts = ["schedule=warm_restarts", f"schedule.options={{cycles: {_CYCLES}}}", f"snapshots={_CYCLES}"]
-    return _tuned(scene, backbone, scene.tuned_side(backbone), _CYCLES * scene.epochs, preset, *restarts)
+    return _tuned(scene, backbone, scene.tuned_side(backbone), _CYCLES * scene.epochs, _augmentation(state), *restarts)
 
 
 def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     base = scene.run("finetune", backbone)
     if base not in state.tried or not scene.pretrained:
         return None
-    found = [entry for entry in _finetune(scene, backbone, state) or () if not entry.startswith("lr=")]
+    found = [entry for entry in _finetune(scene, backbone, state) if not entry.startswith("lr=")]
     return [*found, "lr=0.0002", f"init_from={base}", f"specialists.confused_by={scene.run(TEACHER, backbone)}"]
 
 

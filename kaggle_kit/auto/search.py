@@ -207,7 +207,7 @@ class _Search:
     def _fitting(self) -> list[Candidate]:
         """What fits into the time; where not all does, fine-tuned runs first race on fold 0, and the better half goes on."""
         fitting = [one for one in self._candidates() if self._fits(one)]
-        tuned = [one for one in fitting if one.idea not in ("probe", "views")]
+        tuned = [one for one in fitting if one.tunes]
         if self.n_folds < 3 or len(tuned) < 2 or sum(one.seconds for one in tuned) < self.left:
             return fitting
         raced = sorted((one for one in tuned if one.run in self.state.raced), key=lambda one: -self.state.raced[one.run])
@@ -262,7 +262,7 @@ class _Search:
     def _shorten(self) -> None:
         """Halve the epochs of fine-tuned runs as long as none of them fits."""
         while self.scene.epochs > 1:
-            tuned = [one for one in self._candidates() if one.idea not in ("probe", "views")]
+            tuned = [one for one in self._candidates() if one.tunes]
             if not tuned or any(self._fits(one) or math.isnan(one.seconds) for one in tuned):
                 return
             self.scene = replace(self.scene, shorter=2 * self.scene.shorter)
