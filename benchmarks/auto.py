@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, available_cpus, describe, hardware, print_table, say, write_results
+from common import RESULTS, describe, hardware, print_table, say, write_results
+from first_submission import has_fastai, rows_of_folds, run_fastai
 
 MODEL = "tf_efficientnet_lite0"
 FASTAI = """
@@ -26,8 +27,8 @@ import json, sys, time
 from fastai.vision.all import *
 settings = json.load(open(sys.argv[1]))
 weights = list(torch.load(settings["weights"], map_location="cpu", weights_only=True).values())
-start, right, total, epochs = time.perf_counter(), 0, 0, 0
-for number, rows in enumerate(settings["folds"]):  # path, label, held out
+
+def learner_of(rows):  # path, label, held out
     frame = pd.DataFrame(rows, columns=["path", "label", "valid"])
     loaders = ImageDataLoaders.from_df(
         frame, path="/", fn_col="path", label_col="label", valid_col="valid", bs=32, num_workers=settings["workers"],
@@ -37,16 +38,14 @@ for number, rows in enumerate(settings["folds"]):  # path, label, held out
     body = learner.model[0].model
     body.load_state_dict(dict(zip(body.state_dict(), weights)))
     learner.freeze()
-    left = settings["seconds"] - (time.perf_counter() - start)
-    if not epochs:  # fold 0 tells how long an epoch takes, the frozen one being the cheaper
-        began = time.perf_counter()
-        learner.fit_one_cycle(1)
-        each = 1.5 * (time.perf_counter() - began)
-        epochs = max(1, int((left / 5) / each) - 1)
-        learner = vision_learner(loaders, settings["model"], pretrained=False, normalize=False, metrics=accuracy)
-        body = learner.model[0].model
-        body.load_state_dict(dict(zip(body.state_dict(), weights)))
-        learner.freeze()
+    return learner
+
+start = time.perf_counter()
+learner_of(settings["folds"][0]).fit_one_cycle(1)  # tells how long an epoch takes, the frozen one being the cheaper
+each, left = 1.5 * (time.perf_counter() - start), settings["seconds"] - (time.perf_counter() - start)
+epochs, right, total = max(1, int(left / len(settings["folds"]) / each) - 1), 0, 0
+for rows in settings["folds"]:
+    learner = learner_of(rows)
     learner.fine_tune(epochs)
     probs, truth = learner.tta()
     right, total = right + int((probs.argmax(1) == truth).sum()), total + len(truth)
@@ -79,36 +78,6 @@ def auto(data: Path, workspace: Path, minutes: float, goal: str) -> dict[str, An
     }
 
 
-def has_fastai(python: str) -> bool:
-    """Whether that Python can import it."""
-    return subprocess.run([python, "-c", "import fastai.vision.all"], capture_output=True, check=False).returncode == 0
-
-
-def fastai(python: str, workspace: Path, minutes: float) -> dict[str, Any]:
-    """The same folds by fastai, in the same time."""
-    from kaggle_kit import Project
-    from kaggle_kit.models import find_weights
-    from kaggle_kit.tables import read_folds
-
-    project = Project.open(workspace)
-    paths = {row.id: str(row.path.resolve()) for row in project.competition.train}
-    table = read_folds(project.workspace.folds_path("folds"))
-    folds = []
-    for fold in range(table.n_splits):
-        held_out = set(table.split(fold)[1].tolist())
-        folds.append([(paths[row_id], table.labels[row][0], row in held_out) for row, row_id in enumerate(table.ids)])
-    weights = str(find_weights(MODEL, True).path)
-    settings = {"folds": folds, "model": MODEL, "weights": weights, "seconds": 60 * minutes, "workers": available_cpus()}
-    (workspace / "fastai.json").write_text(json.dumps(settings))
-    (workspace / "fastai_folds.py").write_text(FASTAI)
-    command = [python, "fastai_folds.py", "fastai.json"]
-    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"fastai failed:\n{done.stderr[-3000:]}")
-    facts: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return facts
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="competitions that kk init understands without questions")
@@ -128,7 +97,8 @@ def main() -> None:
                 workspace = kept / f"{data.name}-{minutes:g}m"
                 row = auto(data, workspace, minutes, arguments.goal)
                 if beside:
-                    found = fastai(arguments.fastai, workspace, minutes)
+                    folds = rows_of_folds(workspace)
+                    found = run_fastai(arguments.fastai, workspace, FASTAI, MODEL, folds=folds, seconds=60 * minutes)
                     row |= {"fastai accuracy": round(found["accuracy"], 4), "fastai s": round(found["seconds"])}
                 say(json.dumps(row))
                 rows.append(row)

@@ -83,30 +83,37 @@ def has_fastai(python: str) -> bool:
     return subprocess.run([python, "-c", "import fastai.vision.all"], capture_output=True, check=False).returncode == 0
 
 
-def fastai_fold(python: str, workspace: Path, model: str, workers: int) -> dict[str, Any]:
-    """Fold 0 of the workspace, fine-tuned by fastai."""
-    from kaggle_kit.competition import load_competition
-    from kaggle_kit.config import load_config
-    from kaggle_kit.models import find_weights
+def rows_of_folds(workspace: Path) -> list[list[tuple[str, str, bool]]]:
+    """For each fold of the workspace the rows as the scripts for fastai take them: path, label, whether it is held out."""
+    from kaggle_kit import Project
     from kaggle_kit.tables import read_folds
-    from kaggle_kit.workspace import Workspace
 
-    here = Workspace(workspace)
-    competition, folds = load_competition(here, load_config(here.config_path).competition), read_folds(here.folds_path("folds"))
-    paths = {row.id: str(row.path.resolve()) for row in competition.train}
-    held_out = set(folds.split(0)[1].tolist())
-    rows = [
-        (paths[row_id], labels[0], row in held_out)
-        for row, (row_id, labels) in enumerate(zip(folds.ids, folds.labels, strict=True))
-    ]
-    settings = {"rows": rows, "model": model, "weights": str(find_weights(model, True).path), "workers": workers}
+    project = Project.open(workspace)
+    paths = {row.id: str(row.path.resolve()) for row in project.competition.train}
+    table = read_folds(project.workspace.folds_path("folds"))
+    held_out = [set(table.split(fold)[1].tolist()) for fold in range(table.n_splits)]
+    return [[(paths[table.ids[row]], table.labels[row][0], row in held) for row in range(len(table))] for held in held_out]
+
+
+def run_fastai(python: str, workspace: Path, script: str, model: str, **settings: Any) -> dict[str, Any]:
+    """Run a script for fastai, with the weights that this package would take; returns what it prints last."""
+    from kaggle_kit.models import find_weights
+
+    settings |= {"model": model, "weights": str(find_weights(model, True).path), "workers": available_cpus()}
     (workspace / "fastai.json").write_text(json.dumps(settings))
-    (workspace / "fastai_fold.py").write_text(FASTAI)
-    start = time.perf_counter()
-    done = subprocess.run([python, "fastai_fold.py", "fastai.json"], cwd=workspace, capture_output=True, text=True, check=False)
+    (workspace / "fastai_script.py").write_text(script)
+    command = [python, "fastai_script.py", "fastai.json"]
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"fastai failed:\n{done.stderr[-3000:]}")
     facts: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return facts
+
+
+def fastai_fold(python: str, workspace: Path, model: str) -> dict[str, Any]:
+    """Fold 0 of the workspace, fine-tuned by fastai."""
+    start = time.perf_counter()
+    facts = run_fastai(python, workspace, FASTAI, model, rows=rows_of_folds(workspace)[0])
     return {"seconds": round(time.perf_counter() - start, 1), "accuracy": round(facts["accuracy"], 4)}
 
 
@@ -124,7 +131,7 @@ def main() -> None:
         rows = first_submission(arguments.folder, workspace, arguments.model, arguments.set)
         record = json.loads((workspace / "submissions" / f"{NAME}.json").read_text())
         if has_fastai(arguments.fastai):
-            fastai: dict[str, Any] | None = fastai_fold(arguments.fastai, workspace, arguments.model, available_cpus())
+            fastai: dict[str, Any] | None = fastai_fold(arguments.fastai, workspace, arguments.model)
         else:
             fastai = None
             say(f"{arguments.fastai} cannot import fastai; its fine-tuned fold is left out of the table")
