@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -104,11 +105,10 @@ def _strided(view: str, positions: npt.NDArray[np.int64]) -> list[tuple[str, npt
     return [(view, positions[start::count]) for start in range(count) if len(positions[start::count])]
 
 
-def pieces(samples: Samples | Fixed, device: torch.device, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield features and targets of so few rows at a time that their logits stay small, however many classes there are."""
+def pieces(features: Tensor, targets: Tensor, n_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Part a chunk into so few rows at a time that their logits stay small, however many classes there are."""
     rows = max(1, _LOGITS // n_classes)
-    for features, targets in samples.load(device):
-        yield from zip(features.split(rows), targets.split(rows), strict=True)
+    return zip(features.split(rows), targets.split(rows), strict=True)
 
 
 class HeadFitter:
@@ -157,7 +157,8 @@ class HeadFitter:
             weight, bias = self._folded()
             # Chunk by chunk, so that logits of all rows need not be held; gradients of the folded layer are collected first.
             leaf_weight, leaf_bias = weight.detach().requires_grad_(), bias.detach().requires_grad_()
-            for features, targets in pieces(self._samples, self._device, len(bias)):
+            chunks = self._samples.load(self._device)
+            for features, targets in chain.from_iterable(pieces(*chunk, len(bias)) for chunk in chunks):
                 part = self._loss(nn.functional.linear(features, leaf_weight, leaf_bias), targets)
                 part = part * (len(features) / self._samples.size)
                 part.backward()
@@ -212,11 +213,11 @@ def loss_and_accuracy(
     """Return the loss of ``head`` over ``samples``, without regularisation, and the share that it gets right."""
     total = right = 0.0
     with torch.inference_mode():
-        n_classes = next((head(features[:1]).shape[1] for features, _ in samples.load(device)), 1)
-        for features, targets in pieces(samples, device, n_classes):
-            logits = head(features)
-            total += float(loss(logits, targets)) * len(features)
-            right += float(count_right(logits, targets, multilabel=multilabel))
+        for chunk in samples.load(device):
+            for features, targets in pieces(*chunk, head(chunk[0][:1]).shape[1]):
+                logits = head(features)
+                total += float(loss(logits, targets)) * len(features)
+                right += float(count_right(logits, targets, multilabel=multilabel))
     return total / samples.size, right / samples.size
 
 
