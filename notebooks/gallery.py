@@ -15,6 +15,7 @@ from kaggle_kit.diagnosis import least_sure_right, surest_mistakes
 from kaggle_kit.figures.style import RIGHT, new_figure, plain_axes
 from kaggle_kit.images.decode import decode_image
 from kaggle_kit.report.network import ask_pretrained, draw_augmented, draw_batch, spec_of
+from kaggle_kit.report.survey import class_table
 
 INCHES = 1.05
 """Width of a picture."""
@@ -44,8 +45,8 @@ def first_look(project: Project, count: int = 16) -> Figure:
 
 def class_sizes(project: Project) -> dict[str, int]:
     """Return class -> number of training images that have it."""
-    competition = project.competition
-    return {name: sum(name in row.labels for row in competition.train) for name in competition.classes}
+    counts = class_table(project.competition).set_index("class")["images"].to_dict()
+    return {name: counts[name] for name in project.competition.classes}
 
 
 def bars(values: Mapping[str, float], what: str) -> Figure:

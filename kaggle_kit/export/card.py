@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_kit import __version__, files
 from kaggle_kit.competition import Setup
 from kaggle_kit.report.subjects import Subject
+from kaggle_kit.report.survey import class_table
 from kaggle_kit.tables import shown
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def _score(subject: Subject) -> str:
 
 def _data(setup: Setup) -> str:
     competition = setup.competition
-    counts = Counter(label for row in competition.train for label in row.labels)
-    frequent = [f"| {_cell(name)} | {counts[name]:,} |" for name in list(competition.classes)[:_MOST]]
+    counts = class_table(competition).set_index("class")["images"]
+    listed = [f"| {_cell(name)} | {counts[name]:,} |" for name in list(competition.classes)[:_MOST]]
     more = len(competition.classes) - _MOST
     rest = [f"| and {more:,} more, see classes.json | |"] if more > 0 else []
     head = f"## Data\n\n{len(competition.train):,} training images of {competition.name}.\n"
-    return "\n".join([head, "| class | images |", "|---|---|", *frequent, *rest])
+    return "\n".join([head, "| class | images |", "|---|---|", *listed, *rest])
 
 
 def _cell(text: str) -> str:
