@@ -156,9 +156,7 @@ def whole_folder(out: Path, *, mark: str, what: str, option: str) -> Iterator[Pa
         LockedError: another process makes it.
         StorageError: it cannot be written.
     """
-    if out.exists() and not (out / mark).is_file() and (not out.is_dir() or any(out.iterdir())):
-        inside = ", ".join(sorted(path.name for path in out.iterdir())[:5]) if out.is_dir() else "a file"
-        raise ConfigError(f"{out} is no {what}, it holds {inside}; choose another folder with {option}.")
+    require_replaceable(out, mark=mark, what=what, option=option)
     prefix = f".{out.name}-building-"
     with lock_beside(out), storage_errors(out):
         for left in out.parent.glob(f"{glob.escape(prefix)}*"):
@@ -170,6 +168,13 @@ def whole_folder(out: Path, *, mark: str, what: str, option: str) -> Iterator[Pa
             if out.exists():
                 out.rename(Path(temporary, "replaced"))
             built.rename(out)
+
+
+def require_replaceable(out: Path, *, mark: str, what: str, option: str) -> None:
+    """Raise ConfigError for an ``out`` that :func:`whole_folder` would not replace."""
+    if out.exists() and not (out / mark).is_file() and (not out.is_dir() or any(out.iterdir())):
+        inside = ", ".join(sorted(path.name for path in out.iterdir())[:5]) if out.is_dir() else "a file"
+        raise ConfigError(f"{out} is no {what}, it holds {inside}; choose another folder with {option}.")
 
 
 def remove_leftovers(folder: Path) -> None:

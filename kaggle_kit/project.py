@@ -29,6 +29,7 @@ from kaggle_kit.project_parts import (
     require_extendable,
     require_prediction,
     require_trainable,
+    student_and_teacher,
     write_picture,
 )
 from kaggle_kit.results import Done
@@ -540,22 +541,35 @@ class Project:
         return oof_table(self.workspace, run, tta=tta)
 
     def export(
-        self, name: str | None = None, *, to: PathLike, format: str = "onnx", preprocessing: str = "inside"
+        self,
+        name: str | None = None,
+        *overrides: str,
+        to: PathLike,
+        format: str = "onnx",
+        preprocessing: str = "inside",
+        distil: bool = False,
+        **entries: Any,
     ) -> ExportResult:
         """Write the models of a run or a blend as files that other programs load, once they say what ``kk predict`` says.
 
         Args:
             name: of the run or blend; None: the newest blend, else the newest run.
+            overrides, entries: with ``distil``, of the configuration of the run that learns, ``model="resnet18"``; what they do
+                not say is as it was for ``name``.
             to: the folder to write; an earlier export there is replaced.
             format: an entry of ``kaggle_kit.choices.EXPORTS``.
             preprocessing: ``"inside"``, the model takes bytes and normalises them, or ``"beside"``, it takes normalised images.
+            distil: train one model that learns from those of all folds, and write that; the same call goes on after a kill.
         """
-        EXPORTS.require(format)
-        inside = PREPROCESSING.lookup(preprocessing)
-        setup = self._open()
-        from kaggle_kit.export import ExportOptions, export_models
+        from kaggle_kit.config import as_overrides
 
-        return export_models(setup, name, ExportOptions(Path(to), format, inside))
+        EXPORTS.require(format)
+        inside, given, setup = PREPROCESSING.lookup(preprocessing), [*overrides, *as_overrides(entries)], self._open()
+        lesson = student_and_teacher(setup, name, given, distil=distil)
+        from kaggle_kit.export import ExportOptions, export_distilled, export_models
+
+        options = ExportOptions(Path(to), format, inside)
+        return export_models(setup, name, options) if lesson is None else export_distilled(*lesson, options)
 
     def serve(
         self, name: str | None = None, *, host: str = "127.0.0.1", port: int = 8000, engine: str = "auto"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kaggle_kit.kaggle_api import PushResult
     from kaggle_kit.kernel import KernelBuild, KernelTest
     from kaggle_kit.models.catalogue import FetchedWeights
+    from kaggle_kit.runs import Run
     from kaggle_kit.tables import FoldTable
 
 logger = logging.getLogger(__name__)
@@ -219,6 +220,28 @@ def require_extendable(workspace: Workspace, name: str, given: Mapping[str, obje
     if wrong:
         raise ConfigError(f"a table that is extended keeps its folds, so {' and '.join(wrong)} cannot be given with extend.")
     read_folds(workspace.folds_path(name))
+
+
+def student_and_teacher(setup: Setup, name: str | None, given: Sequence[str], *, distil: bool) -> tuple[Setup, Run] | None:
+    """Return what is to be trained so that it learns from the run ``name``, and that run; None where that is not wanted.
+
+    Raises:
+        ConfigError: no run is named, an entry of ``given`` is wrong, or entries are given although nothing is to be trained.
+        MissingFileError, DataError: there is no such run, or it has no finished fold.
+    """
+    from kaggle_kit.runs import read_run
+    from kaggle_kit.teachers import student_of
+
+    if not distil:
+        if given:
+            raise ConfigError(f"{' '.join(given)}: entries are for --distil; without it the models are exported as they are.")
+        return None
+    if name is None:
+        raise ConfigError("--distil needs the name of the run whose models are learnt from: `kk export RUN --distil`.")
+    teacher = read_run(setup.workspace, name)
+    student = setup.with_run(student_of(teacher, given))
+    require_trainable(student, [fold.fold for fold in teacher.finished_folds()])
+    return student, teacher
 
 
 def make_pairs(setup: Setup, of: str, name: str, *, given: Mapping[str, Any], force: bool) -> FoldTable:

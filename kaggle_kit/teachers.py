@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from kaggle_kit import files, runs
 from kaggle_kit.competition import Competition, Setup
-from kaggle_kit.config import TeacherConfig
+from kaggle_kit.config import RunConfig, TeacherConfig, as_overrides, derive
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.label_quality import label_quality, require_cleanlab
 from kaggle_kit.runs import FoldRun, Run
@@ -66,6 +66,25 @@ class Teachers:
             parts = [runs.read_predictions_of(run, fold, file_name) for fold in folds]
             means.append(runs.average_by_id(parts, run.classes))
         return runs.average_by_id(means, means[0].classes)
+
+
+def student_of(run: Run, entries: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration of a run that is to do in one model what the models of ``run`` do: it learns from them.
+
+    Fold k learns from what the model of fold k says of the images that it was trained on, the model of all data from all of
+    them; half of each target is the label (Hinton, Vinyals, Dean 2015, arXiv 1503.02531).
+
+    Args:
+        entries: ``key=value``, such as another backbone.
+
+    Raises:
+        ConfigError: an entry is wrong, or what the run was trained with cannot learn from others.
+    """
+    given = {"runs": [run.name], "predictions": "in-sample", "mix": 0.5}
+    alone: dict[str, Any] = {"teacher": given, "init_from": None, "snapshots": 0, "specialists": {}}
+    if run.record.config.strategy == "specialists":
+        alone["strategy"] = "finetune"
+    return derive(run.record.config, [*as_overrides(alone), *entries])
 
 
 def find_teachers(

@@ -14,7 +14,7 @@ from kaggle_kit.errors import ConfigError, DataError, FoldError, MissingFileErro
 from kaggle_kit.folds import pairs_of
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import Classes, Predictions, read_predictions
-from kaggle_kit.teachers import Lesson, find_teachers, lesson_for, require_teachable, teach, unseen_rows
+from kaggle_kit.teachers import Lesson, find_teachers, lesson_for, require_teachable, student_of, teach, unseen_rows
 
 
 def on_pairs(root, **options):
@@ -254,3 +254,22 @@ def test_a_blend_of_all_runs_leaves_out_what_others_learn_from(tmp_path):
     assert [run.name for run in found] == ["run0"]
     assert "run teacher is left out: it rests on pairs of folds" in notes[0]
     assert [run.name for run in usable_runs(made.workspace, ["teacher"])[0]] == ["teacher"]
+
+
+def test_a_student_is_trained_as_its_teacher_was_but_learns_from_it_alone(tmp_path):
+    made = make_workspace(tmp_path, n_runs=1)
+    before = runs.read_run(made.workspace, "run0")
+
+    def taught(*entries, trained=()):
+        config = derive(before.record.config, trained)
+        return student_of(replace(before, record=replace(before.record, config=config)), entries)
+
+    plain = taught()
+    assert plain.teacher == TeacherConfig(runs=["run0"], predictions="in-sample", mix=0.5)
+    assert derive(plain, ["teacher={}"]) == before.record.config
+    assert taught("model=resnet18", "teacher.mix=0.9") == derive(plain, ["model=resnet18", "teacher.mix=0.9"])
+    special = ("strategy=specialists", "init_from=a", "specialists.confused_by=b")
+    assert taught(trained=special) == derive(plain, ["strategy=finetune"])
+    assert taught(trained=("teacher.runs=c", "teacher.mix=0.2", "init_from=d")) == plain
+    with pytest.raises(ConfigError, match="one class an image"):
+        taught(trained=("strategy=probe", "probe.classifier=lda"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kaggle_kit.choices import ENGINE_CHOICES, ENGINES, EXPORTS, PREPROCESSING
-from kaggle_kit.cli.common import app, command, one_of, page_subjects, run_names
+from kaggle_kit.cli.common import Entries, app, command, one_of, page_subjects, run_names
 from kaggle_kit.project import Project
 
 Name = Annotated[
@@ -21,13 +21,17 @@ Name = Annotated[
 def export(
     to: Annotated[Path, typer.Option(help="the folder to write; an earlier export there is replaced")],
     name: Name = None,
+    overrides: Entries = None,
     format: Annotated[str, typer.Option(help=EXPORTS.listed, autocompletion=one_of(EXPORTS.keys))] = "onnx",
     preprocessing: Annotated[
         str, typer.Option(help=f"normalise images {PREPROCESSING.listed} the model", autocompletion=one_of(PREPROCESSING.keys))
     ] = "inside",
+    distil: Annotated[
+        bool, typer.Option("--distil", help="of a run: train one model that learns from its folds, with entries of its own")
+    ] = False,
 ) -> object:
     """Write a run's or blend's models for other programs, with classes and preprocessing, verified against `kk predict`."""
-    return Project.open().export(name, to=to, format=format, preprocessing=preprocessing)
+    return Project.open().export(name, *(overrides or ()), to=to, format=format, preprocessing=preprocessing, distil=distil)
 
 
 @command(app)

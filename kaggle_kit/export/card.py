@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ _USE = {
 
 def write_card(path: Path, setup: Setup, subject: Subject, result: ExportResult) -> None:
     """Write ``README.md`` of an export."""
-    parts = [_head(setup, result), _use(result), _score(subject), _data(setup), _models(result), _verified(result)]
+    parts = [_head(setup, result), _use(result), _score(subject, result), _data(setup), _models(result), _verified(result)]
     files.write_text(path, "\n\n".join(parts) + "\n")
 
 
@@ -49,20 +50,24 @@ def _use(result: ExportResult) -> str:
     )
 
 
-def _score(subject: Subject) -> str:
-    scored = subject.scored
+def _score(subject: Subject, result: ExportResult) -> str:
+    scored, distilled = subject.scored, result.distilled
     name = scored.metric.name
     between = "" if scored.interval is None else f" (95 % interval {scored.interval})"
-    rows = [f"| {fold} | {score:.4f} |" for fold, score in scored.fold_scores.items()]
-    return "\n".join(
-        [
-            f"## Score\n\n{name} {scored.score:.4f}{between} over {len(scored):,} out-of-fold rows, each predicted by models "
-            "that had not seen it. The export is the mean of all folds' models, which has no such rows of its own.\n",
-            f"| fold | {name} |",
-            "|---|---|",
-            *rows,
-        ]
-    )
+    table: Mapping[int, tuple[float, ...]]
+    if distilled is None:
+        what = "The export is the mean of all folds' models, which has no such rows of its own."
+        head, table = f"| fold | {name} |\n|---|---|", {fold: (score,) for fold, score in scored.fold_scores.items()}
+    else:
+        what = (
+            f"The export is one model of all images, which has no such rows of its own: it learnt from the labels and from the "
+            f"{distilled.models} models of run {distilled.teacher}, which score {distilled.teacher_score:.4f}. Each fold here "
+            f"learnt from the model of {distilled.teacher} that had not seen its rows either."
+        )
+        head, table = f"| fold | {name} | of {distilled.teacher} |\n|---|---|---|", distilled.fold_scores
+    rows = [f"| {fold} | {' | '.join(f'{score:.4f}' for score in scores)} |" for fold, scores in table.items()]
+    seen = f"{name} {scored.score:.4f}{between} over {len(scored):,} out-of-fold rows, each predicted by models that had not"
+    return "\n".join([f"## Score\n\n{seen} seen it. {what}\n", head, *rows])
 
 
 def _data(setup: Setup) -> str:
@@ -83,9 +88,10 @@ def _models(result: ExportResult) -> str:
     columns = [str(name) for name in result.models]
     rows = ["| " + " | ".join(_cell(str(cell)) for cell in row) + " |" for row in result.models.itertuples(index=False)]
     licences = shown(dict.fromkeys(map(str, result.models["licence"])))
+    taught = "" if result.distilled is None else f" Of those of run {result.distilled.teacher}: {result.distilled.licence}."
     return "\n".join(
         [
-            f"## Models\n\nLicence of the pretrained weights that they began with: {licences}.\n",
+            f"## Models\n\nLicence of the pretrained weights that they began with: {licences}.{taught}\n",
             f"| {' | '.join(columns)} |",
             "|---" * len(columns) + "|",
             *rows,

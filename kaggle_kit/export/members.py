@@ -19,7 +19,7 @@ from kaggle_kit.inference.folder import thresholds_of
 from kaggle_kit.kernel.dataset import choose_recipe
 from kaggle_kit.models import LoadedModel, licence_of, load_model
 from kaggle_kit.report.subjects import Subject, find_subjects
-from kaggle_kit.runs import Run
+from kaggle_kit.runs import FoldRun, Run
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,22 @@ class Member:
 
     Attributes:
         weight: its share of the blend.
-        models: of its folds, and of all data where there is one; the run is their mean.
+        folds: whose models' mean it is, that of all data among them where there is one.
     """
 
     run: Run
     weight: float
-    models: tuple[LoadedModel, ...]
+    folds: tuple[FoldRun, ...]
+
+    @cached_property
+    def models(self) -> tuple[LoadedModel, ...]:
+        """The model of each fold."""
+        return tuple(load_model(fold.path / runs.MODEL) for fold in self.folds)
 
     @property
-    def folds(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Fold -> sha256 of its model."""
-        names = (fold_name(fold.fold) for fold in self.run.finished_models())
+        names = (fold_name(fold.fold) for fold in self.folds)
         return dict(zip(names, (model.fingerprint for model in self.models), strict=True))
 
     @property
@@ -49,7 +54,7 @@ class Member:
     @cached_property
     def licence(self) -> str:
         """The licence of the pretrained weights, or that there were none."""
-        began = {fold.record.weights or "" for fold in self.run.finished_models()}
+        began = {fold.record.weights or "" for fold in self.folds}
         if all("none" in text for text in began) and self.run.record.config.init_from is None:
             return "none: trained from random values"
         return licence_of(self.models[0].name) or "not stated by timm; ask whoever made the weights"
@@ -71,8 +76,11 @@ class Members:
     notes: tuple[str, ...]
 
 
-def find_members(setup: Setup, name: str | None) -> Members:
-    """Load the models of the run or blend called ``name``; None: of the newest blend, else of the newest run.
+def find_members(setup: Setup, name: str | None, *, full: bool = False) -> Members:
+    """Return the models of the run or blend called ``name``; None: of the newest blend, else of the newest run.
+
+    Args:
+        full: of a run, take the model of all data alone.
 
     Raises:
         MissingFileError, DataError: there is no such run or blend, or its models have changed.
@@ -87,17 +95,13 @@ def find_members(setup: Setup, name: str | None) -> Members:
     views = None if subject.record is None else subject.record.views
     if views not in (None, "none"):
         notes = [*notes, f"the blend was made with views {views}; here each image is looked at once"]
-    members = tuple(Member(run, weight, _models(run)) for run, weight in used)
+    members = tuple(Member(run, weight, (run.full,) if full else tuple(run.finished_models())) for run, weight in used)
     thresholds = recipe.thresholds
     if setup.competition.multilabel and thresholds is None:
         n_classes = len(setup.competition.classes)
         found, _ = thresholds_of(setup.workspace, [run.name for run, _ in used], n_classes)
         thresholds = np.broadcast_to(np.asarray(found, dtype=np.float64), n_classes).tolist()
     return Members(subject, members, None if thresholds is None else tuple(thresholds), tuple(notes))
-
-
-def _models(run: Run) -> tuple[LoadedModel, ...]:
-    return tuple(load_model(fold.path / runs.MODEL) for fold in run.finished_models())
 
 
 def _weights(fitted: Fitted, name: str) -> list[float]:

@@ -25,6 +25,7 @@ from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference.control import sample_control
 from kaggle_kit.inference.predict import Compute, Probs, Rows, predict_rows
 from kaggle_kit.metrics import predicted_labels
+from kaggle_kit.report.subjects import Subject
 from kaggle_kit.results import Result, plain
 from kaggle_kit.runs import Run
 from kaggle_kit.tables import read_folds, shown
@@ -36,6 +37,7 @@ RECORD, CLASSES, HOW, CARD, SUMS, SCRIPT = (
 TOLERANCE = 1e-4
 """The furthest that a probability of an export may be from that of ``kk predict``."""
 _CONTROL, _BATCH = 32, 9  # of 32 rows the last batch then has another length
+_REPLACED = {"mark": RECORD, "what": "export that was written before", "option": "--to"}
 _NEEDS = {"onnx": (("onnx", "onnxruntime"), "export"), "openvino": (("openvino",), "cpu")}
 """Format -> packages that it cannot do without, and the extra that installs them."""
 
@@ -48,11 +50,13 @@ class ExportOptions:
         to: the folder.
         format: an entry of EXPORTS.
         inside: whether the models normalise their images.
+        teacher: the run that the exported one learnt from, of which the model of all data alone is written then.
     """
 
     to: Path
     format: str = "onnx"
     inside: bool = True
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,34 @@ class Agreement:
     script_same: int | None = None
 
 
+@dataclass(frozen=True)
+class Distilled:
+    """What one model learnt from, and how well both do out of fold, on the same rows.
+
+    Attributes:
+        teacher: the run.
+        models: of it, whose mean the one model stands for.
+        licence: of the pretrained weights that those began with.
+        fold_scores: fold -> score of the folds of the new run and of the teacher.
+    """
+
+    teacher: str
+    models: int
+    licence: str
+    metric: str
+    score: float
+    teacher_score: float
+    fold_scores: Mapping[int, tuple[float, float]]
+
+    @property
+    def text(self) -> str:
+        """Both scores in words."""
+        return (
+            f"{self.metric} {self.score:.4f} out of fold by one model; "
+            f"{self.teacher_score:.4f} by the {self.models} models of run {self.teacher} that it learnt from"
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class ExportResult(Result):
     """What was written.
@@ -81,6 +113,7 @@ class ExportResult(Result):
         models: a row a model file: file, MB, run, model, folds, weight, licence.
         agreement: with ``kk predict``.
         notes: what a reader should know.
+        distilled: where the one model learnt from those of another run; else None.
     """
 
     path: Path
@@ -89,6 +122,7 @@ class ExportResult(Result):
     models: pd.DataFrame
     agreement: Agreement
     notes: tuple[str, ...] = ()
+    distilled: Distilled | None = None
 
     def table(self) -> pd.DataFrame:
         """Return a row a model file."""
@@ -106,6 +140,8 @@ class ExportResult(Result):
                 f"predict.py, which reads and resizes by itself: within {said.script_furthest:.1g}, "
                 f"the same class for {said.script_same} of {said.rows}"
             )
+        if self.distilled is not None:
+            lines.append(self.distilled.text)
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -120,13 +156,13 @@ def export_models(setup: Setup, name: str | None, options: ExportOptions) -> Exp
         DependencyError: the format needs a package.
         ExportError: the models cannot be written in the format, or say something else there; nothing is left behind.
     """
-    _require_packages(options.format)
-    found, form = find_members(setup, name), EXPORTS[options.format]
+    require_writable(options)
+    found, form = find_members(setup, name, full=options.teacher is not None), EXPORTS[options.format]
     single = len(found.members) == 1
     parts = {f"model{'' if single else f'-{number}'}{form.suffix}": one for number, one in enumerate(found.members, 1)}
     rows = _control_rows(setup, found.members[0].run)
     expected = _expected(found.members, rows)  # before a tracer has looked at the models
-    with files.whole_folder(options.to, mark=RECORD, what="export that was written before", option="--to") as folder:
+    with files.whole_folder(options.to, **_REPLACED) as folder:
         facts = _facts(setup, found.thresholds)
         graphs = {file: FusedModels(member.models, inside=options.inside) for file, member in parts.items()}
         for file, graph in graphs.items():
@@ -137,7 +173,8 @@ def export_models(setup: Setup, name: str | None, options: ExportOptions) -> Exp
         files.write_json(folder / HOW, {"models": [_how(file, one, inside=options.inside) for file, one in parts.items()]})
         if options.format == "onnx" and setup.competition.channels is None:
             agreement = _add_script(folder, rows, expected, agreement)
-        result = ExportResult(options.to, found.subject.name, options.format, table, agreement, found.notes)
+        distilled = None if options.teacher is None else _distilled(setup, found.subject, options.teacher)
+        result = ExportResult(options.to, found.subject.name, options.format, table, agreement, found.notes, distilled)
         files.write_json(folder / RECORD, _record(setup, parts, result))
         write_card(folder / CARD, setup, found.subject, result)
         sums = [f"{files.file_fingerprint(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
@@ -145,11 +182,22 @@ def export_models(setup: Setup, name: str | None, options: ExportOptions) -> Exp
     return result
 
 
-def _require_packages(format: str) -> None:
-    packages, extra = _NEEDS.get(format, ((), ""))
+def require_writable(options: ExportOptions) -> None:
+    """Raise what keeps an export from being written, whatever it holds: a missing package, or a folder with something else."""
+    packages, extra = _NEEDS.get(options.format, ((), ""))
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise DependencyError(f"format {format} needs {shown(missing)}: pip install 'kaggle-kit[{extra}]'.")
+        raise DependencyError(f"format {options.format} needs {shown(missing)}: pip install 'kaggle-kit[{extra}]'.")
+    files.require_replaceable(options.to, **_REPLACED)
+
+
+def _distilled(setup: Setup, subject: Subject, teacher: str) -> Distilled:
+    """Return how a run compares with the run that it learnt from."""
+    before, after = find_members(setup, teacher), subject.scored
+    (member,), scored = before.members, before.subject.scored
+    both = {fold: (score, scored.fold_scores[fold]) for fold, score in after.fold_scores.items()}
+    facts = teacher, len(member.folds), member.licence, after.metric.name
+    return Distilled(*facts, score=after.score, teacher_score=scored.score, fold_scores=both)
 
 
 def _control_rows(setup: Setup, run: Run) -> Rows:
@@ -233,12 +281,10 @@ def _table(folder: Path, parts: Mapping[str, Member]) -> pd.DataFrame:
     rows = [
         {
             "file": file,
-            "MB": round(
-                sum(path.stat().st_size for path in folder.glob(f"{Path(file).stem}.*")) / 1e6, 1
-            ),  # OpenVINO's are two
+            "MB": _megabytes(folder, file),
             "run": member.run.name,
             "model": member.models[0].name,
-            "folds": ", ".join(member.folds),
+            "folds": ", ".join(member.fingerprints),
             "weight": round(member.weight, 4),
             "licence": member.licence,
         }
@@ -262,7 +308,8 @@ def _record(setup: Setup, parts: Mapping[str, Member], result: ExportResult) -> 
         "competition": competition.name,
         "competition_fingerprint": competition.fingerprint,
         "classes_fingerprint": competition.classes.fingerprint,
-        "models": [{**row, "folds": member.folds} for row, member in zip(plain(result.models), parts.values(), strict=True)],
+        "models": [{**row, "folds": one.fingerprints} for row, one in zip(plain(result.models), parts.values(), strict=True)],
+        "distilled": plain(result.distilled),
         "agreement": {**plain(result.agreement), "tolerance": TOLERANCE},
         "notes": list(result.notes),
         "versions": files.versions(),

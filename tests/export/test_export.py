@@ -18,14 +18,17 @@ from PIL import Image
 from kaggle_kit import files, runs
 from kaggle_kit.choices import EXPORTS
 from kaggle_kit.errors import ConfigError, DataError, ExportError
-from kaggle_kit.export import ExportOptions, export_models, members, standalone
+from kaggle_kit.export import ExportOptions, distil, export_distilled, export_models, members, standalone
 from kaggle_kit.export import run as exporting
 from kaggle_kit.export.formats import Format
 from kaggle_kit.images.decode import decode_image
 from kaggle_kit.images.transforms import ImageSpec, eval_transform, prepare
 from kaggle_kit.inference.folder import find_models, predict_folder
 from kaggle_kit.inference.predict import Compute
+from kaggle_kit.project_parts import student_and_teacher
 from kaggle_kit.runs import BlendedRun, BlendRecord, BlendScores, write_blend_record
+from kaggle_kit.runs.provenance import seen_by
+from kaggle_kit.runs.scored import scored_run
 
 COMPUTE = Compute(engine="torch", device="cpu", workers=0)
 
@@ -278,3 +281,73 @@ def test_models_keep_their_weights_and_mode(world, tmp_path, monkeypatch):
         again = save_fresh(tmp_path / "x.safetensors", seed=kept.index(loaded))
         mine, theirs = loaded.model.state_dict(), again.model.state_dict()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+STUDENT = ("model=test_resnet", "pretrained=false", "epochs=1", "image_size=32", "hardware.accelerator=cpu")
+
+
+def distilled(world, out: Path, *entries: str):
+    lesson = student_and_teacher(world.setup, "r", [*STUDENT, *entries], distil=True)
+    return export_distilled(*lesson, ExportOptions(out, "torchscript"))
+
+
+def test_the_folds_of_a_run_are_distilled_into_one_model_that_is_scored_beside_them(world, tmp_path):
+    result = distilled(world, tmp_path / "out")
+    student = runs.read_run(world.workspace, result.name)
+    record = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert record["models"][0]["folds"] == {"full": student.full.record.model_fingerprint}
+    images = world.competition.test[0].path.parent
+    alone = predict_folder(find_models(student.full.path), images, compute=COMPUTE)
+    assert np.abs(said_by(tmp_path / "out", "torchscript", images) - alone.probs).max() < 2e-3
+    scored, teacher = (scored_run(world.workspace, run) for run in (student, world.run))
+    assert (result.distilled.score, result.distilled.teacher_score) == (scored.score, teacher.score)
+    assert result.distilled.fold_scores == {fold: (scored.fold_scores[fold], teacher.fold_scores[fold]) for fold in (0, 1)}
+    assert result.distilled.text in result.describe()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| 1 | {scored.fold_scores[1]:.4f} | {teacher.fold_scores[1]:.4f} |" in card
+    assert "the 2 models of run r" in card
+
+
+def test_no_fold_of_a_distilled_run_has_heard_of_rows_that_it_is_scored_on(world, tmp_path):
+    student = runs.read_run(world.workspace, distilled(world, tmp_path / "out").name)
+    seen = {fold.fold: {(one.run, one.fold) for one in seen_by(fold.path / runs.MODEL)} for fold in student.finished_models()}
+    assert seen == {fold: {("r", fold), (student.name, fold)} for fold in (0, 1)} | {
+        -1: {("r", 0), ("r", 1), (student.name, -1)}
+    }
+
+
+def test_distilling_goes_on_where_it_was_killed_and_trains_nothing_twice(world, tmp_path, monkeypatch):
+    def interrupted(setup, options, train=distil.train_run, **more):
+        if options.fold == "full":
+            raise KeyboardInterrupt
+        return train(setup, options, **more)
+
+    monkeypatch.setattr(distil, "train_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        distilled(world, tmp_path / "out")
+    (student,) = set(runs.list_runs(world.workspace)) - {"r"}
+    before = [path.stat().st_mtime_ns for path in sorted(world.workspace.run_dir(student).glob("fold*/model.safetensors"))]
+    assert len(before) == 2
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    first = distilled(world, tmp_path / "out")
+    again = distilled(world, tmp_path / "out")
+    after = [path.stat().st_mtime_ns for path in sorted(world.workspace.run_dir(student).glob("fold*/model.safetensors"))]
+    assert (first.name, before) == (student, after)
+    assert again == replace(first, models=again.models)
+    assert distilled(world, tmp_path / "out", "teacher.mix=0.9").name != student
+
+
+def test_what_cannot_be_distilled_is_said_before_anything_is_trained(world, tmp_path):
+    with pytest.raises(ConfigError, match="--distil needs the name"):
+        student_and_teacher(world.setup, None, [], distil=True)
+    with pytest.raises(ConfigError, match=r"epochs=3: entries are for --distil"):
+        student_and_teacher(world.setup, "r", ["epochs=3"], distil=False)
+    with pytest.raises(DataError, match=r"no run 'b'"):
+        student_and_teacher(world.setup, "b", [], distil=True)
+    with pytest.raises(ConfigError, match=r"timm has no model"):
+        student_and_teacher(world.setup, "r", ["model=resnett18"], distil=True)
+    write_image(tmp_path / "out" / "holiday.png", 0)
+    with pytest.raises(ConfigError, match=r"holds holiday\.png; choose another folder with --to"):
+        distilled(world, tmp_path / "out")
+    assert runs.list_runs(world.workspace) == ["r"]

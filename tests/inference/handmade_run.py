@@ -83,7 +83,8 @@ def make_world(root: Path, task: str = "multiclass") -> World:
     competition = Competition("c", task, "accuracy", CLASSES, train, test, SubmissionConfig(), None, "c" * 64)
     assignments = np.arange(N_TRAIN) // 3 % N_FOLDS
     folds = FoldTable(
-        tuple(row.id for row in train), tuple(labels), np.arange(N_TRAIN), assignments, N_FOLDS, CLASSES, multilabel
+        *(tuple(row.id for row in train), tuple(labels), np.arange(N_TRAIN), assignments, N_FOLDS, CLASSES, multilabel),
+        meta={"competition": "c"},
     )
     workspace = Workspace(root / "work")
     folds.write(workspace.folds_path("folds"))
