@@ -572,7 +572,13 @@ class Project:
         return export_models(setup, name, options) if lesson is None else export_distilled(*lesson, options)
 
     def serve(
-        self, name: str | None = None, *, host: str = "127.0.0.1", port: int = 8000, engine: str = "auto"
+        self,
+        name: str | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        engine: str = "auto",
+        urls: bool = False,
     ) -> ServedModels:
         """Serve a run or a blend over HTTP until Ctrl-C: ``POST /predict``, ``/health``, ``/metrics``, a page for images.
 
@@ -580,11 +586,12 @@ class Project:
             name: of the run or blend; None: the newest blend, else the newest run.
             host: to listen at; this machine only, unless another address is given.
             port: 0: a free one.
+            urls: whether requests may name images by URL; they are fetched from public addresses only.
         """
         ENGINE_CHOICES.require(engine)
         from kaggle_kit.serve import ServeOptions, serve
 
-        return serve(self._open(), name, ServeOptions(host, port, engine), say=show.line)
+        return serve(self._open(), name, ServeOptions(host, port, engine, urls), say=show.line)
 
     def latency(
         self,

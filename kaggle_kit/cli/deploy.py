@@ -40,9 +40,10 @@ def serve(
     host: Annotated[str, typer.Option(help="to listen at; default: this machine only")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8000,
     engine: Annotated[str, typer.Option(help=ENGINE_CHOICES.listed, autocompletion=one_of(ENGINE_CHOICES.keys))] = "auto",
+    urls: Annotated[bool, typer.Option("--urls", help="fetch images that requests name by URL, from the internet")] = False,
 ) -> object:
     """Serve a run or a blend over HTTP until Ctrl-C: POST /predict, /health, /metrics and a page to drop images on."""
-    return Project.open().serve(name, host=host, port=port, engine=engine)
+    return Project.open().serve(name, host=host, port=port, engine=engine, urls=urls)
 
 
 @command(app)

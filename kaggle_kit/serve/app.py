@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import FastAPI, File, HTTPException, Query, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Query, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
@@ -24,6 +24,9 @@ from kaggle_kit.serve.metrics import MEDIA_TYPE, Metrics
 from kaggle_kit.serve.models import LiveModels, Seen
 from kaggle_kit.serve.run import Limits
 
+if TYPE_CHECKING:
+    from kaggle_kit.serve.urls import Fetcher
+
 _TOP = 5
 _POLICY = {"img-src": "blob: data:", "connect-src": "'self'"}
 _PATHS = frozenset({"/", "/predict", "/health", "/metrics", "/openapi.json"})
@@ -32,7 +35,7 @@ _PATHS = frozenset({"/", "/predict", "/health", "/metrics", "/openapi.json"})
 class Prediction(BaseModel):
     """What is said of one image."""
 
-    file: str = Field(description="its name, as it was sent")
+    file: str = Field(description="its name or URL, as it was sent")
     labels: list[str] = Field([], description="what it is: one class, or of several labels all that reach their thresholds")
     probabilities: dict[str, float] = Field({}, description="the likeliest classes, the likeliest first")
     error: str | None = Field(None, description="why it cannot be read; then there is nothing else")
@@ -55,14 +58,22 @@ class Health(BaseModel):
 
 
 class Desk:
-    """What turns uploaded files into predictions.
+    """What turns files into predictions.
 
     Args:
         threshold: of several labels, from which on each is named, (C,); None: the likeliest class is.
+        fetcher: reads files that are named by URL; None: such requests are refused.
     """
 
-    def __init__(self, name: str, models: LiveModels, limits: Limits, threshold: npt.ArrayLike | None) -> None:
-        self.name, self.models, self.limits = name, models, limits
+    def __init__(
+        self,
+        name: str,
+        models: LiveModels,
+        limits: Limits,
+        threshold: npt.ArrayLike | None,
+        fetcher: Fetcher | None = None,
+    ) -> None:
+        self.name, self.models, self.limits, self.fetcher = name, models, limits, fetcher
         self.metrics = Metrics(lambda: self._batches.waiting)
         self._threshold = threshold
         self._readers = ThreadPoolExecutor(available_cpus(), thread_name_prefix="read")
@@ -75,16 +86,15 @@ class Desk:
         self._batches.close()
         self._readers.shutdown(cancel_futures=True)
 
-    async def predict(self, file: UploadFile, top: int) -> Prediction:
+    async def predict(self, name: str, reading: Awaitable[bytes], top: int) -> Prediction:
         """Predict one file; of one that cannot be read, say why.
 
         Raises:
             BusyError: too many images wait.
             TimeoutError: it took too long.
         """
-        name = file.filename or "image"
-        data = await file.read(self.limits.file_bytes + 1)
         try:
+            data = await reading
             if len(data) > self.limits.file_bytes:
                 raise ImageError(f"{name}: more than {self.limits.file_bytes:,} bytes.")
             async with asyncio.timeout(self.limits.seconds):
@@ -125,13 +135,13 @@ def make_app(desk: Desk, hosts: frozenset[str]) -> Any:
 
     @app.post("/predict", responses={code: {"description": why} for code, why in _REFUSALS.items()})
     async def predict(
-        files: Annotated[list[UploadFile], File(description="image files")],
+        files: Annotated[list[UploadFile], File(default_factory=list, description="image files")],
+        urls: Annotated[list[str], Form(default_factory=list, description="URLs of image files, where `--urls` allows them")],
         top: Annotated[int, Query(ge=1, description="classes with their probability")] = _TOP,
     ) -> Answer:
         """Predict image files; one that cannot be read does not keep the others from being predicted."""
-        if len(files) > limits.files:
-            raise HTTPException(413, f"{len(files)} files, expected at most {limits.files} a request")
-        said = await _all_of(desk, files, top)
+        _require_few(desk, files, urls)
+        said = await _all_of(desk, files, urls, top)
         if all(one.error for one in said):
             raise HTTPException(422, [one.error for one in said])
         return Answer(model=desk.name, predictions=said)
@@ -155,6 +165,7 @@ def make_app(desk: Desk, hosts: frozenset[str]) -> Any:
 
 
 _REFUSALS = {
+    403: "from another site, or URLs although they are not allowed",
     408: "the request came too slowly",
     413: "too many bytes or files",
     422: "no file is an image",
@@ -163,9 +174,23 @@ _REFUSALS = {
 }
 
 
-async def _all_of(desk: Desk, files: Sequence[UploadFile], top: int) -> list[Prediction]:
+def _require_few(desk: Desk, files: Sequence[UploadFile], urls: Sequence[str]) -> None:
+    """Raise HTTPException for a request that asks for nothing, for too much, or for what is not allowed."""
+    if urls and desk.fetcher is None:
+        raise HTTPException(403, "this server fetches no URLs; it would be started with --urls for that")
+    for given, most, what in (files, desk.limits.files, "files"), (urls, desk.limits.urls, "URLs"):
+        if len(given) > most:
+            raise HTTPException(413, f"{len(given)} {what}, expected at most {most} a request")
+    if not (files or urls):
+        raise HTTPException(422, "expected a form with image files as files")
+
+
+async def _all_of(desk: Desk, files: Sequence[UploadFile], urls: Sequence[str], top: int) -> list[Prediction]:
     """Predict files side by side; raises HTTPException where not all could have their turn."""
-    found = await asyncio.gather(*(desk.predict(file, top) for file in files), return_exceptions=True)
+    tasks = [desk.predict(file.filename or "image", file.read(desk.limits.file_bytes + 1), top) for file in files]
+    if desk.fetcher is not None:
+        tasks += [desk.predict(url, desk.fetcher.fetch(url), top) for url in urls]
+    found = await asyncio.gather(*tasks, return_exceptions=True)
     for one in found:
         if isinstance(one, BusyError):
             raise HTTPException(503, str(one), {"Retry-After": "1"})

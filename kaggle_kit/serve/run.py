@@ -15,7 +15,7 @@ from kaggle_kit.results import Result
 from kaggle_kit.tables import shown
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NEEDS = ("fastapi", "uvicorn", "python_multipart")
+_NEEDS = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx")
 _LAST_SECONDS = 10
 
 
@@ -40,6 +40,11 @@ class Limits:
     batch: int = 32
     waiting: int = 1024
 
+    @property
+    def urls(self) -> int:
+        """URLs of a request: as many as the largest files of a request may be."""
+        return self.request_bytes // self.file_bytes
+
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -49,11 +54,13 @@ class ServeOptions:
         host: to listen at; others than this machine can reach what is no loopback address.
         port: 0: a free one.
         engine: "auto", or an entry of ``ENGINES``.
+        urls: whether images may be named by URL.
     """
 
     host: str = LOOPBACK[0]
     port: int = 8000
     engine: str = "auto"
+    urls: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -112,11 +119,13 @@ def _serve(
     from kaggle_kit.export.members import find_members
     from kaggle_kit.serve.app import Desk, make_app
     from kaggle_kit.serve.models import LiveModels
+    from kaggle_kit.serve.urls import Fetcher
 
     found, limits = find_members(setup, name), options.limits
     weighted = [(model, one.weight / len(one.models)) for one in found.members for model in one.models]
     models = LiveModels(weighted, engine=options.engine, cache_dir=setup.workspace.cache_dir, most_pixels=limits.pixels)
-    desk = Desk(found.subject.name, models, limits, found.thresholds)
+    fetcher = Fetcher(most_bytes=limits.file_bytes, seconds=limits.seconds) if options.urls else None
+    desk = Desk(found.subject.name, models, limits, found.thresholds, fetcher)
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
