@@ -602,7 +602,7 @@ class Project:
         image_size: int | None = None,
         picture: PathLike | None = None,
     ) -> Latency:
-        """Measure how long models take on this machine, by the engines that predict.
+        """Measure how long models take on this machine, by the engines that predict; :meth:`models` shows it from then on.
 
         Args:
             models: timm's names; they get random weights, which take the same time.
@@ -623,9 +623,11 @@ class Project:
         named = names(runs)
         of_runs = choose_runs(self.workspace, named) if named or not models else []
         from kaggle_kit.inference.latency import measure_latency, models_to_time
+        from kaggle_kit.machine.speeds import keep_speeds
 
         timed = models_to_time(models, of_runs, image_size=image_size)
         found = measure_latency(timed, chosen, sizes, say=logger.info)
+        keep_speeds(found.device, found.rows)
         if path is not None:
             write_picture(path, found.plot_latency())
         return found
@@ -811,12 +813,15 @@ class Project:
         return Weights()
 
     @staticmethod
-    def models(pattern: str = "", *, under: str | int | None = None, here: bool = False) -> pd.DataFrame:
-        """Return timm's pretrained models, the most accurate on ImageNet first, with parameters and licence.
+    def models(
+        pattern: str = "", *, under: str | int | None = None, faster_than: float | None = None, here: bool = False
+    ) -> pd.DataFrame:
+        """Return timm's pretrained models, the most accurate on ImageNet first, with parameters, licence and speed here.
 
         Args:
             pattern: shell pattern, ``"convnext*"``, or a part of the name.
             under: the most parameters, ``"50M"``.
+            faster_than: images a second, as :meth:`latency` measured them on this machine.
             here: only models whose weights are on this machine.
         """
         from kaggle_kit.units import parse_count
@@ -824,7 +829,7 @@ class Project:
         most = None if under is None else parse_count(under, "--under")
         from kaggle_kit.models.catalogue import models_table
 
-        return models_table(pattern, under=most, here=here)
+        return models_table(pattern, under=most, faster_than=faster_than, here=here)
 
     def submit(
         self,

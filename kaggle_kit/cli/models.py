@@ -17,10 +17,13 @@ weights = group("weights", "List pretrained weights, and fill folders with them 
 def models(
     pattern: Annotated[str, typer.Argument(help="a shell pattern, or a part of the name; default: all")] = "",
     under: Annotated[str | None, typer.Option(help="the most parameters, e.g. 50M")] = None,
+    faster_than: Annotated[
+        float | None, typer.Option(min=0, help="the least images a second, of those that `kk latency` has measured here")
+    ] = None,
     here: Annotated[bool, typer.Option("--here", help="only models whose weights are on this machine")] = False,
 ) -> object:
-    """List timm's pretrained models, the most accurate on ImageNet first, with parameters and licence."""
-    return Project.models(pattern, under=under, here=here)
+    """List timm's pretrained models, the most accurate on ImageNet first, with parameters, licence and speed here."""
+    return Project.models(pattern, under=under, faster_than=faster_than, here=here)
 
 
 @command(weights, "list")

@@ -16,8 +16,7 @@ from kaggle_kit import figures, runs
 from kaggle_kit.config import DataConfig, ModelConfig
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import Engine, EngineOptions, make_engine, usable_engines
-from kaggle_kit.machine.device import choose_device
-from kaggle_kit.machine.host import available_cpus
+from kaggle_kit.machine.device import choose_device, device_text
 from kaggle_kit.models import build_model, image_spec, load_model, model_name
 from kaggle_kit.results import Result
 from kaggle_kit.runs import Run
@@ -98,8 +97,7 @@ def measure_latency(
                 taken = float(np.median(seconds_each(engine, images.contiguous(memory_format=torch.channels_last))))
                 rows.append(_row(one, name, size, taken))
                 say(f"{one.run or one.name} by {name}, batches of {size}: {1000 * taken:.1f} ms")
-    on = torch.cuda.get_device_name(where) if where.type == "cuda" else f"{where.type}, {available_cpus()} CPUs"
-    return Latency(on, pd.DataFrame(rows))
+    return Latency(device_text(where), pd.DataFrame(rows))
 
 
 def _row(one: Timed, engine: str, size: int, taken: float) -> dict[str, object]:

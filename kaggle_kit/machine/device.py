@@ -13,6 +13,7 @@ import torch
 from kaggle_kit.choices import PRECISIONS
 from kaggle_kit.config import HardwareConfig
 from kaggle_kit.errors import ConfigError, DeviceMemoryError
+from kaggle_kit.machine.host import available_cpus
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -47,6 +48,11 @@ def make_fabric(hardware: HardwareConfig) -> Fabric:
     except Exception as error:
         # Fabric's MisconfigurationException is an Exception and nothing more, in a package that moved between versions.
         raise ConfigError(f"hardware: accelerator={hardware.accelerator!r} cannot be used here: {error}") from error
+
+
+def device_text(device: torch.device) -> str:
+    """Return what a device is, in words: a GPU's name, or how many CPUs this process may use."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {available_cpus()} CPUs"
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:

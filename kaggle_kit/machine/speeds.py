@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kaggle_kit import files
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, LockedError, StorageError
 from kaggle_kit.machine.host import user_cache
 
 _OF_ONE = ["machine", "device", "network", "size", "engine", "batch"]
@@ -28,7 +29,7 @@ def keep_speeds(device: str, rows: pd.DataFrame) -> None:
     )
     measured["date"] = datetime.now(UTC).date().isoformat()
     path = _path()
-    with files.lock_beside(path):
+    with contextlib.suppress(LockedError, StorageError), files.lock_beside(path):
         kept = pd.concat([_read(), measured.astype(str)]).drop_duplicates(_OF_ONE, keep="last")
         files.write_table(path, kept)
 

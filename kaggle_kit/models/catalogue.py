@@ -17,24 +17,33 @@ import pandas as pd
 import timm
 
 from kaggle_kit import files
+from kaggle_kit.machine.device import choose_device, device_text
+from kaggle_kit.machine.speeds import known_speeds, network_of
 from kaggle_kit.models.backbones import local_backbones
 from kaggle_kit.models.weights import SUFFIXES, find_weights, licence_of, resolve_name
 from kaggle_kit.results import Result
 
 RESULTS_OF = "2025-10-30"
 """When timm's table of results was last changed."""
-_NOTE = f"top-1: percent on ImageNet at that size, by timm's results of {RESULTS_OF}; here: whether weights are on this machine"
+_NOTE = (
+    f"top-1: percent on ImageNet at that size, by timm's results of {RESULTS_OF}; here: whether weights are on this machine; "
+    "img/s: as `kk latency MODEL` measured it on this machine, by one model on decoded images"
+)
 
 
-def models_table(pattern: str = "", *, under: int | None = None, here: bool = False) -> pd.DataFrame:
+def models_table(
+    pattern: str = "", *, under: int | None = None, faster_than: float | None = None, here: bool = False
+) -> pd.DataFrame:
     """Return timm's pretrained models, the most accurate first.
 
-    Columns: model, size (pixels, of the accuracy), top-1 (percent), parameters, licence, here. Models that timm has not
-    validated on ImageNet come last, and of those nothing but licence and place is known.
+    Columns: model, size (pixels, of the accuracy), top-1 (percent), parameters, licence, here, img/s and measured (at which
+    size, by which engine, when), both missing of what :func:`~kaggle_kit.machine.speeds.keep_speeds` was never given. Models
+    that timm has not validated on ImageNet come last, and of those neither accuracy nor parameters are known.
 
     Args:
         pattern: shell pattern, or a part of the name.
         under: parameters; larger models, and those of which nobody knows, are left out.
+        faster_than: images a second; slower models, and those that were not measured here, are left out.
         here: only models whose weights are on this machine.
     """
     local = {resolve_name(one.name) for one in local_backbones()}
@@ -48,10 +57,14 @@ def models_table(pattern: str = "", *, under: int | None = None, here: bool = Fa
     frame["parameters"] = (known["millions"].astype(float) * 1e6).round().astype("Int64")
     frame["licence"] = [licence_of(name) for name in frame["model"]]
     frame["here"] = frame["model"].isin(local)
+    speeds = known_speeds(device_text(choose_device("auto"))).reindex(frame["model"].map(network_of)).reset_index(drop=True)
+    frame[["img/s", "measured"]] = speeds
+    if faster_than is not None:
+        frame = frame[frame["img/s"] > faster_than]
     if under is not None:
         frame = frame[(frame["parameters"] < under).fillna(False)]
     frame = frame.sort_values(["top-1", "model"], ascending=[False, True], na_position="last", ignore_index=True)
-    frame.attrs["note"], frame.attrs["optional"] = _NOTE, ("licence", "size")
+    frame.attrs["note"], frame.attrs["optional"] = _NOTE, ("licence", "measured", "size")
     return frame
 
 

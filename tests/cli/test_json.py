@@ -97,6 +97,7 @@ def printed(tmp_path_factory):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))  # where speeds are kept
         for command, arguments in COMMANDS.items():
             if command == "cache list":
                 _fill_store(root)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import huggingface_hub.constants
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from kaggle_kit import files
 from kaggle_kit.errors import ConfigError, WeightsError
+from kaggle_kit.machine.device import choose_device, device_text
+from kaggle_kit.machine.speeds import keep_speeds
 from kaggle_kit.models import find_weights
 from kaggle_kit.models.catalogue import fetch_weights, models_table, weights_table
 
@@ -43,6 +46,23 @@ def test_a_part_of_a_name_is_a_pattern_and_a_budget_leaves_out_what_is_larger_or
     assert 0 < len(small) < len(everything)
     assert (small["parameters"] < 5_000_000).all()
     assert models_table("there is no such model").empty
+
+
+def test_speeds_are_those_that_were_measured_here_and_a_budget_of_them_leaves_out_the_rest(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert models_table("resnet50*")["img/s"].isna().all()
+    rows = {"size": "224x224", "engine": "torch", "batch": 8}
+    measured = pd.DataFrame(
+        [{"model": "resnet50", **rows, "img/s": 12.5}, {"model": "resnet18.a1_in1k", **rows, "img/s": 40.0}]
+    )
+    keep_speeds(device_text(choose_device("auto")), measured)
+    found = models_table("resnet*")
+    assert set(found["model"][found["img/s"] == 12.5]) == {name for name in found["model"] if name.startswith("resnet50.")}
+    fast = models_table("resnet*", faster_than=20)
+    assert len(fast) > 1
+    assert fast["model"].str.startswith("resnet18.").all()
+    assert fast["measured"].str.startswith("224x224 torch 20").all()
+    assert models_table("resnet*", faster_than=40).empty
 
 
 def test_only_what_is_here(cached):
