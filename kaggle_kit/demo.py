@@ -22,21 +22,39 @@ from kaggle_kit.errors import ConfigError
 from kaggle_kit.results import Result
 from kaggle_kit.workspace import Workspace
 
-N_TEST = 360
 SIDE = 32
-STEPS: tuple[tuple[str, ...], ...] = (
-    ("init", "../data", "--name", "digits"),
-    ("folds",),
-    # A small ResNet from scratch: pretrained weights would need a network, and digits do not need them.
-    (
-        *("train", "--fold", "all", "model=resnet10t", "pretrained=false", "image_size=32", "epochs=10", "lr=3e-3"),
-        *("batch_size=64", "augment=shift", "data.crop_pct=1.0", "schedule.warmup_epochs=1"),
-    ),
-    ("predict", "--tta", "multiscale"),
-    ("blend", "--name", "blend"),
-    ("check", "submissions/blend.csv", "--answers", "../answers.csv"),
-)
-"""What is typed in the demo's workspace, without the leading ``kk``."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a demo is.
+
+    Attributes:
+        digits: that are taken, the ``test`` of the test set among them.
+    """
+
+    digits: int
+    test: int
+    epochs: int
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """What is typed in the demo's workspace, without the leading ``kk``."""
+        return (
+            ("init", "../data", "--name", "digits"),
+            ("folds",),
+            # A small ResNet from scratch: pretrained weights would need a network, and digits do not need them.
+            (
+                *("train", "--fold", "all", "model=resnet10t", "pretrained=false", "image_size=32", f"epochs={self.epochs}"),
+                *("lr=3e-3", "batch_size=64", "augment=shift", "data.crop_pct=1.0", "schedule.warmup_epochs=1"),
+            ),
+            ("predict", "--tta", "multiscale"),
+            ("blend", "--name", "blend"),
+            ("check", "submissions/blend.csv", "--answers", "../answers.csv"),
+        )
+
+
+FULL, QUICK = Size(1797, 360, epochs=10), Size(600, 120, epochs=6)
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +77,7 @@ class DemoResult(Result):
         return f"\nThe submission scores {self.score:.4f} on the private answers: {self.submission}\ntime: {steps}"
 
 
-def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], None]) -> DemoResult:
+def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], None], size: Size = FULL) -> DemoResult:
     """Write the competition to ``folder``/data and do the whole job in ``folder``/work.
 
     Args:
@@ -74,10 +92,10 @@ def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], No
     seconds: dict[str, float] = {}
     with files.lock_beside(folder, patience=1.0):
         _clear(folder, force=force)
-        write_competition(folder / "data", folder / "answers.csv")
+        write_competition(folder / "data", folder / "answers.csv", size=size)
         workspace.root.mkdir()
         with contextlib.chdir(workspace.root):
-            for step in STEPS:
+            for step in size.steps:
                 start = perf_counter()
                 execute(step)
                 seconds[step[0]] = perf_counter() - start
@@ -86,12 +104,12 @@ def run_demo(folder: Path, *, force: bool, execute: Callable[[Sequence[str]], No
     )
 
 
-def write_competition(folder: Path | str, answers: Path | str, *, seed: int = 0) -> None:
+def write_competition(folder: Path | str, answers: Path | str, *, seed: int = 0, size: Size = FULL) -> None:
     """Write the digits as a competition: ``folder``/{train/<digit>/*.png, test/*.png, sample_submission.csv}.
 
     Args:
         answers: where the private answers go, a CSV with the columns id and label.
-        seed: which digits become the test set.
+        seed: which digits are taken, and become the test set.
     """
     import cv2
     from sklearn.datasets import load_digits
@@ -99,12 +117,12 @@ def write_competition(folder: Path | str, answers: Path | str, *, seed: int = 0)
     folder, digits = Path(folder), load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.images))
     labels: dict[str, str] = {}
-    for position, index in enumerate(order):
+    for position, index in enumerate(order[: size.digits]):
         pixels = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)  # (8, 8), from shades 0..16
         image = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         name, label = f"digit_{position:04d}", str(digits.target[index])
-        path = folder / ("test" if position < N_TEST else f"train/{label}") / f"{name}.png"
-        if position < N_TEST:
+        path = folder / ("test" if position < size.test else f"train/{label}") / f"{name}.png"
+        if position < size.test:
             labels[name] = label
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", image)[1].tobytes())

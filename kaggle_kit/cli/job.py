@@ -259,11 +259,12 @@ def runs(
 def demo(
     folder: Annotated[Path, typer.Argument(help="where to make the demo's workspace")] = Path("kk-demo"),
     force: Annotated[bool, typer.Option("--force", help="start anew in a folder that holds a demo")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="a third of the digits and fewer epochs; the same steps")] = False,
 ) -> object:
     """The whole job on scikit-learn's handwritten digits: data, folds, training, views, blend, check, score."""
-    from kaggle_kit.demo import run_demo
+    from kaggle_kit.demo import FULL, QUICK, run_demo
 
-    return run_demo(folder, force=force, execute=_execute)
+    return run_demo(folder, force=force, execute=_execute, size=QUICK if quick else FULL)
 
 
 def _execute(arguments: Sequence[str]) -> None:

@@ -84,7 +84,7 @@ class Fetcher:
     async def _address(self, url: httpx.URL) -> Address:
         """Return the address to connect to; raises ImageError unless all that the name has are allowed."""
         if url.scheme not in _PORTS or not url.host:
-            raise ImageError("expected http://… or https://…")
+            raise ImageError("expected an address that begins with http:// or https://")
         port = url.port or _PORTS[url.scheme]
         found = await asyncio.get_running_loop().getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
         addresses = [ip_address(where[0]) for *_, where in found]

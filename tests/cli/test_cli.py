@@ -200,13 +200,13 @@ def test_the_demo_goes_through_every_step(kk, monkeypatch, tmp_path):
     from kaggle_kit import demo
 
     small = ("train", "--fold", "0", "model=test_resnet", "pretrained=false", "image_size=32", "epochs=1", "workers=0")
-    steps = tuple(small if step[0] == "train" else step for step in demo.STEPS)
-    monkeypatch.setattr(demo, "STEPS", steps)
-    monkeypatch.setattr(demo, "N_TEST", 40)
-    _, out, _ = kk("demo", "demo", folder=tmp_path)
+    steps = tuple(small if step[0] == "train" else step for step in demo.QUICK.steps)
+    monkeypatch.setattr(demo.Size, "steps", steps)
+    _, out, _ = kk("demo", "demo", "--quick", folder=tmp_path)
     for step in steps[:4]:
         assert f"$ kk {step[0]}" in out
-    assert (tmp_path / "demo" / "work" / "submissions" / "blend.csv").exists()
+    assert len(pd.read_csv(tmp_path / "demo" / "work" / "submissions" / "blend.csv")) == 120
+    assert len(list((tmp_path / "demo" / "data").glob("*/*/*.png"))) == 480
     code, _, err = kk("demo", "demo")
     assert code == 2
     assert "--force" in err
