@@ -118,6 +118,9 @@ def _clopper_pearson(right: int, n: int) -> Interval:
 def confusion_counts(truth: Array, predicted: Array, n_classes: int) -> npt.NDArray[np.int64]:
     """Return (C, C): how many rows of each true class (row) were taken for each class (column).
 
+    >>> confusion_counts(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2).tolist()
+    [[1, 1], [0, 2]]
+
     Raises:
         DataError: classes are too many for a matrix.
     """

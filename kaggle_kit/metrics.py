@@ -30,7 +30,14 @@ Needs = Literal["labels", "probs"]
 
 
 def predicted_labels(probs: Array, *, threshold: npt.ArrayLike = 0.5, multilabel: bool) -> Array:
-    """Return what is predicted: (N,) the most probable class, or for multi-label (N, C) 0/1, what reaches ``threshold``."""
+    """Return what is predicted: (N,) the most probable class, or for multi-label (N, C) 0/1, what reaches ``threshold``.
+
+    >>> probs = np.array([[0.2, 0.8], [0.6, 0.7]])
+    >>> predicted_labels(probs, multilabel=False).tolist()
+    [1, 1]
+    >>> predicted_labels(probs, threshold=0.5, multilabel=True).tolist()
+    [[0, 1], [1, 1]]
+    """
     if multilabel:
         return np.asarray(probs >= np.asarray(threshold), dtype=np.uint8)
     return np.asarray(probs.argmax(axis=1))
@@ -305,6 +312,12 @@ def get_metric(name: str, root: Path = Path()) -> Metric:
 
     An own function takes ``(truth, probs)`` and may set the attributes ``greater_is_better`` (default True) and ``needs``
     ("probs" by default, or "labels").
+
+    >>> truth, probs = [0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
+    >>> round(get_metric("accuracy")(truth, probs), 4), round(get_metric("log_loss")(truth, probs), 4)
+    (0.6667, 0.4149)
+    >>> get_metric("MAP@5").name
+    'map_5'
 
     Args:
         root: the workspace that holds the file.

@@ -492,7 +492,11 @@ class Project:
 
     @staticmethod
     def recipes(name: str = "") -> pd.DataFrame | Recipe:
-        """Return a row for each recipe that ``train(config="recipe:NAME")`` takes, or the text of one."""
+        """Return a row for each recipe that ``train(config="recipe:NAME")`` takes, or the text of one.
+
+        >>> "sushi" in set(Project.recipes()["recipe"])
+        True
+        """
         from kaggle_kit.config.recipes import read_recipe, recipes_table
 
         return read_recipe(name) if name else recipes_table()

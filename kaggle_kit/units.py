@@ -15,6 +15,9 @@ _PATTERN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 def parse_duration(text: str) -> float:
     """Seconds of ``8h30m``, ``45m``, ``90s``; a bare number is seconds.
 
+    >>> parse_duration("8h30m"), parse_duration("90")
+    (30600.0, 90.0)
+
     Raises:
         ConfigError: it is none of these, or it is not positive.
     """

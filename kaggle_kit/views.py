@@ -25,6 +25,11 @@ _LEAST = 0.02
 def parse_views(text: str) -> dict[str, float]:
     """Return the names in ``text`` with their weights, which sum to 1.
 
+    >>> parse_views("hflip+stretched")
+    {'hflip': 0.5, 'stretched': 0.5}
+    >>> parse_views("3*none+larger")
+    {'none': 0.75, 'larger': 0.25}
+
     Raises:
         ConfigError: a name is not known, or a weight is no positive number.
     """

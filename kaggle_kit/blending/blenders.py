@@ -39,6 +39,13 @@ AUTO = Blender("auto", best.chosen, best.learn_best, max_cells=5_000_000, learns
 def get_blender(name: str) -> Blender:
     """Return the blender called ``name``.
 
+    >>> import numpy as np
+    >>> stack = [np.array([[0.25, 0.75]]), np.array([[0.75, 0.25]]), np.array([[0.75, 0.25]])]  # of three runs
+    >>> get_blender("mean").combine(stack, {"weights": [2, 1, 1]}, False).tolist()
+    [[0.5, 0.5]]
+    >>> get_blender("vote").combine(stack, {}, False).tolist()
+    [[0.75, 0.25]]
+
     Raises:
         ConfigError: there is none; lists them.
         DependencyError: it needs a package that is not installed.

@@ -46,6 +46,10 @@ def gmean(stack: Stack, parameters: Parameters, multilabel: bool) -> Array:
     """Geometric mean, weighted when there are ``weights``.
 
     For multi-label of both outcomes of each cell, so that 0 and 1 are treated alike: a mean of logits.
+
+    >>> sure, unsure = np.array([[0.9, 0.1]]), np.array([[0.5, 0.5]])
+    >>> gmean([sure, unsure], {}, False).round(4).tolist()
+    [[0.75, 0.25]]
     """
     weighed = zip(_shares(stack, parameters), stack, strict=True)
     total = _sum(weight * evidence(probs, multilabel=multilabel) for weight, probs in weighed)

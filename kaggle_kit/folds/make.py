@@ -77,6 +77,17 @@ def make_folds(
     Rows with the same entry in the group column and rows that are duplicates stay together, whatever the scheme. Rows marked
     as train-only get fold -1: they are never validated on, and sit out the folds that validate on their group.
 
+    >>> from pathlib import Path
+    >>> from kaggle_kit.config import SubmissionConfig
+    >>> rows = tuple(ImageRow(f"{n}", Path(f"{n}.png"), ("cat" if n % 2 else "dog",), group=f"pet {n // 4}") for n in range(40))
+    >>> pets = Competition("pets", "multiclass", "accuracy", Classes(("cat", "dog")), rows, (), SubmissionConfig(), None, "")
+    >>> folds = make_folds(pets, FoldsConfig(n_folds=5))
+    >>> folds
+    FoldTable: 40 rows in 5 folds, scheme stratified-group
+    >>> train, valid = folds.split(0)
+    >>> set(folds.groups[train]) & set(folds.groups[valid])
+    set()
+
     Args:
         duplicates: what :func:`kaggle_kit.images.duplicates.find_duplicates` found; none: not looked for.
         before: a table whose rows keep their folds, so that models of its folds can be trained further; what is new joins its

@@ -288,6 +288,10 @@ def maximum(probs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def merge_views(probs: torch.Tensor, merge: str, weights: torch.Tensor | None = None) -> torch.Tensor:
     """Merge probabilities (V, …, C) of V views into (…, C); see :func:`normalised` for what follows.
 
+    >>> views = torch.tensor([[[0.25, 0.75]], [[0.75, 0.25]]])  # two of one image
+    >>> merge_views(views, "mean").tolist(), merge_views(views, "max").tolist()
+    ([[0.5, 0.5]], [[0.75, 0.75]])
+
     Args:
         weights: of each view, summing to 1, of a shape that broadcasts to that of ``probs``; by default equal ones.
 

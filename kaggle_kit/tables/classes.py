@@ -25,6 +25,14 @@ SHOWN = 8
 class Classes:
     """Ordered, unique class names.
 
+    >>> classes = Classes(("cat", "dog"))
+    >>> classes.encode(["dog", "cat", "dog"]).tolist()
+    [1, 0, 1]
+    >>> classes.top([[0.2, 0.8], [0.9, 0.1]])
+    ['dog', 'cat']
+    >>> classes.above([[0.6, 0.7], [0.1, 0.2]], threshold=0.5)
+    [('cat', 'dog'), ()]
+
     Raises:
         ClassMappingError: there are no names, an empty name or a name twice.
     """

@@ -35,6 +35,12 @@ class FoldTable:
         classes: all classes of the competition, in its order.
         multilabel: whether rows may have several labels, or none.
         meta: scheme, seed, competition, fingerprints and versions; JSON values only.
+
+    >>> labels = [("cat",), ("dog",), ("cat",), ("dog",)]
+    >>> folds = FoldTable(("a", "b", "c", "d"), labels, [0, 1, 2, 3], [0, 0, 1, 1], 2, Classes(("cat", "dog")))
+    >>> train, valid = folds.split(0)
+    >>> train.tolist(), valid.tolist()
+    ([2, 3], [0, 1])
     """
 
     ids: tuple[str, ...]

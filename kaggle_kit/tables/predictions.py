@@ -37,6 +37,14 @@ class Predictions:
         meta: what the file was made from (kind, run, fold, views, fingerprints, versions); JSON values only.
         pixels: (N, 2) uint64 hashes, or None where nothing is known: of the pixels that the model saw when it said this, and
             of the pixels of the image that the id names. Both are equal unless rows were exchanged.
+
+    >>> found = Predictions(("a", "b"), [[0.25, 0.75], [1.0, 0.0]], Classes(("cat", "dog")))
+    >>> found
+    Predictions: 2 rows, 2 classes
+    >>> found.take(["b", "a"]).to_frame()["predicted"].tolist()
+    ['cat', 'dog']
+    >>> found.align(Classes(("dog", "cat")), here="kk.yaml").probs.tolist()
+    [[0.75, 0.25], [0.0, 1.0]]
     """
 
     ids: tuple[str, ...]
