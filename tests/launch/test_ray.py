@@ -4,6 +4,9 @@ import pytest
 from ray_nodes import two_nodes
 from small_workspace import make_small
 
+from kaggle_kit import Project, runs
+from kaggle_kit.auto import search
+from kaggle_kit.errors import WeightsError
 from kaggle_kit.events import EpochEnded, FoldStarted
 from kaggle_kit.launch import LaunchOptions, launch_run
 from kaggle_kit.training import TrainOptions, train_run
@@ -50,3 +53,22 @@ def test_a_lost_node_costs_nothing_but_time(tmp_path, cluster):
     small.workspace.run_dir("run").rename(tmp_path / "by-ray")
     train_run(setup, options)
     assert small.outcome("run", folds=2) == found
+
+
+def test_kk_auto_trains_its_runs_on_both_nodes(tmp_path, cluster, monkeypatch):
+    def nowhere(name, pretrained):
+        raise WeightsError("no weights")
+
+    small = make_small(tmp_path)
+    monkeypatch.setattr(search, "local_backbones", lambda only=(): [])
+    monkeypatch.setattr(search, "find_weights", nowhere)
+    monkeypatch.setattr(search, "_MEASURE_SECONDS", 1e6)  # there is no time to measure what comes after the first run
+    where = {"launcher": "ray", "address": cluster[0].address}
+    result = Project(small.workspace).auto(time_limit="1h", goal="fast", internet=False, **where)
+    assert result.ended == "nothing is left to try"
+    (name,) = result.runs
+    assert [fold.finished for fold in runs.read_run(small.workspace, name).folds] == [True] * 3
+    assert len(result.submission.read_text().splitlines()) == 1 + 9
+    lines = (small.workspace.run_dir(name) / runs.TRAIN_LOG).read_text().splitlines()
+    said = [line for line in lines if "images to train on" in line or "finished: " in line]
+    assert ["images to train on" in line for line in said[:2]] == [True, True], said  # a fold a node, side by side
