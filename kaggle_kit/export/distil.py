@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kaggle_kit.competition import Setup
 from kaggle_kit.errors import TrainingError
+from kaggle_kit.export.members import find_members
 from kaggle_kit.export.run import ExportOptions, ExportResult, export_models, require_writable
 from kaggle_kit.fold_names import FULL, fold_name
 from kaggle_kit.live import make_reporter
@@ -26,6 +27,7 @@ def export_distilled(student: Setup, teacher: Run, options: ExportOptions) -> Ex
         ExportError and others: see :func:`~kaggle_kit.export.export_models`.
     """
     require_writable(options)
+    find_members(student, teacher.name)  # raises what could not be exported either
     name = f"{teacher.name}-distilled-{student.config.run.fingerprint[:6]}"
     for folds in [fold.fold for fold in teacher.finished_folds()], fold_name(FULL):
         summary = train_run(student, TrainOptions(name, folds), reporter=make_reporter())

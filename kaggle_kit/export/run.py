@@ -193,11 +193,11 @@ def require_writable(options: ExportOptions) -> None:
 
 def _distilled(setup: Setup, subject: Subject, teacher: str) -> Distilled:
     """Return how a run compares with the run that it learnt from."""
-    before, after = find_members(setup, teacher), subject.scored
-    (member,), scored = before.members, before.subject.scored
-    both = {fold: (score, scored.fold_scores[fold]) for fold, score in after.fold_scores.items()}
-    facts = teacher, len(member.folds), member.licence, after.metric.name
-    return Distilled(*facts, score=after.score, teacher_score=scored.score, fold_scores=both)
+    found = find_members(setup, teacher)
+    (member,), before, after = found.members, found.subject.scored, subject.scored
+    both = {fold: (after.fold_scores[fold], score) for fold, score in before.fold_scores.items() if fold in after.fold_scores}
+    facts = teacher, len(member.run.finished_folds()), member.licence, after.metric.name
+    return Distilled(*facts, score=after.score, teacher_score=before.score, fold_scores=both)
 
 
 def _control_rows(setup: Setup, run: Run) -> Rows:

@@ -350,4 +350,7 @@ def test_what_cannot_be_distilled_is_said_before_anything_is_trained(world, tmp_
     write_image(tmp_path / "out" / "holiday.png", 0)
     with pytest.raises(ConfigError, match=r"holds holiday\.png; choose another folder with --to"):
         distilled(world, tmp_path / "out")
+    world.competition = replace(world.competition, open_class="2")  # no run of such a competition can be exported
+    with pytest.raises(ConfigError, match="from a blend"):
+        distilled(world, tmp_path / "new")
     assert runs.list_runs(world.workspace) == ["r"]
