@@ -16,7 +16,7 @@ import torch
 from kaggle_kit import files
 from kaggle_kit.errors import ExportError, KaggleKitError
 from kaggle_kit.export.graph import FusedModels
-from kaggle_kit.inference.engines import convert_to_openvino, import_openvino
+from kaggle_kit.inference.engines import convert_to_openvino, import_openvino, openvino_core
 
 Array = npt.NDArray[Any]
 Loaded = Callable[[Array], Array]
@@ -74,8 +74,7 @@ def _write_openvino(graph: FusedModels, path: Path, facts: Mapping[str, str]) ->
 
 
 def _read_openvino(path: Path) -> Loaded:
-    openvino = import_openvino()
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: np.array(compiled(images)[0])
 
 

@@ -14,6 +14,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,7 +115,7 @@ def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options
         raise ConfigError(f"engine openvino computes on the CPU, the device is {options.device}; use engine=torch.")
     name = f"{fingerprint[:24]}-{spec.height}x{spec.width}-{openvino.__version__.partition('-')[0]}"
     folder = options.cache_dir / "openvino" / name if options.cache_dir and fingerprint else None
-    core = openvino.Core()
+    core = openvino_core()
     if folder is not None and (folder / "model.xml").is_file():
         exported = core.read_model(folder / "model.xml")
     else:
@@ -142,6 +143,16 @@ def import_openvino() -> Any:
         if hidden:
             del sys.modules["openvino_telemetry"]
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the one ``openvino.Core`` of this process; raises DependencyError.
+
+    Each further one would load the CPU plugin again, which gives its thread a signal stack and puts back the one before when it
+    goes. Of two that end in the order in which they began, the second puts back freed memory, and the next Ctrl-C is a crash.
+    """
+    return import_openvino().Core()
 
 
 def choose_engine(name: str, device: torch.device, pixels: int) -> str:

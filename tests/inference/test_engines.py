@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -78,6 +79,25 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     options = EngineOptions(cache_dir=tmp_path / "file")
     made = make_engine("openvino", loaded.model, loaded.spec, fingerprint="f", options=options)
     assert made.logits(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_a_signal_finds_its_handler_after_engines_have_come_and_gone():
+    """In a process of its own, which would otherwise be gone with the signal."""
+    pytest.importorskip("openvino")
+    code = """
+import signal, torch
+from kaggle_kit.config import DataConfig, ModelConfig
+from kaggle_kit.inference.engines import make_engine
+from kaggle_kit.models import build_model, image_spec
+model = build_model(ModelConfig(name="test_resnet", pretrained=False), 3, image_size=32).eval()
+engine = make_engine("openvino", model, image_spec(model, DataConfig(image_size=32)))
+engine = make_engine("openvino", model, image_spec(model, DataConfig(image_size=32)))  # now the first one goes
+engine = None
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_a_missing_package_names_the_install_command(tmp_path, monkeypatch):
