@@ -81,7 +81,7 @@ def plan_run(
     numbers = parse_folds(fold, folds.n_splits)
     found = Found(dict.fromkeys(numbers, find_weights(run.model.name, False)))
     jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=found))
-    fabric = make_fabric(run.hardware)
+    fabric = make_fabric(jobs[0].config.hardware)
     with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         plan = _measured(jobs, fabric, seconds, config)
     n_views = count_passes([tta], ImageSpec(*plan.image_size))

@@ -1,4 +1,4 @@
-"""How fast networks were on this machine when ``kk latency`` measured them, kept for ``kk models``."""
+"""How fast networks were on this machine: in prediction by ``kk latency``, kept for ``kk models``, and in steps of training."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def known_speeds(device: str) -> pd.DataFrame:
     known = known.assign(**{"img/s": pd.to_numeric(known["img/s"]), "pixels": pixels}).sort_values(["pixels", "img/s"])
     best = known.drop_duplicates("network", keep="last").set_index("network")
     return pd.DataFrame({"img/s": best["img/s"], "measured": best["size"] + " " + best["engine"] + " " + best["date"]})
+
+
+def known_speed(device: str, model: str, size: str, engine: str) -> float | None:
+    """Return the images a second of one measurement that was kept, None where there is none."""
+    known = _read()
+    of_one = {"machine": platform.node(), "device": device, "network": network_of(model), "size": size, "engine": engine}
+    for column, value in of_one.items():
+        known = known[known[column] == value]
+    return float(known["img/s"].iloc[-1]) if len(known) else None
 
 
 def network_of(model: str) -> str:

@@ -29,6 +29,7 @@ from kaggle_kit.runs.provenance import seen_by, to_entries
 from kaggle_kit.specialists import Groups, groups_of
 from kaggle_kit.tables import Classes, FoldTable, Labels, shown
 from kaggle_kit.teachers import Lesson, lesson_for, teach
+from kaggle_kit.training.rounding import with_precision
 from kaggle_kit.workspace import Workspace
 
 Images = list[tuple[str, Path]]
@@ -189,12 +190,14 @@ class Found:
 
 
 def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[int], found: Found) -> Iterator[FoldJob]:
-    """Yield the job of each fold of ``fold_list``.
+    """Yield the job of each fold of ``fold_list``, with the precision settled where that takes a measurement.
 
     Raises:
         FoldError: the competition lacks rows of the table, or a fold has no rows left.
     """
-    workspace, config, competition = setup.workspace, setup.config.run, setup.competition
+    workspace, competition = setup.workspace, setup.competition
+    sizes = {"images": len(folds), "n_classes": len(folds.classes)}
+    config = with_precision(setup.config.run, **sizes, root=workspace.root, channels=competition.channels)
     paths = images_of(competition, folds.ids)
     out = set(found.left_out)
     readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kaggle_kit.competition import Setup
 from kaggle_kit.config import RunConfig, derive
@@ -182,9 +183,10 @@ def find_lr(
     config = _throwaway(setup.config.run)
     folds = folds or folds_for(setup.workspace, setup.competition, config.folds)
     chosen_folds([fold], folds.n_splits)
-    fabric = make_fabric(config.hardware)
-    with random_state_kept(fabric):
+    with torch.random.fork_rng(devices=[]):
         job = _job(setup.with_run(config), folds, fold)
+    fabric = make_fabric(job.config.hardware)
+    with random_state_kept(fabric):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, Stop()) as data:
             learner = make_learner(job, model, data, fabric)
