@@ -25,6 +25,9 @@ _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on 
 _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
 TEACHER, PAIRS = "teacher", "auto-pairs"
+VIEWS, FULL = "views", "full"
+OF_A_RUN = (VIEWS, FULL)
+"""Ideas that make no run, but something for a run of the blend."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Scene:
         goal: an entry of GOALS.
         ordered: whether the metric counts how far a class is off.
         folds: name of the fold table.
+        n_folds: of it.
         shorter: the epochs of the goal are divided by this, where there is no time for them.
     """
 
@@ -46,6 +50,7 @@ class Scene:
     pretrained: bool = True
     ordered: bool = False
     folds: str = "folds"
+    n_folds: int = 5
     shorter: int = 1
 
     @property
@@ -66,7 +71,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that could be trained, or views that could be chosen for one.
+    """A run that could be trained, or something that could be done for a run of the blend.
 
     Attributes:
         step: how, all folds.
@@ -93,7 +98,7 @@ class Candidate:
     @property
     def tunes(self) -> bool:
         """Whether a whole network is trained, which takes long and can race on one fold."""
-        return self.idea not in ("probe", "views")
+        return self.idea not in ("probe", *OF_A_RUN)
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -221,6 +226,8 @@ def candidates(scene: Scene, state: State) -> Iterator[Candidate]:
                 yield found
     if scene.goal in _LONGER:
         yield from _views(state)
+    if scene.goal == "best":
+        yield from _of_all_data(scene, state)
 
 
 def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) -> Candidate | None:
@@ -248,7 +255,7 @@ def _teacher(backbone: LocalBackbone, scene: Scene, state: State) -> tuple[Step,
 def _views(state: State) -> Iterator[Candidate]:
     """Yield a choice of views for each run of the blend."""
     for run in state.kept:
-        name = f"views-of-{run}"
+        name = views_of(run)
         if name in state.viewed or name in state.failed:
             continue
         model = state.tried[run].model
@@ -258,7 +265,31 @@ def _views(state: State) -> Iterator[Candidate]:
             measured = state.measured[model]
             passes = _VIEWS_TRIED * measured.work.n_valid + _VIEWS_TAKEN * measured.work.folds * measured.work.n_test
             seconds = passes / measured.rates.predict
-        yield Candidate("views", name, model, step, state.expected_gain("views", _VIEWS_GAIN), seconds)
+        yield Candidate(VIEWS, name, model, step, state.expected_gain(VIEWS, _VIEWS_GAIN), seconds)
+
+
+def _of_all_data(scene: Scene, state: State) -> Iterator[Candidate]:
+    """Yield one more model, of all labelled images, for each run of the blend.
+
+    No out-of-fold row can show what it gains, so none is expected: it comes when nothing else is left.
+    """
+    for run in state.kept:
+        name, tried = full_of(run), state.tried[run]
+        if name in state.completed or name in state.failed or not tried.entries or tried.strategy == "specialists":
+            continue
+        step = Step("train", tried.entries, {"strategy": tried.strategy, "fold": "full", "run": run})
+        # k folds train on k - 1 parts of k each.
+        yield Candidate(FULL, name, tried.model, step, 0.0, tried.seconds / max(1, scene.n_folds - 1))
+
+
+def views_of(run: str) -> str:
+    """Return the name of a choice of views."""
+    return f"views-of-{run}"
+
+
+def full_of(run: str) -> str:
+    """Return the name of a model of all data."""
+    return f"full-of-{run}"
 
 
 def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:

@@ -58,13 +58,15 @@ def commands(entries: Entries) -> list[str]:
     folds = [entry["command"] for entry in entries if entry["kind"] == "folds"]
     trained = [text for entry in entries if entry["kind"] == "trained" and entry["run"] in kept for text in entry["commands"]]
     viewed = [entry["command"] for entry in entries if entry["kind"] == "viewed" and entry["better"] and entry["of"] in kept]
-    return list(dict.fromkeys([*folds, *trained, *viewed, *(entry["command"] for entry in blends[-1:])]))
+    full = [text for entry in entries if entry["kind"] == "completed" and entry["of"] in kept for text in entry["commands"]]
+    return list(dict.fromkeys([*folds, *trained, *viewed, *full, *(entry["command"] for entry in blends[-1:])]))
 
 
 _WORDS = {
     "mirrors": lambda entry: f"mirrored images mean {'the same' if entry['mirrors'] else 'something else'}",
     "measured": lambda entry: f"{entry['model']}: {entry['rates']['train']:.1f} images a second in training at {entry['side']}",
     "viewed": lambda entry: f"{entry['run']} are {'taken' if entry['better'] else 'left as they were'}",
+    "completed": lambda entry: f"{entry['of']} has one more model, of all labelled images",
     "fetched": lambda entry: f"weights fetched: {', '.join(entry['models']) or 'none'}",
     "raced": lambda entry: f"{entry['run']} on fold 0 alone",
     "judged": lambda entry: f"{entry['run']} {'joins' if entry['better'] else 'is left out'}",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import files, seeds
-from kaggle_kit.auto.ideas import Candidate, Scene, candidates
+from kaggle_kit.auto.ideas import FULL, OF_A_RUN, VIEWS, Candidate, Scene, candidates, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
@@ -151,7 +151,7 @@ class _Search:
 
     def _scene(self) -> Scene:
         side = _usual_side(self.setup.competition)
-        facts: dict[str, Any] = {"ordered": self._ordered, "folds": self.setup.config.run.folds}
+        facts: dict[str, Any] = {"ordered": self._ordered, "folds": self.setup.config.run.folds, "n_folds": self.n_folds}
         found = local_backbones(self.options.only)
         if not found:
             name = self.setup.config.run.model.name
@@ -218,10 +218,11 @@ class _Search:
     def _fits(self, candidate: Candidate) -> bool:
         if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
             return False
-        if self.options.max_bytes is None or candidate.idea == "views":
+        if self.options.max_bytes is None or candidate.idea == VIEWS:
             return True
         own = next(one.n_bytes for one in self.scene.backbones if one.name == candidate.model)
-        return self._bundle_bytes() + own * self.n_folds * len(candidate.makes) <= self.options.max_bytes
+        models = 1 if candidate.idea == FULL else self.n_folds * len(candidate.makes)
+        return self._bundle_bytes() + own * models <= self.options.max_bytes
 
     def _bundle_bytes(self) -> int:
         """Bytes of the models of the blend."""
@@ -277,8 +278,8 @@ class _Search:
         self.say(f"{format_duration(self.used)} used. {candidate.idea}{expected}: {candidate.step.text}")
         began = self._now()
         try:
-            if candidate.idea == "views":
-                self._review(candidate)
+            if candidate.idea in OF_A_RUN:
+                {VIEWS: self._review, FULL: self._complete}[candidate.idea](candidate)
                 return
             for step in candidate.before:
                 self._prepare(step)
@@ -336,6 +337,14 @@ class _Search:
         elif not np.array_equal(before, after):
             self._predicted(self._prediction(run))
 
+    def _complete(self, candidate: Candidate) -> None:
+        """Add a model of all data to a run of the blend, and blend it as before: its score is that of the folds."""
+        run = str(candidate.step.options["run"])
+        self._trained(candidate.step)
+        predict = self._predicted(self._prediction(run))
+        self._blend(self.state.kept, self.state.method)
+        self._note("completed", run=candidate.run, of=run, commands=[candidate.step.text, predict.text])
+
     def _fail(self, candidate: Candidate, why: str) -> None:
         self.say(f"{candidate.run} is left out: {why}")
         self._note("failed", run=candidate.run, why=why, command=candidate.step.text)
@@ -351,9 +360,10 @@ class _Search:
             trained = self._now()
             predict = self._predict(run)
             facts = {"run": run, "idea": candidate.idea, "model": candidate.model, "strategy": candidate.strategy}
+            entries = () if candidate.cycles else candidate.step.entries
             times = {"estimate": estimate, "seconds": training + self._now() - trained}
             commands = [*(step.text for step in (*candidate.before, candidate.step)), predict.text]
-            self._note("trained", **facts, **times, score=self._scored(run, "none").score, commands=commands)
+            self._note("trained", **facts, entries=entries, **times, score=self._scored(run, "none").score, commands=commands)
             self._join(run)
             self._tail = 1.5 * (self._now() - trained)
 
@@ -374,7 +384,8 @@ class _Search:
         return step if mirrors else self._predicted(self._prediction(run))
 
     def _prediction(self, run: str) -> Step:
-        return Step("predict", options={"run": run, "tta": self._views})
+        tta = "auto" if self.state.viewed.get(views_of(run)) else self._views
+        return Step("predict", options={"run": run, "tta": tta})
 
     def _predicted(self, step: Step) -> Step:
         for outcome in step.run(self.project, time_limit=max(1.0, self.left)):

@@ -37,6 +37,7 @@ class Tried:
         idea, model: what it is.
         seconds: training and prediction.
         score: of its own out-of-fold rows.
+        strategy, entries: it was trained with; empty in journals that do not tell.
     """
 
     run: str
@@ -44,6 +45,8 @@ class Tried:
     model: str
     seconds: float
     score: float
+    strategy: str = ""
+    entries: tuple[str, ...] = ()
 
 
 @dataclass
@@ -60,7 +63,8 @@ class State:
         settled: runs of which it was decided whether they join the blend.
         unmeasured: models whose speed cannot be measured.
         prepared: commands that made what runs learn from.
-        viewed: choices of views that were made.
+        viewed: choices of views that were made -> whether they were taken.
+        completed: models of all data that were added.
         asked_hub: whether weights of further backbones were asked for.
         raced: run -> share of the error that it removed on fold 0.
         realised: idea -> shares of the error that its runs removed.
@@ -80,7 +84,8 @@ class State:
     settled: set[str] = field(default_factory=set)
     unmeasured: set[str] = field(default_factory=set)
     prepared: set[str] = field(default_factory=set)
-    viewed: set[str] = field(default_factory=set)
+    viewed: dict[str, bool] = field(default_factory=dict)
+    completed: set[str] = field(default_factory=set)
     asked_hub: bool = False
     raced: dict[str, float] = field(default_factory=dict)
     realised: dict[str, list[float]] = field(default_factory=dict)
@@ -118,7 +123,8 @@ class State:
 
 def _trained(state: State, entry: Entry) -> None:
     run, estimate = str(entry["run"]), float(entry["estimate"] or 0)
-    state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], number_or_nan(entry["score"]))
+    how = entry["strategy"], tuple(entry.get("entries", ()))
+    state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], number_or_nan(entry["score"]), *how)
     if estimate > 0:
         state.pace.setdefault(entry["strategy"], []).append(entry["seconds"] / estimate)
 
@@ -149,8 +155,12 @@ def _prepared(state: State, entry: Entry) -> None:
 
 
 def _viewed(state: State, entry: Entry) -> None:
-    state.viewed.add(entry["run"])
+    state.viewed[entry["run"]] = bool(entry["better"])
     state.realised.setdefault("views", []).append(number_or_nan(entry["gain"]))
+
+
+def _completed(state: State, entry: Entry) -> None:
+    state.completed.add(entry["run"])
 
 
 def _fetched(state: State, entry: Entry) -> None:  # noqa: ARG001
@@ -177,6 +187,7 @@ _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
     "not measured": _not_measured,
     "prepared": _prepared,
     "viewed": _viewed,
+    "completed": _completed,
     "fetched": _fetched,
     "mirrors": _mirrors,
     "failed": _failed,

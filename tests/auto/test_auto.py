@@ -59,6 +59,9 @@ class FakeProject:
             self.kills[run] -= 1
             raise KeyboardInterrupt
         idea = run.split("-")[1]
+        if fold == "full":
+            self.clock += self.seconds[idea] / self.made.spec.n_folds
+            return SimpleNamespace(cut_short=False, stopped=None, failed={}, oof_score=np.nan)
         share = (1.0 if fold == "all" else 1 / self.made.spec.n_folds) * (0.5 if run.endswith("-1ep") else 1.0)
         if self.seconds[idea] * share > time_limit:
             self.clock += time_limit
@@ -215,6 +218,41 @@ def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_bett
     assert project.calls[at + 1].startswith("blend")
     assert result.score > 0.95
     assert f"kk predict --run {better[0]['of']} --tta auto" in commands(Journal(result.journal).read())
+
+
+def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_data(project, monkeypatch):
+    monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:2])
+    project.auto(5000.0, goal="balanced")
+    assert not entries(project, "completed")
+    before = entries(project, "blended")[-1]
+    result, _ = project.auto(9000.0, goal="best")
+    done = entries(project, "completed")
+    assert sorted(entry["of"] for entry in done) == sorted(result.runs) == sorted(before["runs"])
+    full = [call for call in project.calls if call.endswith(" full")]
+    assert len(full) == len(result.runs)
+    at = project.calls.index(full[0])
+    run = full[0].split()[1]
+    taken = {entry["of"] for entry in entries(project, "viewed") if entry["better"]}
+    assert project.calls[at + 1 : at + 3] == [
+        f"predict {run} {'auto' if run in taken else 'hflip'}",
+        f"blend {','.join(result.runs)}",
+    ]
+    assert all(call.endswith(("full", "hflip", "auto")) or call.startswith("blend") for call in project.calls[at:])
+    assert result.score == before["score"]  # nothing tells what they gain
+    told = commands(Journal(result.journal).read())
+    (text,) = [text for text in told if "--fold full" in text and f"--run {run}" in text]
+    trained = next(text for text in told if text.startswith("kk train") and f"--run {run}" in text)
+    assert text == trained.replace("--fold all", "--fold full")
+    project.calls.clear()
+    project.auto(9000.0, goal="best")
+    assert not project.calls
+
+
+def test_a_model_of_all_data_counts_as_one_in_the_bundle(project, monkeypatch):
+    monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])
+    monkeypatch.setattr(search._Search, "_bundle_bytes", lambda _: 3000)
+    project.auto(9000.0, goal="best", max_bytes=6500)  # one more of three folds does not fit
+    assert [entry["of"] for entry in entries(project, "completed")] == ["auto-probe-small"]
 
 
 def test_where_the_order_of_classes_counts_grades_are_tried(project):
