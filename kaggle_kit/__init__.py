@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kaggle_kit.errors import KaggleKitError
     from kaggle_kit.project import Project
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["KaggleKitError", "Project", "__version__"]
 
 

@@ -226,7 +226,7 @@ PRECISIONS: Registry[str] = Registry(
     ],
 )
 """Our name -> Lightning Fabric's."""
-PRECISION_CHOICES = PRECISIONS.with_auto("what trains fastest here: of GPUs half, of CPUs bf16 where a measurement says so")
+PRECISION_CHOICES = PRECISIONS.with_auto("what trains fastest here: half on GPUs, on CPUs bf16 where a measurement says so")
 
 FORMS = _registry(
     "submission form",

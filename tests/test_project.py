@@ -10,10 +10,18 @@ import pandas as pd
 import pytest
 from factories import make_workspace
 
-from kaggle_kit import KaggleKitError, Project
+from kaggle_kit import KaggleKitError, Project, __version__
 from kaggle_kit.errors import MissingFileError
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_what_repeats_the_version_agrees_with_it():
+    root = Path(__file__).parents[1]
+    assert f"\nversion: {__version__}\n" in (root / "CITATION.cff").read_text()
+    newest = re.search(r"^## (\S+)", (root / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == __version__
 
 
 def test_importing_the_package_imports_nothing_heavy():
