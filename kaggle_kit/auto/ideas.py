@@ -156,7 +156,9 @@ def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | N
 def _tuned(scene: Scene, backbone: LocalBackbone, side: int, epochs: int, *further: str) -> list[str]:
     start = ["lr=0.0005"] if scene.pretrained else ["pretrained=false", "lr=0.003", "schedule.warmup_epochs=1"]
     size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
-    return [f"epochs={epochs}", "data.crop_pct=1.0", *start, *size, *further]
+    # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
+    # probe over again, and it would be chosen on the rows that judge it.
+    return [f"epochs={epochs}", "keep=last", "data.crop_pct=1.0", *start, *size, *further]
 
 
 def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
