@@ -17,7 +17,7 @@ from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import rests_on_pairs, table_like
 from kaggle_kit.runs import Run
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold
-from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, read_predictions, shown
+from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, shown
 from kaggle_kit.workspace import Workspace
 
 
@@ -187,4 +187,4 @@ def _has_oof_views(run: Run, views: str) -> bool:
     if views == "none":
         return True
     paths = [fold.path / run_files.OOF_VIEWS for fold in run.finished_folds()]
-    return all(path.exists() and read_predictions(path).meta.get("views") == views for path in paths)
+    return all(path.exists() and read_prediction_meta(path).get("views") == views for path in paths)

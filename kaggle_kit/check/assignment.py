@@ -90,7 +90,8 @@ def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, r
         return _judge_frequent(hot, probs, classes, level=level, rng=rng)
     hot = np.asarray(hot)
     rows = _sample(hot, rng)
-    hot, probs = hot[rows].astype(bool), np.asarray(probs[rows], dtype=np.float64)
+    # Columns of labels are read one by one, over and over.
+    hot, probs = np.asfortranarray(hot[rows], dtype=bool), np.asarray(probs[rows], dtype=np.float64)
     scores = standardised(probs)
     proposals = [best_assignment(_mean_by_label(hot, scores)), best_assignment(_hit_rates(hot, probs))]
     pairs = {(int(min(i, j)), int(max(i, j))) for order in proposals for i, j in enumerate(order) if i != j}
@@ -149,8 +150,7 @@ def swap_tails(hot: Array, evidence: Array, first: int, second: int) -> Tails:
     ``evidence`` is (N, C), log probabilities or logits. Without a row of each label nothing can be said: AUC 1/2.
     """
     only_first, only_second = hot[:, first] & ~hot[:, second], hot[:, second] & ~hot[:, first]
-    contrast = evidence[:, second] - evidence[:, first]
-    low, high = contrast[only_first], contrast[only_second]
+    low, high = (evidence[rows, second] - evidence[rows, first] for rows in map(np.flatnonzero, (only_first, only_second)))
     if not len(low) or not len(high):
         return Tails(0.5, 1.0, 1.0)
     # u counts the pairs of rows that stand in the order in which the columns' names put them.
@@ -237,7 +237,8 @@ def _close_pairs(hot: Array, evidence: Array) -> int:
     own = hot.sum(axis=0)
     mean, square = np.zeros((2, hot.shape[1], hot.shape[1]))
     for label in np.flatnonzero(own):
-        contrast = evidence[hot[:, label]] - evidence[hot[:, label], label][:, None]  # of each column over the label's own
+        rows = evidence[np.flatnonzero(hot[:, label])]
+        contrast = rows - rows[:, [label]]  # of each column over the label's own
         mean[label], square[label] = contrast.mean(axis=0), contrast.var(axis=0)
     spread = np.sqrt(np.maximum(square + square.T, 1e-12))
     auc = ndtr(-(mean + mean.T) / spread)
@@ -247,15 +248,19 @@ def _close_pairs(hot: Array, evidence: Array) -> int:
 
 def _mean_by_label(hot: Array, scores: Array) -> Array:
     """(C, C): the mean score of column j over the rows labelled i; zero for labels without rows."""
+    from scipy.sparse import csr_array
+
     counts = hot.sum(axis=0)
-    return np.asarray((hot.T.astype(np.float64) @ scores) / np.maximum(counts, 1)[:, None])
+    # Few of the cells of ``hot`` are 1: a dense product would add a hundred zeros for each of them.
+    return np.asarray((csr_array(hot.T.astype(np.float64)) @ scores) / np.maximum(counts, 1)[:, None])
 
 
 def _hit_rates(hot: Array, probs: Array) -> Array:
     """The confusion matrix, (C, C): the share of rows labelled i whose most probable column is j."""
-    top = np.zeros(probs.shape)
-    top[np.arange(len(probs)), probs.argmax(axis=1)] = 1.0
-    return _mean_by_label(hot, top)
+    rows, labels = np.nonzero(hot)
+    n_classes = hot.shape[1]
+    named = np.bincount(labels * n_classes + probs.argmax(axis=1)[rows], minlength=n_classes**2).reshape(n_classes, n_classes)
+    return np.asarray(named / np.maximum(hot.sum(axis=0), 1)[:, None])
 
 
 def _hits(hot: Array, probs: Array, order: Array) -> float:
@@ -272,11 +277,11 @@ def _above_chance(hot: Array, scores: Array, level: float, rng: np.random.Genera
     if len(hot) < 2:
         return False
     rows, labels = np.nonzero(hot)
-    weights = 1 / hot.sum(axis=0)[labels]
+    weights, cells = 1 / hot.sum(axis=0)[labels], np.ascontiguousarray(scores).ravel()
 
     def mean_score(places: Array) -> float:
         """Of own columns when the labels of row i stand at row ``places[i]``."""
-        return float((weights * scores[places[rows], labels]).sum())
+        return float(weights @ cells[places[rows] * hot.shape[1] + labels])
 
     own = mean_score(np.arange(len(hot)))
     drawn = np.array([mean_score(rng.permutation(len(hot))) for _ in range(PERMUTATIONS)])

@@ -22,12 +22,14 @@ from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.competition.tabular import read_frame
 from kaggle_kit.config import Config
 from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
+from kaggle_kit.machine.host import available_memory
 from kaggle_kit.metrics import Metric, get_metric
 from kaggle_kit.runs import BlendRecord, FoldRun, Run
 from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_predictions
 from kaggle_kit.workspace import Workspace
 
 Array = npt.NDArray[Any]
+_BYTES_OF_AN_ID = 100  # with the hashes of its pixels, about
 
 
 class Unavailable(KaggleKitError):
@@ -43,6 +45,7 @@ class Case:
         given_competition: the competition when the caller has loaded it already.
         answers_path: a CSV with the true labels.
         read: the files that were read, for the record.
+        room: bytes of prediction files that may be kept, so that each is read once; others are read when they are asked for.
     """
 
     path: Path
@@ -51,6 +54,8 @@ class Case:
     given_competition: Competition | None = None
     answers_path: Path | None = None
     read: set[Path] = field(default_factory=set)
+    room: int = field(default_factory=lambda: available_memory() // 4)
+    _kept: dict[Path, Predictions] = field(default_factory=dict, repr=False)
 
     @cached_property
     def classes(self) -> Classes:
@@ -183,7 +188,19 @@ class Case:
         path = fold.path / file_name
         if not path.is_file():
             raise Unavailable(f"{self.relative(path)} is not here")
-        return read_predictions(self.note(path)).align(self.classes, here="kk.yaml", there=self.relative(path))
+        return self.table(path).align(self.classes, here="kk.yaml", there=self.relative(path))
+
+    def table(self, path: Path) -> Predictions:
+        """One prediction file as it is; the several checks that need it share what was read, as long as there is room."""
+        self.note(path)
+        if path not in self._kept:
+            found = read_predictions(path)
+            size = found.probs.size * 4 + len(found) * _BYTES_OF_AN_ID
+            if size > self.room:
+                return found
+            self.room -= size
+            self._kept[path] = found
+        return self._kept[path]
 
     def hot(self, ids: Sequence[str]) -> Array:
         """Labels of training rows as a 0/1 matrix, (N, C)."""
@@ -191,11 +208,15 @@ class Case:
         unknown = [row_id for row_id in ids if row_id not in where]
         if unknown:
             raise DataError(f"{len(unknown)} rows are no training rows of the fold table, e.g. {unknown[0]!r}.")
-        return self.hot_of(self.folds.labels[where[row_id]] for row_id in ids)
+        return self._every_hot[np.array([where[row_id] for row_id in ids], dtype=np.int64)]
 
     def hot_of(self, labels: Iterable[Iterable[str]]) -> Array:
         """Rows of labels as a 0/1 matrix, (N, C)."""
         return self.classes.encode_rows(labels) if self.multilabel else self.classes.hot(labels)
+
+    @cached_property
+    def _every_hot(self) -> Array:
+        return self.hot_of(self.folds.labels)
 
     @cached_property
     def _training_rows(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ from kaggle_kit.fold_names import FULL, fold_name, fold_text
 from kaggle_kit.runs import BlendedRun, BlendRecord, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold, unknown_start
-from kaggle_kit.tables import Classes, Predictions, read_predictions, shown
+from kaggle_kit.tables import Classes, Predictions, shown
 
 COMPARED = ("competition", "folds_fingerprint", "run", "fold", "model_fingerprint")
 PREDICT_AGAIN = "Run `kk predict` and `kk blend` again."
@@ -230,7 +230,7 @@ def _tables(case: Case, fold: FoldRun) -> dict[str, Predictions]:
     for file_name in (runs.OOF, runs.OOF_VIEWS, runs.TEST, runs.CONTROL):
         path = fold.path / file_name
         if path.is_file():
-            found[file_name] = read_predictions(case.note(path))
+            found[file_name] = case.table(path)
         elif file_name == runs.TEST or (file_name == runs.OOF and fold.fold != FULL):
             raise Unavailable(f"{case.relative(path)} is not here")
     return found

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from kaggle_kit import runs
 from kaggle_kit.check.case import Case
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
-from kaggle_kit.tables import Predictions, read_predictions, shown
+from kaggle_kit.tables import Predictions, shown
 
 NAME = "pixels"
 _FILES = {runs.OOF: "training", runs.OOF_VIEWS: "training", runs.CONTROL: "training", runs.TEST: "test"}
@@ -28,7 +28,7 @@ def check_pixels(case: Case) -> Iterator[Check]:
         for fold in run.finished_models():
             for name, kind in _FILES.items():
                 path = fold.path / name
-                table = read_predictions(case.note(path)) if path.is_file() else None
+                table = case.table(path) if path.is_file() else None
                 if table is None or table.pixels is None:
                     all_tests &= name != runs.TEST
                     continue

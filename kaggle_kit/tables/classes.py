@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -99,10 +100,10 @@ class Classes:
 
     def encode_rows(self, rows: Iterable[Iterable[str]]) -> npt.NDArray[np.uint8]:
         """Rows of any number of names to a 0/1 matrix, (N, C)."""
-        rows = [tuple(row) for row in rows]
-        matrix = np.zeros((len(rows), len(self)), dtype=np.uint8)
-        for row, names in zip(matrix, rows, strict=True):
-            row[[self.index(name) for name in names]] = 1
+        columns = [[self.index(name) for name in row] for row in rows]
+        matrix = np.zeros((len(columns), len(self)), dtype=np.uint8)
+        counts = [len(row) for row in columns]
+        matrix[np.repeat(np.arange(len(columns)), counts), np.array(list(chain(*columns)), dtype=np.int64)] = 1
         return matrix
 
     def hot(self, rows: Iterable[Iterable[str]]) -> npt.NDArray[Any]:

@@ -118,6 +118,8 @@ class Predictions:
     def align(self, classes: Classes, *, here: str, there: str = "predictions") -> Predictions:
         """The same rows with columns in the order of ``classes``; raises ClassMappingError when the names differ."""
         order = classes.order_of(self.classes, here=here, there=there)
+        if classes == self.classes:
+            return self
         return Predictions(self.ids, self.probs[:, order], classes, self.meta, self.pixels)
 
     def write(self, path: Path) -> None:
