@@ -62,7 +62,7 @@ def test_commands_in_comments_name_recipes_that_are_there(name):
 def test_the_command_line_has_the_last_word(path):
     run = load(path, "scenes", "epochs=2", "model=resnet18").run
     assert (run.schedule.epochs, run.model.name) == (2, "resnet18")
-    assert (run.strategy, run.augment.preset) == ("probe-then-finetune", "medium")  # the rest is the recipe's
+    assert (run.strategy, run.augment.preset) == ("probe-then-finetune", "light")  # the rest is the recipe's
 
 
 def test_a_name_that_is_not_there_is_answered_by_those_that_are(path):
