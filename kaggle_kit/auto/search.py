@@ -251,6 +251,8 @@ class _Search:
         for backbone in self.scene.backbones:
             if backbone.name in self.state.measured.keys() | self.state.unmeasured or self.left < 10 * _MEASURE_SECONDS:
                 continue
+            if self.state.measured and not self._could_tune():
+                return  # it is slower still, and measuring takes longer than its six seconds on a slow machine
             side = self.scene.tuned_side(backbone)
             entries = (f"model={backbone.name}", f"image_size={side}", "model.compile=false")
             try:
@@ -259,6 +261,11 @@ class _Search:
                 self._note("not measured", model=backbone.name, why=str(error))
                 continue
             self._note("measured", model=backbone.name, side=side, rates=asdict(plan.rates), work=asdict(plan.work))
+
+    def _could_tune(self) -> bool:
+        """Whether there is time to fine-tune a backbone that was measured, for an epoch at least."""
+        shortest = replace(self.scene, shorter=self.scene.shorter * self.scene.epochs)
+        return any(one.tunes and self._fits(one) for one in candidates(shortest, self.state))
 
     def _shorten(self) -> None:
         """Halve the epochs of fine-tuned runs as long as none of them fits."""

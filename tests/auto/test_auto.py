@@ -314,6 +314,15 @@ def test_a_backbone_that_cannot_be_measured_is_asked_once(project, monkeypatch):
     assert len(asked) == 2
 
 
+def test_where_the_smallest_backbone_is_too_slow_to_fine_tune_the_larger_ones_are_not_measured(project):
+    project.rate = 1.0
+    project.auto(120.0)
+    assert [entry["model"] for entry in entries(project, "measured")] == ["small"]
+    assert {entry["model"] for entry in entries(project, "trained")} == {"small", "large"}  # probes need no measurement
+    project.auto(20_000.0)
+    assert {entry["model"] for entry in entries(project, "measured")} == {"small", "large"}
+
+
 def test_a_line_that_a_kill_cut_off_does_not_matter(project):
     project.auto(60.0)
     path = project.workspace.root / "auto" / "auto.jsonl"
