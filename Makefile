@@ -42,6 +42,8 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "kaggle_kit needs Python 3.11 or newer, found $$($(PYTHON) --version); run make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "installing into $(VENV): about 7.6 GB, most of it PyTorch with CUDA. Without a GPU: python3 -m venv $(VENV), install PyTorch's"
+	@echo "CPU-only build into it (the command stands on its page Get started), and run make again."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[cpu,ray,kaggle,dev]'
