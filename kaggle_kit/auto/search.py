@@ -44,6 +44,7 @@ _SAMPLED = 64  # images whose size is read
 _SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
 _METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
 _OF_GRADES = "grades"  # one more where the metric counts how far a class is off
+_OF_PROBABILITIES = "temperature"  # one more where the metric looks at probabilities: smoothed labels make runs too unsure
 
 
 @dataclass(frozen=True)
@@ -416,8 +417,7 @@ class _Search:
             return
         before = best = rows.blended(kept, self.state.method)
         chosen = None
-        methods = (*_METHODS, _OF_GRADES) if self._ordered else _METHODS
-        for names, method in [*(((*kept, run), method) for method in methods), ((run,), "mean")]:
+        for names, method in [*(((*kept, run), method) for method in self._methods), ((run,), "mean")]:
             probs = rows.blended(names, method)
             if rows.judge(best, probs).better:
                 best, chosen = probs, (names, method)
@@ -425,6 +425,12 @@ class _Search:
         self._tell(run, rows.judge(before, after), better=chosen is not None)
         if chosen is not None:
             self._blend(*chosen)
+
+    @property
+    def _methods(self) -> tuple[str, ...]:
+        """Ways to blend that suit the metric."""
+        further = ((_OF_GRADES, self._ordered), (_OF_PROBABILITIES, self.setup.metric.needs == "probs"))
+        return (*_METHODS, *(method for method, suits in further if suits))
 
     def _tell(self, run: str, found: Judgement, *, better: bool) -> None:
         facts = {"before": found.before, "after": found.after, "difference": found.difference, "error": found.error}

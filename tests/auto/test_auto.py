@@ -265,6 +265,22 @@ def test_where_the_order_of_classes_counts_grades_are_tried(project):
     assert "head=ordinal" in project.last
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_where_probabilities_are_scored_a_temperature_is_tried(project, monkeypatch, metric):
+    path = project.workspace.root / "kk.yaml"
+    path.write_text(path.read_text().replace("metric: accuracy", f"metric: {metric}"))
+    tried, plain = set(), search.Rows.blended
+    monkeypatch.setattr(
+        search.Rows, "blended", lambda rows, names, method="mean": tried.add(method) or plain(rows, names, method)
+    )
+    project.auto(300.0)
+    assert tried == {"mean", "weights"} | ({"temperature"} if metric == "log_loss" else set())
+    blends = entries(project, "blended")
+    assert blends[-1]["verdict"] == "PASSED"
+    # The made-up runs are right more often than they say, so that a temperature lowers their log loss.
+    assert (blends[-1]["method"] == "temperature") == (metric == "log_loss")
+
+
 def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
     project.rate, project.seconds["finetune"] = 10.0, 60.0
     project.auto(110.0)
