@@ -82,9 +82,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1])
     args = parser.parse_args()
-    from kaggle_kit.training import rounding
+    from kaggle_kit.machine.host import CPUINFO, has_bf16
 
-    native = rounding.has_bf16(rounding.CPUINFO)
+    native = has_bf16(CPUINFO)
     say(f"{describe(hardware())}; bfloat16 {'in hardware' if native else 'emulated'}")
     if args.scores:
         print_table(scores(args.scores, args.size, args.epochs, args.folds))

@@ -54,6 +54,10 @@ def kept_heap(device_type: str) -> Iterator[None]:
             libc.malloc_trim(0)
 
 
+CPUINFO = Path("/proc/cpuinfo")
+_IN_HARDWARE = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors: x86, and ARM
+
+
 def user_cache() -> Path:
     """Return the folder for what is quicker to keep than to make again, of this user only: ``~/.cache/kaggle_kit``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kaggle_kit"
@@ -86,6 +90,16 @@ def available_memory() -> int:
         cached = re.search(r"^file (\d+)$", stat, re.MULTILINE)
         available = min(available, limit - used + (int(cached[1]) if cached else 0))
     return max(available, 0)
+
+
+def has_bf16(cpuinfo: Path) -> bool:
+    """Whether the processor computes in bfloat16 itself, by what Linux says of it; elsewhere it counts as not."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    told = (line.partition(":")[2] for line in text.splitlines() if line.startswith(("flags", "Features")))
+    return bool(_IN_HARDWARE & set(next(told, "").split()))
 
 
 def available_cpus() -> int:

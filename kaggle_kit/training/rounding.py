@@ -17,6 +17,7 @@ from torch import nn
 
 from kaggle_kit.config import ChannelsConfig, RunConfig, derive
 from kaggle_kit.machine.device import choose_device
+from kaggle_kit.machine.host import CPUINFO, has_bf16
 from kaggle_kit.machine.speeds import keep_speeds, known_speed
 from kaggle_kit.models import build_model, image_spec
 
@@ -28,8 +29,6 @@ FASTER = 1.1
 """How many times faster bfloat16 must be; for less, float32 has more digits."""
 _BATCH, _STEPS = 8, 2
 _PRECISIONS = ("fp32", "bf16")
-CPUINFO = Path("/proc/cpuinfo")
-_IN_HARDWARE = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def with_precision(
@@ -60,16 +59,6 @@ def with_precision(
     chosen = "bf16" if gain > FASTER else "fp32"
     logger.info("precision %s: steps of training are %.2f times as fast in bfloat16 as in float32 here", chosen, gain)
     return derive(config, [f"hardware.precision={chosen}"])
-
-
-def has_bf16(cpuinfo: Path) -> bool:
-    """Whether the processor computes in bfloat16 itself, by what Linux says of it; elsewhere it counts as not."""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    told = (line.partition(":")[2] for line in text.splitlines() if line.startswith(("flags", "Features")))
-    return bool(_IN_HARDWARE & set(next(told, "").split()))
 
 
 def _speeds(model: nn.Module, name: str, images: torch.Tensor) -> dict[str, float]:

@@ -5,9 +5,10 @@ import torch
 
 from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
+from kaggle_kit.machine.host import has_bf16
 from kaggle_kit.machine.speeds import known_speeds
 from kaggle_kit.training import rounding
-from kaggle_kit.training.rounding import has_bf16, measure_steps, with_precision
+from kaggle_kit.training.rounding import measure_steps, with_precision
 
 MODEL = ("model=resnet10t", "image_size=32", "epochs=2", "hardware.accelerator=cpu")
 
