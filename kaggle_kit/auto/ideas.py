@@ -19,7 +19,7 @@ from kaggle_kit.models.backbones import LocalBackbone
 _SCRATCH_LONGER = 5  # times as many epochs for a model that begins from random weights
 _RACE = 0.5  # chance that a run which was trained on one fold earns the others
 _STEP = 32  # image sizes are multiples of it
-_LONGER = ("balanced", "best")  # goals with time for more than the main ideas
+LONGER = ("balanced", "best")  # goals with time for more than the main ideas
 _CYCLES = 2  # of a training with restarts
 _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
 _VIEWS_GAIN = 0.03
@@ -207,9 +207,9 @@ IDEAS: tuple[Idea, ...] = (
     Idea("probe", "a head on the frozen backbone", 0.08, _probe, strategy="probe"),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),
     Idea("ordinal", "classes as grades, with learnt cuts between them", 0.20, _ordinal, strategy="finetune"),
-    Idea("mix", "the same with CutMix, longer", 0.15, _mixed, _LONGER),
-    Idea("larger", "larger images", 0.12, _larger, _LONGER),
-    Idea("soft", "labels softened by what a probe says that has not seen them", 0.10, _soft, _LONGER, teacher=True),
+    Idea("mix", "the same with CutMix, longer", 0.15, _mixed, LONGER),
+    Idea("larger", "larger images", 0.12, _larger, LONGER),
+    Idea("soft", "labels softened by what a probe says that has not seen them", 0.10, _soft, LONGER, teacher=True),
     Idea("again", "another seed, with smoothed labels", 0.08, _again, ("best",)),
     Idea("snapshots", "one training with restarts, a model a cycle", 0.15, _cyclic, ("best",), cycles=_CYCLES),
     Idea("specialists", "models of classes that are confused", 0.06, _specialists, ("best",), "specialists", teacher=True),
@@ -226,7 +226,7 @@ def candidates(scene: Scene, state: State) -> Iterator[Candidate]:
             found = _candidate(idea, backbone, scene, state)
             if found is not None and found.run not in state.failed and not set(found.makes) <= state.tried.keys():
                 yield found
-    if scene.goal in _LONGER:
+    if scene.goal in LONGER:
         yield from _views(state)
     if scene.goal == "best":
         yield from _of_all_data(scene, state)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import files, seeds
-from kaggle_kit.auto.ideas import FULL, OF_A_RUN, VIEWS, Candidate, Scene, candidates, views_of
+from kaggle_kit.auto.ideas import FULL, LONGER, OF_A_RUN, VIEWS, Candidate, Scene, candidates, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
@@ -252,8 +252,9 @@ class _Search:
         for backbone in self.scene.backbones:
             if backbone.name in self.state.measured.keys() | self.state.unmeasured or self.left < 10 * _MEASURE_SECONDS:
                 continue
-            if self.state.measured and not self._could_tune():
-                return  # it is slower still, and measuring takes longer than its six seconds on a slow machine
+            viewed = self.scene.goal in LONGER and any(self.state.tried[run].model == backbone.name for run in self.state.kept)
+            if self.state.measured and not viewed and not self._could_tune():
+                continue  # it is slower still, and measuring takes longer than its six seconds on a slow machine
             side = self.scene.tuned_side(backbone)
             entries = (f"model={backbone.name}", f"image_size={side}", "model.compile=false")
             try:
