@@ -26,7 +26,6 @@ _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
 TEACHER, PAIRS = "teacher", "auto-pairs"
 VIEWS, FULL = "views", "full"
-OF_A_RUN = (VIEWS, FULL)
 """Ideas that make no run, but something for a run of the blend."""
 
 
@@ -98,7 +97,7 @@ class Candidate:
     @property
     def tunes(self) -> bool:
         """Whether a whole network is trained, which takes long and can race on one fold."""
-        return self.idea not in ("probe", *OF_A_RUN)
+        return self.idea not in ("probe", VIEWS, FULL)
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -276,7 +275,7 @@ def _of_all_data(scene: Scene, state: State) -> Iterator[Candidate]:
     No out-of-fold row can show what it gains, so none is expected: it comes when nothing else is left.
     """
     for run in state.kept:
-        name, tried = full_of(run), state.tried[run]
+        name, tried = f"full-of-{run}", state.tried[run]
         if name in state.completed or name in state.failed or not tried.entries or tried.strategy == "specialists":
             continue
         step = Step("train", tried.entries, {"strategy": tried.strategy, "fold": "full", "run": run})
@@ -287,11 +286,6 @@ def _of_all_data(scene: Scene, state: State) -> Iterator[Candidate]:
 def views_of(run: str) -> str:
     """Return the name of a choice of views."""
     return f"views-of-{run}"
-
-
-def full_of(run: str) -> str:
-    """Return the name of a model of all data."""
-    return f"full-of-{run}"
 
 
 def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import files, seeds
-from kaggle_kit.auto.ideas import FULL, LONGER, OF_A_RUN, VIEWS, Candidate, Scene, candidates, views_of
+from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, Scene, candidates, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
@@ -285,10 +285,10 @@ class _Search:
         """Train a run, predict with it, and keep it if that makes the blend better."""
         expected = "" if not math.isfinite(candidate.seconds) else f", about {format_duration(candidate.seconds)}"
         self.say(f"{format_duration(self.used)} used. {candidate.idea}{expected}: {candidate.step.text}")
-        began = self._now()
+        began, of_a_run = self._now(), {VIEWS: self._review, FULL: self._complete}
         try:
-            if candidate.idea in OF_A_RUN:
-                {VIEWS: self._review, FULL: self._complete}[candidate.idea](candidate)
+            if candidate.idea in of_a_run:
+                of_a_run[candidate.idea](candidate)
                 return
             for step in candidate.before:
                 self._prepare(step)

@@ -252,7 +252,7 @@ def _mean_by_label(hot: Array, scores: Array) -> Array:
 
     counts = hot.sum(axis=0)
     # Few of the cells of ``hot`` are 1: a dense product would add a hundred zeros for each of them.
-    return np.asarray((csr_array(hot.T.astype(np.float64)) @ scores) / np.maximum(counts, 1)[:, None])
+    return np.asarray((csr_array(hot.T) @ scores) / np.maximum(counts, 1)[:, None])
 
 
 def _hit_rates(hot: Array, probs: Array) -> Array:

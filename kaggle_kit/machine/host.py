@@ -20,6 +20,8 @@ _DEFAULT_MMAP_MAX, _DEFAULT_TOP_PAD = 65536, 128 * 2**10
 _AHEAD = 2**28  # bytes to ask for at a time; what is not touched takes no memory
 _LARGEST_THRESHOLD = 32 * 2**20  # what glibc's own adaptation ends at
 _depth = 0
+CPUINFO = Path("/proc/cpuinfo")
+_IN_HARDWARE = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors: x86, and ARM
 
 
 @contextlib.contextmanager
@@ -52,10 +54,6 @@ def kept_heap(device_type: str) -> Iterator[None]:
             libc.mallopt(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
             libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
             libc.malloc_trim(0)
-
-
-CPUINFO = Path("/proc/cpuinfo")
-_IN_HARDWARE = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of processors: x86, and ARM
 
 
 def user_cache() -> Path:
