@@ -3,7 +3,8 @@
     python benchmarks/kills.py [--kills 30] [--kinds train,predict,store] [--seed 0] [--out FILE]
 
 A small competition is made and worked on once, undisturbed: two folds of a tiny ResNet at 32 pixels, with averaged weights,
-mixing, dropout and gradient accumulation, and a checkpoint every 0.12 s; then predictions, blends, fold tables and a search of
+mixing, dropout and gradient accumulation, and a checkpoint every 0.12 s; the same in two stages with snapshots; then
+predictions, blends, fold tables and a search of
 three trials. Then, `--kills` times, a command is begun anew and killed by SIGKILL, all its processes at once, at a random
 moment of a kind: anywhere in `kk train`, in an epoch, while a checkpoint is written, while a fold ends and the next one begins,
 in `kk predict`, while the store is filled, while a blend, a fold table or a study is written. The command is started again, and
@@ -42,6 +43,7 @@ from kills_kinds import (
     PREDICT,
     STORE,
     TRAIN,
+    TRAIN_STAGES,
     TUNE,
     Due,
     Kind,
@@ -149,6 +151,7 @@ def make_reference(bench: Bench) -> Reference:
         return states[state]
 
     step(TRAIN, "untrained", "trained", "train")
+    step(TRAIN_STAGES, "untrained", "staged", "train in stages")
     step(PREDICT, "trained", "predicted", "predict")
     stored = step(STORE, "untrained", "stored", "store")
     sent = step(BLEND, "predicted", "sent", "blend")
@@ -209,15 +212,15 @@ def run_trial(name: str, power_loss: bool, bench: Bench, reference: Reference, r
 
 def table(trials: Sequence[Trial]) -> str:
     """A row a kind, and a line for each trial that lost something."""
-    lines = [f"{'killed':<26} {'kills':>5} {'with power loss':>15} {'files cut':>9} {'nothing lost':>12}"]
+    lines = [f"{'killed':<37} {'kills':>5} {'with power loss':>15} {'files cut':>9} {'nothing lost':>12}"]
     for name in KINDS:
         of_kind = [trial for trial in trials if trial.kind == name]
         if of_kind:
             counts = (sum(trial.power_loss for trial in of_kind), sum(trial.cut for trial in of_kind))
             whole = sum(not trial.lost for trial in of_kind)
-            lines.append(f"{name:<26} {len(of_kind):>5} {counts[0]:>15} {counts[1]:>9} {whole:>5} of {len(of_kind):>3}")
+            lines.append(f"{name:<37} {len(of_kind):>5} {counts[0]:>15} {counts[1]:>9} {whole:>5} of {len(of_kind):>3}")
     whole = sum(not trial.lost for trial in trials)
-    lines.append(f"{'all':<26} {len(trials):>5}  nothing lost in {whole} of {len(trials)}")
+    lines.append(f"{'all':<37} {len(trials):>5}  nothing lost in {whole} of {len(trials)}")
     lines += [f"lost after {trial.kind}, {trial.moment}: {', '.join(trial.lost)}" for trial in trials if trial.lost]
     return "\n".join(lines)
 

@@ -29,7 +29,7 @@ TABLES = (".probs.parquet", ".oof.parquet")
 
 
 def run_differences(root: Path, undisturbed: Path, _before: Path) -> list[str]:
-    """Weights and tables byte by byte, histories but for their timings, and how each fold stands."""
+    """Weights and tables byte by byte, histories but for their timings, how each fold stands; of the runs of cycles, too."""
     return unlike(dict(outcome(root)), dict(outcome(undisturbed)))
 
 
@@ -38,7 +38,7 @@ def unlike(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
 
 
-def outcome(root: Path, pattern: str = "runs/run/fold*/*") -> Iterator[tuple[str, str]]:
+def outcome(root: Path, pattern: str = "runs/run*/fold*/*") -> Iterator[tuple[str, str]]:
     """Name and content, as a digest, of all that must agree in the folders of folds."""
     for path in sorted(root.glob(pattern)):
         name = str(path.relative_to(root))

@@ -33,6 +33,12 @@ rows = [(path.name, path) for path in sorted(Path(sys.argv[1]).iterdir())]
 open_store(Path(".kk_cache"), rows, (256, 256), CacheConfig(budget=10**9), workers=1)
 """
 TRAIN = [KK, "train", "--run", "run", *SETTINGS]
+STAGES = (
+    "stages=[{epochs: 2, freeze: -1, image_size: 24}, {epochs: 4, schedule: {name: warm_restarts, options: {cycles: 2}}}]",
+    "snapshots=2",
+)
+"""The same number of epochs; the models of two cycles are runs of their own."""
+TRAIN_STAGES = [*TRAIN, *STAGES]
 PREDICT = [KK, "predict", "--run", "run", "--tta", "hflip"]
 STORE = [sys.executable, "-c", BUILD, "../photographs"]
 BLEND, NAMED_BLEND = [KK, "blend"], [KK, "blend", "--name", "mine"]
@@ -142,6 +148,12 @@ def between_folds(_: Reference, rng: random.Random) -> Due:
     return after(lambda workspace: (workspace / "runs/run/fold0" / runs.MODEL).exists(), rng.uniform(0, 0.6))
 
 
+def while_cycles_are_written(_: Reference, rng: random.Random) -> Due:
+    """From the first file of a cycle's run on, of the first or second fold."""
+    fold = rng.randrange(FOLDS)
+    return after(lambda workspace: any(workspace.glob(f"runs/run-cycle*/fold{fold}/*")), rng.uniform(0, 0.4))
+
+
 def while_predicting(reference: Reference, rng: random.Random) -> Due:
     if rng.random() < 0.5:
         return after(lambda workspace: any(workspace.glob("runs/run/fold*/.*.parquet")), rng.uniform(0, 0.02))
@@ -220,11 +232,18 @@ def train_kind(due: Callable[[Reference, random.Random], Due], still: Callable[[
     return Kind(TRAIN, "untrained", "trained", due, run_differences, train_progress, still)
 
 
+def stages_kind(due: Callable[[Reference, random.Random], Due], still: Callable[[Path], bool] = lambda _: True) -> Kind:
+    return Kind(TRAIN_STAGES, "untrained", "staged", due, run_differences, train_progress, still)
+
+
 KINDS = {
     "anywhere in kk train": train_kind(anywhere("train")),
     "kk train, in an epoch": train_kind(in_an_epoch),
     "kk train, saving": train_kind(while_saving, lambda root: bool(being_saved(root))),
     "kk train, between folds": train_kind(between_folds),
+    "stages and snapshots, in an epoch": stages_kind(in_an_epoch),
+    "stages and snapshots, saving": stages_kind(while_saving, lambda root: bool(being_saved(root))),
+    "stages and snapshots, cycles written": stages_kind(while_cycles_are_written),
     "kk predict": Kind(PREDICT, "trained", "predicted", while_predicting, run_differences, predict_progress),
     "building the store": Kind(STORE, "untrained", "stored", while_storing, store_differences, store_progress),
     "kk blend": Kind(
