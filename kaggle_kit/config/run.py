@@ -84,6 +84,9 @@ class HeadConfig(Section):
     layer: Annotated[int, Field(ge=-20, le=-1), Later()] = Field(
         -1, description="which of the backbone's feature maps is pooled: -1 the last, -2 the one before, finer …"
     )
+    joined: Annotated[list[Annotated[int, Field(ge=-20, le=-2)]], Later()] = Field(
+        [], description="earlier feature maps whose features are joined to those of the last, e.g. [-2, -3]"
+    )
     rows: Annotated[Whole, Later()] = Field(0, description="training rows that knn keeps; strategy probe sets it")
     neighbours: Annotated[Whole, Later()] = Field(0, description="rows that knn asks; strategy probe sets it")
 
@@ -95,6 +98,12 @@ class HeadConfig(Section):
             raise ValueError("mlp needs hidden, the sizes of its layers, e.g. [256]")
         if self.name != "cosine" and (self.margin or self.centres > 1):
             raise ValueError("margin and centres need name: cosine")
+        if self.joined and self.layer != -1:
+            raise ValueError(
+                "joined joins earlier feature maps to the last one, and layer ends the network before it; set one of them"
+            )
+        if len(set(self.joined)) < len(self.joined):
+            raise ValueError(f"joined must name each feature map once, got {self.joined}")
         return self
 
 

@@ -6,6 +6,7 @@ timm model, so that freezing, layer decay, gradient checkpointing, engines and f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -91,6 +92,28 @@ class Pool(nn.Module):
         if self.flatten:
             return pooled.flatten(1)
         return pooled.permute(0, 2, 3, 1) if self.channels_last else pooled
+
+
+class JoinedPool(nn.Module):
+    """Pools several feature maps, coarse or fine, and joins their features: each (B, C, H, W) to (B, the sum of all C)."""
+
+    def __init__(self, pooling: nn.Module) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return torch.cat([self.pooling(features) for features in maps], dim=1)
+
+
+class _Joining:
+    """What is laid over the class of a timm model: its features are those of the last map and of earlier ones."""
+
+    joined: list[int]
+
+    def forward_features(self: Any, images: Tensor) -> list[Tensor]:
+        last, maps = self.forward_intermediates(images, indices=self.joined)
+        order = (0, 2, 3, 1) if getattr(self, "output_fmt", "NCHW") == "NHWC" else (0, 1, 2, 3)
+        return [last, *(features.permute(order) for features in maps)]
 
 
 class RowNorm(nn.BatchNorm1d):
@@ -298,6 +321,8 @@ def install_head(
     path = _classifier_path(model)
     if config.pool != "auto":
         _install_pool(model, config)
+    if config.joined:
+        _join(model, sorted(config.joined))
     if features is None:
         features = _measured(model, path, shape)
     head = linear(features, n_classes, config) if is_plain(config) else Head(features, n_classes, config, drop_rate=drop_rate)
@@ -350,15 +375,31 @@ def _cut_after(model: nn.Module, layer: int, n_classes: int) -> None:
 
 
 def _install_pool(model: nn.Module, config: HeadConfig) -> None:
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, SelectAdaptivePool2d)]
-    if len(found) != 1:
-        raise ConfigError(
-            f"model.head.pool: {type(model).__name__} has no pooling of feature maps; leave it at auto, or see the argument "
-            "global_pool of timm for model.options."
-        )
-    (path, old), pooling = found[0], POOLS.lookup(config.pool)(config)
+    path, old = _pool_of(model, "pool", SelectAdaptivePool2d)
+    pooling = POOLS.lookup(config.pool)(config)
     flatten = isinstance(old.flatten, nn.Flatten) or getattr(old.pool, "flatten", False) is True
     _set(model, path, Pool(pooling, flatten=flatten, channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC"))
+
+
+def _join(model: nn.Module, joined: list[int]) -> None:
+    """Let the model pool its feature maps ``joined`` beside the last one."""
+    kind: Any = type(model)
+    if not hasattr(model, "forward_intermediates"):
+        raise ConfigError(f"model.head.joined: {kind.__name__} has no feature maps that timm could name; leave it empty.")
+    path, pooling = _pool_of(model, "joined", SelectAdaptivePool2d | Pool)
+    model.__class__ = type(kind.__name__, (_Joining, kind), {"joined": joined})
+    _set(model, path, JoinedPool(pooling))
+
+
+def _pool_of(model: nn.Module, key: str, kinds: Any) -> tuple[str, Any]:
+    """Return name and module of the one pooling of feature maps."""
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    if len(found) != 1:
+        raise ConfigError(
+            f"model.head.{key}: {type(model).__name__} has no pooling of feature maps; leave it out, or see the argument "
+            "global_pool of timm for model.options."
+        )
+    return found[0]
 
 
 class _Seen(nn.Module):
@@ -381,10 +422,12 @@ def _measured(model: nn.Module, path: str, shape: tuple[int, int, int]) -> int:
     try:
         with torch.no_grad():
             model(torch.zeros(2, *shape))
-    except RuntimeError as error:
+    except (AssertionError, IndexError) as error:
+        raise ConfigError(f"model.head.joined: {type(model).__name__} has no such feature map ({error}).") from error
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(
             f"model.head: the layers of {type(model).__name__} after its pooling want as many features as its last map has "
-            f"channels ({str(error).splitlines()[0]}); use avg, max, gem or grid, and layer -1."
+            f"channels ({str(error).splitlines()[0]}); use avg, max, gem or grid, layer -1, and nothing joined."
         ) from error
     finally:
         model.train(training)

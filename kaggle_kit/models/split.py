@@ -125,6 +125,7 @@ def backbone_fingerprint(model: nn.Module) -> str:
     built = [record.name, dict(record.options), *([record.head.pool, record.head.grid] if pooled else [])]
     built += [record.code] if record.code else []
     built += [record.head.layer] if record.head.layer != -1 else []
+    built += [sorted(record.head.joined)] if record.head.joined else []
     digest = hashlib.sha256(json.dumps(built, sort_keys=True).encode())
     for name, value in sorted(inner.state_dict().items()):
         if name in left_out or name.endswith("num_batches_tracked"):  # counts batches, changes nothing

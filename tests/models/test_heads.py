@@ -277,3 +277,44 @@ def test_weights_of_another_port_fill_a_cut_network():
 def test_a_feature_map_that_is_not_there_is_refused(name, layer):
     with pytest.raises(ConfigError, match=r"model\.head\.layer: \w+ has no feature map"):
         built(name, layer=layer)
+
+
+@pytest.mark.parametrize("pool", ["auto", "gem"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_earlier_feature_maps_are_joined_to_the_last(name, pool, tmp_path):
+    torch.manual_seed(1)
+    whole = build_model(config(name), len(CLASSES), image_size=64).eval()
+    file = tmp_path / "weights.safetensors"
+    save_file({key: value.contiguous() for key, value in whole.state_dict().items()}, file)
+    found = find_weights(name, str(file))
+    model = build_model(config(name, joined=[-2, -3], pool=pool), 3, image_size=64, weights=found).eval()
+    with torch.inference_mode():
+        last, maps = whole.forward_intermediates(IMAGES, indices=[-3, -2])
+        features, logits = split_model(model, (64, 64)).backbone(IMAGES), model(IMAGES)
+        pooled = (lambda one: one.mean((2, 3))) if pool == "auto" else (lambda one: GeM()(one).flatten(1))
+        assert torch.allclose(features, torch.cat([pooled(one) for one in (last, *maps)], dim=1), atol=1e-5)
+        loaded = there_and_back(model, tmp_path / "m.safetensors")
+        assert torch.equal(loaded.model(IMAGES), logits)
+        assert torch.equal(copy.deepcopy(model)(IMAGES), logits)
+    fingerprints = {backbone_fingerprint(build_model(config(name, joined=some), 3, weights=found)) for some in ([], [-2], [-3])}
+    assert len(fingerprints) == 3
+
+
+def test_all_layers_learn_from_joined_feature_maps():
+    model = build_model(config("test_resnet", joined=[-2]), 3, image_size=64)
+    model(IMAGES).square().mean().backward()
+    assert all(one.grad is not None for one in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"), [("test_resnet", [-9]), ("test_convnext", [-2]), ("test_vit", [-2]), ("alexnet", [-2])]
+)
+def test_feature_maps_that_cannot_be_joined_are_refused(name, joined):
+    with pytest.raises(ConfigError, match=r"model\.head"):
+        built(name, joined=joined)
+
+
+@pytest.mark.parametrize(("entries", "why"), [({"joined": [-2, -2]}, "once"), ({"joined": [-2], "layer": -2}, "one of them")])
+def test_joined_feature_maps_that_make_no_sense_are_refused(entries, why):
+    with pytest.raises(ValueError, match=why):
+        config(**entries)
