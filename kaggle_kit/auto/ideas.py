@@ -21,6 +21,11 @@ _RACE = 0.5  # chance that a run which was trained on one fold earns the others
 _STEP = 32  # image sizes are multiples of it
 LONGER = ("balanced", "best")  # goals with time for more than the main ideas
 _CYCLES = 2  # of a training with restarts
+_PRETRAINED = ("lr=0.0001", "batch_size=16", "model.freeze_bn=true")
+_SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
+"""How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
+learnt (docs/tricks.md)."""
+_NEW_HEAD = "head_lr=0.003"
 _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
 _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
@@ -153,7 +158,7 @@ def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | N
 
 
 def _tuned(scene: Scene, backbone: LocalBackbone, side: int, epochs: int, *further: str) -> list[str]:
-    start = ["lr=0.0005"] if scene.pretrained else ["pretrained=false", "lr=0.003", "schedule.warmup_epochs=1"]
+    start = _PRETRAINED if scene.pretrained else _SCRATCH
     size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
     # probe over again, and it would be chosen on the rows that judge it.
@@ -181,7 +186,8 @@ def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
 
 
 def _ordinal(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    return [*_finetune(scene, backbone, state), "head=ordinal"] if scene.ordered else None
+    new = [_NEW_HEAD] if scene.pretrained else []
+    return [*_finetune(scene, backbone, state), "head=ordinal", *new] if scene.ordered else None
 
 
 def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
@@ -199,7 +205,7 @@ def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[st
     if base not in state.tried or not scene.pretrained:
         return None
     found = [entry for entry in _finetune(scene, backbone, state) if not entry.startswith("lr=")]
-    return [*found, "lr=0.0002", f"init_from={base}", f"specialists.confused_by={scene.run(TEACHER, backbone)}"]
+    return [*found, "lr=0.00005", f"init_from={base}", f"specialists.confused_by={scene.run(TEACHER, backbone)}"]
 
 
 IDEAS: tuple[Idea, ...] = (
