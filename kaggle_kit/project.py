@@ -704,6 +704,7 @@ class Project:
         self,
         *,
         time_limit: Duration = "1h",
+        session: Duration | None = None,
         goal: str = "balanced",
         only: str | Sequence[str] = (),
         max_size: str | int | None = None,
@@ -719,6 +720,7 @@ class Project:
 
         Args:
             time_limit: of all calls together.
+            session: of this call alone; None: no limit of its own.
             goal: ``"fast"``, ``"balanced"`` or ``"best"``: how long a run is trained, and how many kinds are tried.
             only: shell patterns of backbones, ``"tf_efficientnet_lite*"``; none: all whose weights are on this machine.
             max_size: of the models of the blend, all folds together: ``"500MB"``.
@@ -735,7 +737,7 @@ class Project:
         most = None if max_size is None else parse_bytes(max_size, "--max-size")
         from kaggle_kit.auto import AutoOptions, run_auto
 
-        options = AutoOptions(limit, goal, tuple(names(only)), most, internet, where)
+        options = AutoOptions(limit, goal, tuple(names(only)), most, internet, where, as_seconds(session))
         return run_auto(self, options, say=show.line)
 
     def dashboard(self, study: str = "tune", *, storage: str | None = None) -> None:

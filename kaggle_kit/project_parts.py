@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import files, show
-from kaggle_kit.choices import ENGINE_CHOICES, MERGES
+from kaggle_kit.choices import ENGINE_CHOICES, GOALS, MERGES
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.results import Done
 from kaggle_kit.views import require_views
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 PathLike = str | Path
 PICTURES = (".png", ".svg", ".pdf")
+_PLACES = {"inference": "kernel", "training": "training", "auto": "auto-kernel"}
+"""Where a kernel of each kind is written."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class Kernel:
         blend: str | None = None,
         runs: Sequence[str] = (),
         train: bool = False,
+        auto: str | float | None = None,
+        goal: str = "balanced",
+        only: str | Sequence[str] = (),
         half: bool = False,
         title: str | None = None,
         competition: str | None = None,
@@ -60,26 +65,34 @@ class Kernel:
         """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours.
 
         Args:
-            overrides, config, entries: with ``train``: of the run's configuration.
+            overrides, config, entries: with ``train`` or ``auto``: of the run's configuration.
             username: your Kaggle user name.
-            out: the folder to write; None: ``kernel``, with ``train`` ``training``, in the workspace.
+            out: the folder to write; None: ``kernel``, ``training`` or ``auto-kernel`` in the workspace.
             blend: the blend to repeat there, by default the last one, or
             runs: the runs to average instead.
             train: a kernel that trains, over several sessions if need be.
+            auto: a kernel that does what :meth:`~kaggle_kit.project.Project.auto` does, for so long in all its sessions.
+            goal, only: with ``auto``, as there.
             half: weights in 16 bits.
             competition: its name in its address.
             image_list: ``pip freeze`` of a Kaggle session, instead of the built-in list.
         """
         from kaggle_kit.competition import open_setup
         from kaggle_kit.config import as_overrides
-        from kaggle_kit.kernel import Address, Content, build_kernel
+        from kaggle_kit.kernel import Address, AutoPlan, Content, build_kernel
+        from kaggle_kit.units import as_seconds
 
-        given = [*overrides, *as_overrides(entries)]
-        if (given or config) and not train:
+        given, seconds = [*overrides, *as_overrides(entries)], as_seconds(auto)
+        if (given or config) and not (train or seconds):
             what = " ".join([*([f"--config {config}"] if config else []), *given])
-            raise ConfigError(f"{what}: entries are for --train; without it the kernel repeats finished runs.")
-        place = self.workspace.root / ("training" if train else "kernel") if out is None else Path(out)
-        address, content = Address(username, competition, title), Content(names(runs), blend, train, half, force)
+            raise ConfigError(f"{what}: entries are for --train and --auto; without them the kernel repeats finished runs.")
+        if train and seconds:
+            raise ConfigError("--train trains one run, --auto searches; choose one of them.")
+        GOALS.require(goal)
+        plan = None if seconds is None else AutoPlan(seconds, goal, tuple(names(only)))
+        content = Content(names(runs), blend, train, half, force, plan)
+        place = self.workspace.root / _PLACES[content.kind] if out is None else Path(out)
+        address = Address(username, competition, title)
         image = None if image_list is None else Path(image_list)
         run_file = None if config is None else Path(config)
         return build_kernel(open_setup(self.workspace, given, run_file), place, address, content, image_list=image)

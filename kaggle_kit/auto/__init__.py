@@ -2,5 +2,6 @@
 
 from kaggle_kit.auto.result import AutoResult
 from kaggle_kit.auto.search import AutoOptions, run_auto
+from kaggle_kit.auto.session import run_auto_kernel
 
-__all__ = ["AutoOptions", "AutoResult", "run_auto"]
+__all__ = ["AutoOptions", "AutoResult", "run_auto", "run_auto_kernel"]

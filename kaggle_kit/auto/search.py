@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class AutoOptions:
 
     Attributes:
         limit: seconds of all sessions together.
+        session: seconds of this one at most; None: no limit of its own.
         goal: an entry of GOALS.
         only: shell patterns of backbones; none: all whose weights are here.
         max_bytes: of the models of the blend, all folds together.
@@ -66,6 +68,7 @@ class AutoOptions:
     max_bytes: int | None = None
     internet: bool = True
     where: Mapping[str, Any] = field(default_factory=dict)
+    session: float | None = None
 
 
 class _Ended(Exception):
@@ -98,7 +101,9 @@ class _Search:
         self.entries = self.journal.read()
         self.state = State.of(self.entries)
         self._before, self._start = self.state.used, now()
-        self._tail = min(60.0, 0.2 * options.limit)  # seconds that prediction, judgement and blend need after training
+        self._tail = min(
+            60.0, 0.2 * min(options.limit, options.session or math.inf)
+        )  # seconds that prediction, judgement and blend need after training
         self._told = False
 
     @property
@@ -108,8 +113,9 @@ class _Search:
 
     @property
     def left(self) -> float:
-        """Seconds until the limit."""
-        return self.options.limit - self.used
+        """Seconds until the limit, or until this session's."""
+        session = math.inf if self.options.session is None else self.options.session - (self._now() - self._start)
+        return min(self.options.limit - self.used, session)
 
     def run(self) -> AutoResult:
         """Search, write the page, and return how it ended."""
@@ -153,8 +159,8 @@ class _Search:
     def _scene(self) -> Scene:
         side = _usual_side(self.setup.competition)
         facts: dict[str, Any] = {"ordered": self._ordered, "folds": self.setup.config.run.folds, "n_folds": self.n_folds}
-        found = local_backbones(self.options.only)
-        if not found:
+        found = self._backbones() if self._pretrained is not False else []
+        if not found and self._pretrained is True:
             name = self.setup.config.run.model.name
             try:
                 find_weights(name, True)
@@ -165,6 +171,18 @@ class _Search:
             return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False, **facts)
         self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
         return Scene(found, side, self.options.goal, **facts)
+
+    @property
+    def _pretrained(self) -> bool | Path:
+        """Where ``kk.yaml`` wants weights from: anywhere, nowhere, or a folder of them."""
+        given = self.setup.config.run.model.pretrained
+        if isinstance(given, bool):
+            return given
+        return folder if (folder := Path(given).expanduser()).is_dir() else True
+
+    def _backbones(self) -> list[LocalBackbone]:
+        folder = self._pretrained
+        return local_backbones(self.options.only, folder if isinstance(folder, Path) else None)
 
     def _next(self) -> Candidate:
         """Return what is expected to gain most a second of what fits.
@@ -233,7 +251,8 @@ class _Search:
 
     def _fetch(self) -> None:
         """Fetch weights of further backbones, once, where there is time to use them and a network to get them from."""
-        if not self.options.internet or not self.scene.pretrained or self.state.asked_hub or self.left < _TIME_TO_FETCH:
+        wanted = self.options.internet and self.scene.pretrained and self._pretrained is True
+        if not wanted or self.state.asked_hub or self.left < _TIME_TO_FETCH:
             return
         here, why = {one.name for one in self.scene.backbones}, ""
         try:

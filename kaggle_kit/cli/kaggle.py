@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kaggle_kit.choices import GOALS
 from kaggle_kit.cli.common import Config, Entries, app, command, group
 from kaggle_kit.project import Project
 from kaggle_kit.results import Done
@@ -24,10 +25,13 @@ def build(
     username: Annotated[str, typer.Option(help="your Kaggle user name")],
     overrides: Entries = None,
     config: Config = None,
-    out: Annotated[Path | None, typer.Option(help="the folder to write; default: kernel, with --train training")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder to write; default: kernel, training or auto-kernel")] = None,
     blend: Annotated[str | None, typer.Option(help="the blend to repeat there; default: the last one")] = None,
     runs: Annotated[str, typer.Option(help="runs to average instead, separated by commas")] = "",
     train: Annotated[bool, typer.Option("--train", help="a kernel that trains, over several sessions if need be")] = False,
+    auto: Annotated[str | None, typer.Option(help="a kernel that does what `kk auto` does, for so long, e.g. 8h30m")] = None,
+    goal: Annotated[str, typer.Option(help=f"with --auto: {GOALS.listed}")] = "balanced",
+    only: Annotated[str, typer.Option(help="with --auto: patterns of backbones, separated by commas")] = "",
     half: Annotated[bool, typer.Option("--half", help="weights in 16 bits")] = False,
     title: Annotated[str | None, typer.Option(help="of the notebook")] = None,
     competition: Annotated[str | None, typer.Option(help="the competition's name in its address")] = None,
@@ -36,6 +40,7 @@ def build(
 ) -> object:
     """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours."""
     what: dict[str, Any] = {"blend": blend, "runs": runs, "train": train, "half": half, "force": force}
+    what |= {"auto": auto, "goal": goal, "only": only}
     names: dict[str, Any] = {"title": title, "competition": competition, "image_list": image_list, "out": out, "config": config}
     return Project.open().kernel.build(*(overrides or ()), username=username, **what, **names)
 

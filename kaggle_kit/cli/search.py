@@ -30,6 +30,7 @@ from kaggle_kit.workspace import CONFIG_NAME
 def auto(
     data_dir: Annotated[Path | None, typer.Argument(help="the competition's files, where there is no kk.yaml yet")] = None,
     time_limit: Annotated[str, typer.Option("--time-limit", "--time", help="of all calls together, e.g. 2h")] = "1h",
+    session: Annotated[str | None, typer.Option(help="of this call alone, e.g. 8h30m of a rented machine")] = None,
     goal: Annotated[str, typer.Option(help=GOALS.listed)] = "balanced",
     only: Annotated[str, typer.Option(help="patterns of backbones, separated by commas; default: all that are here")] = "",
     max_size: Annotated[str | None, typer.Option(help="of the models of the blend, e.g. 500MB")] = None,
@@ -44,7 +45,8 @@ def auto(
     new = data_dir is not None and not Path(CONFIG_NAME).exists()
     project = begin(data_dir, choices_made(choose), metric=metric) if new and data_dir else Project.open()
     where: dict[str, Any] = {"launcher": launcher, "devices": devices, "address": address}
-    return project.auto(time_limit=time_limit, goal=goal, only=only, max_size=max_size, internet=internet, **where)
+    limits: dict[str, Any] = {"time_limit": time_limit, "session": session, "max_size": max_size}
+    return project.auto(**limits, goal=goal, only=only, internet=internet, **where)
 
 
 @command(app, then=lambda found: found and found.best_path and f"kk train --fold all --config {found.best_path}")

@@ -13,7 +13,7 @@ from kaggle_kit import files
 from kaggle_kit.check.report import VERDICT, copy_verdict
 from kaggle_kit.competition import Setup
 from kaggle_kit.kernel.bundle import MANIFEST, Bundle, write_manifest
-from kaggle_kit.kernel.dataset import choose_recipe, write_inference, write_training
+from kaggle_kit.kernel.dataset import AutoPlan, choose_recipe, write_auto, write_inference, write_training
 from kaggle_kit.kernel.image import load_image
 from kaggle_kit.kernel.notebook import (
     TITLE_LENGTHS,
@@ -25,7 +25,7 @@ from kaggle_kit.kernel.notebook import (
     write_notebook,
 )
 from kaggle_kit.kernel.runtime import BUDGET
-from kaggle_kit.kernel.wheels import INFERENCE_NEEDS, TRAINING_NEEDS, collect_wheels, missing_from, own_wheel, unlike
+from kaggle_kit.kernel.wheels import NEEDS, collect_wheels, missing_from, own_wheel, unlike
 from kaggle_kit.results import Result
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class KernelBuild(Result):
 
     Attributes:
         folder: holds ``dataset`` and ``kernel``.
-        kind: "inference" or "training".
+        kind: "inference", "training" or "auto".
         sizes: name of each file of the dataset -> bytes.
         wheels: file names.
         notes: what a reader should know.
@@ -99,11 +99,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Content:
-    """What a kernel does: repeat a blend, average runs, or train.
+    """What a kernel does: repeat a blend, average runs, train, or search.
 
     Attributes:
         runs: names of runs to average; without any, the blend called ``blend`` is repeated, by default the last one.
         train: train the configured run instead.
+        auto: do what ``kk auto`` does instead.
         half: ship weights in 16 bits.
         force: although the blend has no passed check.
     """
@@ -113,10 +114,11 @@ class Content:
     train: bool = False
     half: bool = False
     force: bool = False
+    auto: AutoPlan | None = None
 
     @property
     def kind(self) -> str:
-        return "training" if self.train else "inference"
+        return "auto" if self.auto is not None else "training" if self.train else "inference"
 
 
 def build_kernel(
@@ -143,7 +145,7 @@ def build_kernel(
     """
     out, content, image = Path(out), content or Content(), load_image(image_list)
     titles = _titles(address.title, setup.competition.name, content.kind)
-    needs = TRAINING_NEEDS if content.train else INFERENCE_NEEDS
+    needs = NEEDS[content.kind]
     mark = f"{DATASET}/{MANIFEST}"
     with files.whole_folder(out, mark=mark, what="kernel that was built before", option="--out") as folder:
         dataset = folder / DATASET
@@ -163,6 +165,8 @@ def _write_content(folder: Path, setup: Setup, content: Content) -> tuple[list[s
     """Write models or what training needs, and the verdict on the blend; return what a reader should know, and the packages
     that the blend needs."""
     dataset, workspace = folder / DATASET, setup.workspace
+    if content.auto is not None:
+        return write_auto(dataset, setup, content.auto), ()
     if content.train:
         write_training(dataset, setup)
         return [], ()

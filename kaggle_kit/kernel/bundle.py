@@ -33,7 +33,7 @@ class Bundle:
     """A dataset that was found or built.
 
     Attributes:
-        kind: "inference" or "training".
+        kind: "inference", "training" or "auto".
         build: identifies this very content.
         files: name -> {sha256, bytes}.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,20 @@ SEEN = "seen-"
 """Before the names of fold tables that earlier runs were trained on."""
 SAID = (run_files.OOF, run_files.TEST, run_files.IN_SAMPLE)
 """What a fold may learn from, of the folds of other runs."""
+
+
+@dataclass(frozen=True)
+class AutoPlan:
+    """How a kernel searches.
+
+    Attributes:
+        limit: seconds of all sessions together.
+        goal, only: as ``kk auto`` takes them.
+    """
+
+    limit: float
+    goal: str = "balanced"
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,24 +142,56 @@ def write_training(folder: Path, setup: Setup) -> None:
     from kaggle_kit.training import default_run_name
 
     workspace, config = setup.workspace, setup.config
-    folds_for(workspace, setup.competition, config.run.folds)
-    path = workspace.folds_path(config.run.folds)
-    for source in (path, path.with_suffix(".json")):
-        files.write_bytes(folder / (FOLDS if source == path else "folds.json"), source.read_bytes())
-    if config.run.data.labels is not None:
-        files.write_bytes(folder / LABELS, files.read_bytes(workspace.labels_path(config.run.data.labels)))
-    content = config.model_dump(mode="json")
-    content["competition"]["data_dir"], content["run"] = ".", without_paths(content["run"])
+    content = _write_setup(folder, setup)
     pretrained, start = None, None
     if config.run.init_from is not None:
         start = _write_start(folder, workspace, config.run.init_from)
     elif (found := find_weights(config.run.model.name, config.run.model.pretrained).path) is not None:
         pretrained = PRETRAINED + found.suffix
         shutil.copyfile(found, folder / pretrained)
-    for kind, own in own_functions(config).items():
-        shutil.copyfile(require_file(own, kind, workspace.root), folder / f"{kind}.py")
     plan = {"config": content, "run": default_run_name(config.run), "pretrained": pretrained, "start": start}
     files.write_json(folder / PLAN, {**plan, "teachers": _write_teachers(folder, setup)})
+
+
+def write_auto(folder: Path, setup: Setup, auto: AutoPlan) -> list[str]:
+    """Configuration, fold table, and the pretrained weights of every backbone that is here, of a kernel that searches; return
+    what a reader should know.
+
+    Raises:
+        MissingFileError, FoldError: there is no fold table, or it is not of this competition.
+    """
+    from kaggle_kit.models import find_weights  # torch
+    from kaggle_kit.models.backbones import local_backbones
+    from kaggle_kit.models.weights import resolve_name
+
+    content, given = _write_setup(folder, setup), setup.config.run.model.pretrained
+    place = Path(given).expanduser() if isinstance(given, str) else None
+    shipped = {}
+    for one in local_backbones(auto.only, place) if given is not False else ():
+        path = find_weights(one.name, True if place is None else str(place)).path
+        if path is not None:
+            shipped[resolve_name(one.name)] = f"{resolve_name(one.name)}{path.suffix}"
+            shutil.copyfile(path, folder / shipped[resolve_name(one.name)])
+    files.write_json(folder / PLAN, {"config": content, "pretrained": sorted(shipped.values()), "auto": asdict(auto)})
+    return [
+        f"backbones: {', '.join(sorted(shipped))}" if shipped else "no pretrained weights are here: training begins from none"
+    ]
+
+
+def _write_setup(folder: Path, setup: Setup) -> dict[str, Any]:
+    """Write fold table, reviewed labels and own functions; return the configuration, without local paths."""
+    workspace, config = setup.workspace, setup.config
+    folds_for(workspace, setup.competition, config.run.folds)
+    path = workspace.folds_path(config.run.folds)
+    for source in (path, path.with_suffix(".json")):
+        files.write_bytes(folder / (FOLDS if source == path else "folds.json"), source.read_bytes())
+    if config.run.data.labels is not None:
+        files.write_bytes(folder / LABELS, files.read_bytes(workspace.labels_path(config.run.data.labels)))
+    for kind, own in own_functions(config).items():
+        shutil.copyfile(require_file(own, kind, workspace.root), folder / f"{kind}.py")
+    content = config.model_dump(mode="json")
+    content["competition"]["data_dir"], content["run"] = ".", without_paths(content["run"])
+    return content
 
 
 def _write_start(folder: Path, workspace: Workspace, name: str) -> dict[str, Any]:

@@ -64,6 +64,13 @@ from kaggle_kit.kernel import run_training_kernel
 seconds = float(os.environ.get("KK_BUDGET_SECONDS", @SECONDS@))  # the session ends after nine hours
 result = run_training_kernel(INPUT, WORKING, build=BUILD, started=STARTED, budget_seconds=seconds, say=print)"""
 
+_AUTO = """\
+from kaggle_kit import Project
+from kaggle_kit.auto import run_auto_kernel
+
+seconds = float(os.environ.get("KK_BUDGET_SECONDS", @SECONDS@))  # the session ends after nine hours
+result = run_auto_kernel(Project.open, INPUT, WORKING, build=BUILD, started=STARTED, budget_seconds=seconds, say=print)"""
+
 _VERDICT = "print(result)"
 
 _SHOW = """\
@@ -83,6 +90,13 @@ INTRODUCTIONS = {
         "others go on from their last checkpoint. Runs lie in `kk/runs` of the output; copy them into the `runs` folder of "
         "your workspace. Built by `kk kernel build --train`."
     ),
+    "auto": (
+        "# @TITLE@\n\nSearches for the best submission to *@COMPETITION@*, as `kk auto` does, and ends before the session. "
+        "**To go on, attach this notebook's own output (Add Input → Your Work) and run it again.** "
+        "`submission.csv` is the best so far, for the test images that are attached now; for a hidden test set, copy "
+        "`kk/runs` and `kk/submissions` of the output into your workspace and build a kernel from there. Built by "
+        "`kk kernel build --auto`."
+    ),
 }
 
 STEPS = {
@@ -101,6 +115,12 @@ STEPS = {
         ("## Inputs\nFound wherever Kaggle mounts them.", _FIND),
         ("## Packages\nOnly what the image lacks, from the dataset.", _INSTALL),
         ("## Training", _TRAIN),
+        ("## Result", _VERDICT),
+    ),
+    "auto": (
+        ("## Inputs\nFound wherever Kaggle mounts them.", _FIND),
+        ("## Packages\nOnly what the image lacks, from the dataset.", _INSTALL),
+        ("## Search\nEach step is a command; `kk/auto` of the output has the journal and a page.", _AUTO),
         ("## Result", _VERDICT),
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -100,7 +101,8 @@ def run_training_kernel(
 
     bundle = find_bundle(Path(input_root), "training", build, say=tell)
     workspace = Workspace(Path(working) / WORKSPACE)
-    config, run = _set_up(bundle, workspace, Path(input_root), tell)
+    config = set_up(bundle, workspace, Path(input_root), tell)
+    run = str(bundle.plan()["run"])
     _take_over(workspace, run, Path(input_root), tell)
     competition = load_competition(workspace, config.competition)
     tell(f"{len(competition.train):,} training images in {config.competition.data_dir}")
@@ -122,8 +124,12 @@ def run_training_kernel(
     return TrainingResult(run, workspace.runs_dir, competition.metric, scores, len(found.folds), stopped, failed, seconds)
 
 
-def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) -> tuple[Config, str]:
-    """Write configuration and fold table of the workspace; returns the configuration and the name of the run."""
+def set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) -> Config:
+    """Write configuration and fold table of the workspace; return the configuration.
+
+    Raises:
+        DataError: the dataset is damaged.
+    """
     damaged = bundle.damaged(name for name in bundle.files if name not in bundle.wheels)
     if damaged:
         listed = "; ".join(f"{name}: {reason}" for name, reason in damaged.items())
@@ -151,7 +157,7 @@ def _set_up(bundle: Bundle, workspace: Workspace, input_root: Path, say: Say) ->
         _lay_out_teacher(workspace, bundle, teacher)
     if config.run.data.labels is not None:
         files.write_bytes(workspace.labels_path(config.run.data.labels), (bundle.folder / LABELS).read_bytes())
-    return config, str(plan["run"])
+    return config
 
 
 def _lay_out_start(workspace: Workspace, bundle: Bundle, start: Mapping[str, Any]) -> None:
@@ -180,16 +186,20 @@ def _lay_out_tables(workspace: Workspace, bundle: Bundle, names: Sequence[str]) 
             files.write_bytes(path, (bundle.folder / path.name).read_bytes())
 
 
-def _pretrained(bundle: Bundle, name: str | None) -> str | bool:
-    """A path of the weights that is the same in every session, wherever the dataset is mounted: it is part of the run."""
-    if name is None:
+def _pretrained(bundle: Bundle, given: str | Sequence[str] | None) -> str | bool:
+    """A path of the weights, of several of their folder, that is the same in every session, wherever the dataset is mounted: it
+    is part of the run."""
+    if not given:
         return False
-    folder = Path(tempfile.gettempdir()) / f"kaggle_kit-{bundle.files[name]['sha256'][:12]}"
+    names = [given] if isinstance(given, str) else list(given)
+    digest = hashlib.sha256("".join(bundle.files[name]["sha256"] for name in names).encode()).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"kaggle_kit-{digest[:12]}"
     folder.mkdir(exist_ok=True)
-    link = folder / name
-    link.unlink(missing_ok=True)
-    link.symlink_to((bundle.folder / name).resolve())
-    return str(link)
+    for name in names:
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to((bundle.folder / name).resolve())
+    return str(folder / given if isinstance(given, str) else folder)
 
 
 def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> None:
@@ -203,13 +213,19 @@ def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> No
         return
     best = max((path.parent for path in found), key=_progress)
     cycles = [folder for folder in best.parent.glob(f"{run}-cycle*") if (folder / runs.RUN_RECORD).is_file()]
-    for path in (path for folder in (best, *cycles) for path in sorted(folder.rglob("*"))):
-        if path.is_file() and path.name not in _NOT_CARRIED:
-            target = workspace.runs_dir / path.relative_to(best.parent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)  # contents only: inputs are read-only
+    for folder in (best, *cycles):
+        carry(folder, workspace.run_dir(folder.name))
     done, epochs = _progress(best)
     say(f"going on from {best}: finished folds: {done}, trained epochs: {epochs}")
+
+
+def carry(source: Path, target: Path) -> None:
+    """Copy the files of an earlier session's folder."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.name not in _NOT_CARRIED:
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)  # contents only: inputs are read-only
 
 
 def _progress(folder: Path) -> tuple[int, int]:

@@ -36,6 +36,8 @@ INFERENCE_NEEDS = (
 )  # fmt: skip
 """What predicting, blending and checking import; the rest of the package's requirements are for other commands."""
 TRAINING_NEEDS = (*INFERENCE_NEEDS, "albumentations", "lightning-fabric", "filelock", "tensorboard", "rich")
+NEEDS = {"inference": INFERENCE_NEEDS, "training": TRAINING_NEEDS, "auto": (*TRAINING_NEEDS, "matplotlib")}
+"""Kind of a kernel -> the packages that it imports."""
 OWN = "kaggle-kit"
 
 _PURE_TAGS = ("py3-none-any", "py2.py3-none-any")

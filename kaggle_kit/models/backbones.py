@@ -9,7 +9,7 @@ from pathlib import Path
 
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
-from kaggle_kit.models.weights import PACKAGES, find_local_weights
+from kaggle_kit.models.weights import PACKAGES, SUFFIXES, Weights, find_local_weights, find_weights
 
 WORTH_FETCHING = (
     *("convnext_nano.in12k_ft_in1k", "convnext_tiny.in12k_ft_in1k", "tf_efficientnetv2_s.in21k_ft_in1k"),
@@ -35,17 +35,19 @@ class LocalBackbone:
     text: str = ""
 
 
-def local_backbones(patterns: Sequence[str] = ()) -> list[LocalBackbone]:
+def local_backbones(patterns: Sequence[str] = (), folder: Path | None = None) -> list[LocalBackbone]:
     """Return the backbones with weights in an installed package or in the hub's cache, the smallest first.
 
     Args:
         patterns: shell patterns of names, such as ``tf_efficientnet_lite*``; none: all.
+        folder: of weights, as ``kk weights fetch`` fills it, to look in instead.
     """
     found = []
-    for name in dict.fromkeys([*PACKAGES, *_in_hub_cache()]):
+    for name in dict.fromkeys(_in_folder(folder) if folder is not None else [*PACKAGES, *_in_hub_cache()]):
         if not chosen_by(patterns, name):
             continue
-        weights, cfg = find_local_weights(name), get_pretrained_cfg(name)
+        weights: Weights | None = find_local_weights(name) if folder is None else find_weights(name, str(folder))
+        cfg = get_pretrained_cfg(name)
         if weights is not None and weights.path is not None and cfg is not None:
             where = weights.text.removeprefix("pretrained weights: ")
             found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size, where))
@@ -55,6 +57,13 @@ def local_backbones(patterns: Sequence[str] = ()) -> list[LocalBackbone]:
 def chosen_by(patterns: Sequence[str], name: str) -> bool:
     """Return whether one of the shell patterns, or none at all, is of ``name``."""
     return not patterns or any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def _in_folder(folder: Path) -> Iterator[str]:
+    """Yield the names of timm's models whose weights lie in a folder."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in SUFFIXES and is_model(split_model_name_tag(path.stem)[0]):
+            yield path.stem
 
 
 def _in_hub_cache() -> Iterator[str]:

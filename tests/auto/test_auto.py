@@ -106,7 +106,7 @@ class FakeProject:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", lambda only=(): [SMALL, LARGE])
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: [SMALL, LARGE])
     monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
     return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
 
@@ -127,6 +127,17 @@ def test_the_first_submission_is_of_a_probe_of_the_smallest_backbone_and_the_bes
     assert read_blend_record(result.submission).scores.cross_fitted == result.score
     assert any(line.startswith("expected in the time left: auto-") for line in said)
     assert (project.workspace.root / "report" / "auto.html").read_text().count("<svg") == 1
+
+
+def test_a_session_has_a_limit_of_its_own_and_the_next_goes_on(project):
+    whole, _ = project.auto(2000.0, session=130.0)
+    first, began = project.clock, len(project.calls)
+    assert first <= 130.0
+    assert whole.runs
+    result, _ = project.auto(2000.0, session=700.0)
+    assert first < project.clock <= first + 700.0
+    assert not any(call.startswith("train auto-probe-small") for call in project.calls[began:])
+    assert result.score > whole.score
 
 
 @pytest.mark.parametrize("limit", [15.0, 40.0, 130.0, 333.0, 2000.0])
@@ -295,7 +306,7 @@ def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
 
 def test_further_backbones_are_fetched_once_where_there_is_a_network(project, monkeypatch):
     here, asked = [SMALL], []
-    monkeypatch.setattr(search, "local_backbones", lambda only=(): list(here))
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: list(here))
 
     def find_weights(name, pretrained):
         asked.append(name)
@@ -399,7 +410,7 @@ def test_what_cannot_be_trained_is_left_out_and_the_rest_goes_on(project):
 
 
 def test_without_pretrained_weights_a_small_network_is_trained_from_random_ones(project, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", lambda only=(): [])
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: [])
     result, said = project.auto()
     assert result.runs[0] == "auto-finetune-resnet10t"
     assert "pretrained=false" in project.last

@@ -124,6 +124,9 @@ def test_a_training_kernel_takes_entries_and_an_inference_kernel_refuses_them(kk
     assert "entries are for --train" in err
     code, out, err = kk(*options, "--train")
     assert code == 0, out + err
+    code, _, err = kk(*options, "--train", "--auto", "8h")
+    assert code == 2
+    assert "choose one of them" in err
     plan = json.loads((root / "training/dataset/plan.json").read_text())
     assert plan["config"]["run"]["schedule"]["epochs"] == 7
 

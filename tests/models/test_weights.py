@@ -5,11 +5,13 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from kaggle_kit.errors import ConfigError, WeightsError
 from kaggle_kit.models import PACKAGES, find_weights, resolve_name
+from kaggle_kit.models.backbones import local_backbones
 from kaggle_kit.models.weights import Package, read_tensors
 
 
@@ -134,3 +136,14 @@ def test_a_damaged_file(tmp_path, suffix):
     path.write_bytes(b"\x00\x01 not weights")
     with pytest.raises(WeightsError, match="cannot be read as weights"):
         read_tensors(path)
+
+
+def test_backbones_of_a_folder_are_those_whose_weights_lie_there(tmp_path):
+    name = "test_resnet.r160_in1k"
+    tensors = timm.create_model(name, pretrained=False).state_dict()
+    save_file({key: value.contiguous() for key, value in tensors.items()}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "notes.bin").write_bytes(b"no model is called so")
+    (found,) = local_backbones(folder=tmp_path)
+    assert (found.name, found.side) == (name, 160)
+    assert found.n_bytes == (tmp_path / f"{name}.safetensors").stat().st_size
+    assert local_backbones(["convnext*"], tmp_path) == []

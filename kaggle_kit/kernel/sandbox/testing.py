@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,8 +187,7 @@ def test_kernel(
         common = _Common(folder, setup, bundle, notebook, image, isolation, root, limit, timeout)
         checks: list[Check] = []
         sessions: list[Session] = []
-        steps = _inference if bundle.kind == "inference" else _training
-        for session, found in steps(common, session_seconds):
+        for session, found in _STEPS[bundle.kind](common, session_seconds):
             sessions.append(session)
             checks += found
         checks.insert(0, _packages(sessions[0].environment, image, bundle))
@@ -234,19 +233,35 @@ def _inference(common: _Common, _seconds: float) -> Iterator[tuple[Session, list
 
 def _training(common: _Common, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
     """A session that is too short, then one with its output attached."""
+    yield from _two_sessions(common, {"KK_BUDGET_SECONDS": str(seconds)}, {}, _trained)
+
+
+def _auto(common: _Common, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
+    """Two sessions of the same length, the second with the output of the first attached: a whole search would take hours."""
+    short = {"KK_BUDGET_SECONDS": str(seconds)}
+    yield from _two_sessions(common, short, short, _searched)
+
+
+def _two_sessions(
+    common: _Common, first_has: dict[str, str], second_has: dict[str, str], judged: Callable[[_Common, Session], Check]
+) -> Iterator[tuple[Session, list[Check]]]:
     data, competition = common.slugs
     first, second = common.root / "first", common.root / "second"
     for root in (first, second):
         write_dataset(common.folder / DATASET, root / "input" / data)
         write_all_data(root / "input" / competition, common.source)
-    session = common.run("first session", first, {"KK_BUDGET_SECONDS": str(seconds)})
+    session = common.run("first session", first, first_has)
     yield session, _ran(session, common)
     if session.error:
         return
     (second / "input" / "notebooks").mkdir()
     (first / "working").rename(second / "input" / "notebooks" / "output")
-    session = common.run("second session", second)
-    yield session, [*_ran(session, common), _trained(common, session)]
+    session = common.run("second session", second, second_has)
+    yield session, [*_ran(session, common), judged(common, session)]
+
+
+_STEPS = {"inference": _inference, "training": _training, "auto": _auto}
+"""Kind of a kernel -> the sessions that it is tried in."""
 
 
 def _trained(common: _Common, session: Session) -> Check:
@@ -259,6 +274,19 @@ def _trained(common: _Common, session: Session) -> Check:
     went_on = any("going on from" in line for line in session.lines)
     text = f"{len(done)} of {len(found.folds)} folds finished, {'going on from the first' if went_on else 'begun anew'}"
     return Check(name, "passed" if went_on and len(done) == len(found.folds) else "failed", text)
+
+
+def _searched(_common: _Common, session: Session) -> Check:
+    """The second session went on from the first, and there is a submission."""
+    name = "second session: search"
+    if session.error:
+        return Check(name, "failed", "the notebook did not end")
+    if not any("going on from" in line for line in session.lines):
+        return Check(name, "failed", "begun anew, although the output of the first session was there")
+    if not (session.working / SUBMISSION).is_file():
+        text = "going on from the first; two sessions of this length are too short for a submission on this machine"
+        return Check(name, INCONCLUSIVE, text)
+    return Check(name, "passed", "going on from the first, with a submission")
 
 
 def _packages(environment: Environment, image: ImageList, bundle: Bundle) -> Check:
