@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Step
 from kaggle_kit.choices import GOALS
-from kaggle_kit.models.backbones import LocalBackbone
+from kaggle_kit.models.backbones import LocalBackbone, can_join
 
 _SCRATCH_LONGER = 5  # times as many epochs for a model that begins from random weights
 _RACE = 0.5  # chance that a run which was trained on one fold earns the others
@@ -26,6 +26,8 @@ _SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
 """How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
 learnt (docs/tricks.md)."""
 _NEW_HEAD = "head_lr=0.003"
+_JOINED = (-2, -3)
+"""Feature maps that a probe sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
 _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
 _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
@@ -151,10 +153,13 @@ def _augmentation(state: State, *, mirrored: str = "medium", else_: str = "shift
     return f"augment={mirrored if state.mirrors else else_}"
 
 
-def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:  # noqa: ARG001
+def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     # The first sees plain images: it then shows whether mirrored ones mean the same.
     preset = "augment=none" if state.mirrors is None else _augmentation(state, mirrored="light", else_="none")
-    return ["data.crop_pct=1.0", preset] if scene.pretrained else None
+    if not scene.pretrained:
+        return None
+    joined = [f"model.head.joined={list(_JOINED)}"] if can_join(backbone.name, _JOINED) else []
+    return ["data.crop_pct=1.0", preset, *joined]
 
 
 def _tuned(scene: Scene, backbone: LocalBackbone, side: int, epochs: int, *further: str) -> list[str]:
@@ -209,7 +214,7 @@ def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[st
 
 
 IDEAS: tuple[Idea, ...] = (
-    Idea("probe", "a head on the frozen backbone", 0.08, _probe, strategy="probe"),
+    Idea("probe", "a head on the frozen backbone, on earlier feature maps as well", 0.08, _probe, strategy="probe"),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),
     Idea("ordinal", "classes as grades, with learnt cuts between them", 0.20, _ordinal, strategy="finetune"),
     Idea("mix", "the same with CutMix, longer", 0.15, _mixed, LONGER),

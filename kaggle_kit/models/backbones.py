@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+import torch
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
+from kaggle_kit.config import HeadConfig, ModelConfig
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.models.build import build_model
 from kaggle_kit.models.weights import PACKAGES, SUFFIXES, Weights, find_local_weights, find_weights
 
 WORTH_FETCHING = (
@@ -52,6 +57,18 @@ def local_backbones(patterns: Sequence[str] = (), folder: Path | None = None) ->
             where = weights.text.removeprefix("pretrained weights: ")
             found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size, where))
     return sorted(found, key=lambda one: (one.n_bytes, one.name))
+
+
+@functools.cache
+def can_join(name: str, maps: tuple[int, ...]) -> bool:
+    """Return whether a head of a backbone can have features of earlier maps as well (``model.head.joined``)."""
+    head = HeadConfig(joined=list(maps))
+    try:
+        with torch.device("meta"):  # shapes alone
+            build_model(ModelConfig(name=name, pretrained=False, head=head), 2)
+    except (ConfigError, NotImplementedError, RuntimeError):  # the latter two of what meta tensors cannot do
+        return False
+    return True
 
 
 def chosen_by(patterns: Sequence[str], name: str) -> bool:

@@ -26,6 +26,7 @@ from kaggle_kit.models import (
     set_train_mode,
     split_model,
 )
+from kaggle_kit.models.backbones import can_join
 from kaggle_kit.models.build import record_of
 from kaggle_kit.models.heads import Cosine, GeM, Head, Pool
 from kaggle_kit.tables import Classes
@@ -312,6 +313,12 @@ def test_all_layers_learn_from_joined_feature_maps():
 def test_feature_maps_that_cannot_be_joined_are_refused(name, joined):
     with pytest.raises(ConfigError, match=r"model\.head"):
         built(name, joined=joined)
+
+
+@pytest.mark.parametrize(("name", "possible"), [("test_resnet", True), ("test_efficientnet", True), ("test_vit", False)])
+def test_it_is_known_whose_feature_maps_can_be_joined(name, possible):
+    assert can_join(name, (-2, -3)) is possible
+    assert can_join(name, (-9,)) is False
 
 
 @pytest.mark.parametrize(("entries", "why"), [({"joined": [-2, -2]}, "once"), ({"joined": [-2], "layer": -2}, "one of them")])
