@@ -99,6 +99,7 @@ TRICKS = (
     _headed("rate of the head 0.01", "head_lr=1e-2"),
     _headed("one rate for all, 0.001", "lr=1e-3", "head_lr=1e-3"),
     _headed("head first, then all (stages)", "stages=[{epochs: 1, freeze: -1}, {epochs: REST}]"),
+    _tuned("features of 3 maps joined, fine-tuned", "model.head.joined=[-2,-3]"),
     # Losses.
     _tuned("label smoothing 0.1", "label_smoothing=0.1"),
     _tuned("loss: one sigmoid a class", "loss=bce"),
@@ -360,20 +361,19 @@ def rows_of(sets: Sequence[Data], tricks: Sequence[Trick]) -> Iterator[dict[str,
 def _cells(data: Data, trick: Trick) -> Mapping[str, str | None]:
     done = {seed: entry for (name, seed), entry in data.done.items() if name == trick.name}
     good = {seed: entry for seed, entry in done.items() if "error" not in entry}
-    keys = ("accuracy", "log loss", "better", "time")
+    keys = ("accuracy", "log loss", "better")
     if not good:
         error = next((entry["error"] for entry in done.values()), None)
         return {"accuracy": None if error is None else f"failed: {error[:40]}", **dict.fromkeys(keys[1:])}
-    seconds = sum(entry["seconds"] for entry in good.values()) / len(good)
     if not trick.base:
         accuracy, loss = (np.mean([entry[key] for entry in good.values()]) for key in ("accuracy", "log_loss"))
-        return dict(zip(keys, (f"{accuracy:.4f}", f"{loss:.4f}", None, f"{seconds:.0f} s"), strict=True))
+        return dict(zip(keys, (f"{accuracy:.4f}", f"{loss:.4f}", f"{len(good)} seed{'s'[: len(good) - 1]}"), strict=True))
     seeds = [seed for seed in good if (trick.base, seed) in data.done and "error" not in data.done[trick.base, seed]]
     if not seeds:
         return dict.fromkeys(keys)
     better = sum(good[seed]["accuracy"] > data.done[trick.base, seed]["accuracy"] for seed in seeds)
     accuracy, loss = (_difference(data, trick, seeds, metric, scale) for metric, scale in (("accuracy", 100), ("log_loss", 1)))
-    return dict(zip(keys, (accuracy, loss, f"{better}/{len(seeds)}", f"{seconds:.0f} s"), strict=True))
+    return dict(zip(keys, (accuracy, loss, f"{better}/{len(seeds)}"), strict=True))
 
 
 def _difference(data: Data, trick: Trick, seeds: Sequence[int], metric: str, scale: float) -> str:

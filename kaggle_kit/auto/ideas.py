@@ -27,7 +27,7 @@ _SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
 learnt (docs/tricks.md)."""
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
-"""Feature maps that a probe sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
+"""Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
 _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
 _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
@@ -158,12 +158,15 @@ def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | N
     preset = "augment=none" if state.mirrors is None else _augmentation(state, mirrored="light", else_="none")
     if not scene.pretrained:
         return None
-    joined = [f"model.head.joined={list(_JOINED)}"] if can_join(backbone.name, _JOINED) else []
-    return ["data.crop_pct=1.0", preset, *joined]
+    return ["data.crop_pct=1.0", preset, *_joined(backbone)]
+
+
+def _joined(backbone: LocalBackbone) -> list[str]:
+    return [f"model.head.joined={list(_JOINED)}"] if can_join(backbone.name, _JOINED) else []
 
 
 def _tuned(scene: Scene, backbone: LocalBackbone, side: int, epochs: int, *further: str) -> list[str]:
-    start = _PRETRAINED if scene.pretrained else _SCRATCH
+    start = (*_PRETRAINED, *_joined(backbone)) if scene.pretrained else _SCRATCH
     size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
     # probe over again, and it would be chosen on the rows that judge it.
@@ -214,7 +217,7 @@ def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[st
 
 
 IDEAS: tuple[Idea, ...] = (
-    Idea("probe", "a head on the frozen backbone, on earlier feature maps as well", 0.08, _probe, strategy="probe"),
+    Idea("probe", "a head on the frozen backbone", 0.08, _probe, strategy="probe"),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),
     Idea("ordinal", "classes as grades, with learnt cuts between them", 0.20, _ordinal, strategy="finetune"),
     Idea("mix", "the same with CutMix, longer", 0.15, _mixed, LONGER),
