@@ -30,11 +30,12 @@ def heat_of(loaded: LoadedModel, images: torch.Tensor, position: int) -> npt.NDA
     if not hasattr(model, "forward_features"):  # an own model, or several in one
         raise ConfigError(f"{loaded.name} has no feature map for Grad-CAM; leave --gradcam out.")
     with torch.enable_grad():
-        features = model.forward_features(images)  # type: ignore[operator]
+        found = model.forward_features(images)  # type: ignore[operator]
+        features, *earlier = found if isinstance(found, list) else [found]  # several where the head has joined maps
         if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4):
             raise ConfigError(f"{loaded.name} has no feature map for Grad-CAM; leave --gradcam out.")
         features = features.detach().requires_grad_()
-        logits = model.forward_head(features)  # type: ignore[operator]
+        logits = model.forward_head([features, *earlier] if earlier else features)  # type: ignore[operator]
         (gradient,) = torch.autograd.grad(logits[0, position], features)
     values, slopes = (_as_map(part.detach()[0], loaded) for part in (features, gradient))  # (C, h, w)
     heat = torch.relu((slopes.mean(dim=(1, 2), keepdim=True) * values).sum(dim=0))

@@ -62,10 +62,10 @@ def write_image(path: Path, seed: int, size=(24, 40)) -> Path:
 
 
 def save_fresh(
-    path: Path, *, seed=0, name="test_efficientnet", size=(32, 32), classes=CLASSES, task="multiclass", **meta
+    path: Path, *, seed=0, name="test_efficientnet", size=(32, 32), classes=CLASSES, task="multiclass", joined=(), **meta
 ) -> LoadedModel:
     torch.manual_seed(seed)
-    model = build_model(ModelConfig(name=name), len(classes), image_size=size)
+    model = build_model(ModelConfig(name=name, head={"joined": joined}), len(classes), image_size=size)
     # An untrained classifier answers the same to every image; a wide one does not.
     torch.nn.init.normal_(model.get_classifier().weight, std=3.0)
     save_model(path, model, classes=classes, spec=image_spec(model, DataConfig(image_size=size)), task=task, meta=meta)

@@ -30,6 +30,17 @@ def test_heat_is_the_map_weighted_by_its_gradient(tmp_path, name):
         np.testing.assert_allclose(found, expected / max(expected.max(), 1e-12), atol=1e-4)
 
 
+def test_of_joined_maps_the_heat_is_that_of_the_last(tmp_path):
+    loaded = save_fresh(tmp_path / "m.safetensors", size=(64, 64), joined=(-2, -3))
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = heat_of(loaded, images, 1)
+    last, *_ = loaded.model.forward_features(images)
+    assert found.shape == last.shape[2:]
+    weights = loaded.model.get_classifier().weight[1, : last.shape[1]].detach()  # of a mean over places, all the same there
+    expected = torch.relu((weights[:, None, None] * last[0].detach()).sum(dim=0))
+    np.testing.assert_allclose(found, (expected / expected.max().clamp_min(1e-12)).numpy(), atol=1e-4)
+
+
 def test_a_model_without_a_map_is_refused(tmp_path):
     loaded = save_fresh(tmp_path / "m.safetensors")
     loaded.model.forward_features = lambda images: images.flatten(1)
