@@ -30,8 +30,8 @@ def heat_of(loaded: LoadedModel, images: torch.Tensor, position: int) -> npt.NDA
     if not hasattr(model, "forward_features"):  # an own model, or several in one
         raise ConfigError(f"{loaded.name} has no feature map for Grad-CAM; leave --gradcam out.")
     with torch.enable_grad():
-        found = model.forward_features(images)  # type: ignore[operator]
-        features, *earlier = found if isinstance(found, list) else [found]  # several where the head has joined maps
+        maps = model.forward_features(images)  # type: ignore[operator]
+        features, *earlier = maps if isinstance(maps, list) else [maps]  # several where the head has joined maps
         if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4):
             raise ConfigError(f"{loaded.name} has no feature map for Grad-CAM; leave --gradcam out.")
         features = features.detach().requires_grad_()
