@@ -237,7 +237,7 @@ def test_a_kernel_that_is_built_anew_while_it_is_tested_has_no_verdict(built, wo
         yield ended, []
         kernel.build_kernel(world.setup, folder, kernel.Address("somebody"), kernel.Content(runs=["a"]))
 
-    monkeypatch.setattr(testing, "_inference", rebuilt)
+    monkeypatch.setitem(testing._STEPS, "inference", rebuilt)
     monkeypatch.setattr(testing, "_packages", lambda *_: testing.Check("packages", "passed", "all"))
     with pytest.raises(ConfigError, match="built anew while it was tested"):
         kernel.test_kernel(folder, world.setup)
