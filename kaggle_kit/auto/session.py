@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,9 @@ from kaggle_kit import files
 from kaggle_kit.auto.result import AutoResult
 from kaggle_kit.auto.search import FOLDER, NAME, AutoOptions, run_auto
 from kaggle_kit.auto.steps import Commands
-from kaggle_kit.competition.containers.unpacking import FOLDER as UNPACKED
 from kaggle_kit.kernel.bundle import find_bundle, search
-from kaggle_kit.kernel.runtime import BUDGET, Say
-from kaggle_kit.kernel.training import WORKSPACE, carry, set_up
-from kaggle_kit.units import format_duration
+from kaggle_kit.kernel.runtime import BUDGET, SUBMISSION, Say, timed
+from kaggle_kit.kernel.training import WORKSPACE, carry, drop_images, set_up
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -49,10 +46,7 @@ def run_auto_kernel(
         KaggleKitError: no first submission could be made.
     """
     begin = time.monotonic() if started is None else started
-
-    def tell(text: str) -> None:
-        say(f"[{format_duration(time.monotonic() - begin):>7}] {text}")
-
+    tell = timed(say, begin)
     bundle = find_bundle(Path(input_root), "auto", build, say=tell)
     workspace = Workspace(Path(working).absolute() / WORKSPACE)
     _take_over(workspace, Path(input_root), tell)
@@ -63,10 +57,9 @@ def run_auto_kernel(
     try:
         result = run_auto(project_at(workspace.root), options, say=tell)
     finally:
-        for folder in (workspace.cache_dir, workspace.root / UNPACKED):  # decoded and unpacked images are no output
-            shutil.rmtree(folder, ignore_errors=True)
+        drop_images(workspace)
     if result.submission is not None:
-        files.write_bytes(Path(working) / "submission.csv", files.read_bytes(result.submission))
+        files.write_bytes(Path(working) / SUBMISSION, files.read_bytes(result.submission))
     return result
 
 

@@ -98,6 +98,15 @@ class _KernelPlan:
         return Classes(tuple(self.config.classes))
 
 
+def timed(say: Say, begin: float) -> Say:
+    """Return what says a line with the time since ``begin`` before it."""
+
+    def tell(text: str) -> None:
+        say(f"[{format_duration(time.monotonic() - begin):>7}] {text}")
+
+    return tell
+
+
 def run_inference_kernel(
     input_root: Path,
     working: Path,
@@ -124,10 +133,7 @@ def run_inference_kernel(
         DataError: the plan is damaged, or no model can be used.
     """
     begin = time.monotonic() if started is None else started
-
-    def tell(text: str) -> None:
-        say(f"[{format_duration(time.monotonic() - begin):>7}] {text}")
-
+    tell = timed(say, begin)
     bundle = find_bundle(Path(input_root), "inference", build, say=tell)
     plan = _read_plan(bundle)
     for wheel, reason in bundle.damaged(bundle.wheels).items():

@@ -23,7 +23,7 @@ from kaggle_kit.errors import DataError, TrainingError
 from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle, search
 from kaggle_kit.kernel.dataset import FOLDS, LABELS, SAID, SEEN, own_functions, said_name
-from kaggle_kit.kernel.runtime import BUDGET, Say, lay_out_run
+from kaggle_kit.kernel.runtime import BUDGET, Say, lay_out_run, timed
 from kaggle_kit.kernel.testset import locate
 from kaggle_kit.runs.record import fold_record_from
 from kaggle_kit.units import format_duration
@@ -95,10 +95,7 @@ def run_training_kernel(
     from kaggle_kit.training import TrainOptions, train_run
 
     begin = time.monotonic() if started is None else started
-
-    def tell(text: str) -> None:
-        say(f"[{format_duration(time.monotonic() - begin):>7}] {text}")
-
+    tell = timed(say, begin)
     bundle = find_bundle(Path(input_root), "training", build, say=tell)
     workspace = Workspace(Path(working) / WORKSPACE)
     config = set_up(bundle, workspace, Path(input_root), tell)
@@ -115,8 +112,8 @@ def run_training_kernel(
         except TrainingError as error:
             failed = str(error)  # said, not raised: a notebook that fails loses what the other folds have reached
     earlier = [*config.run.teacher.runs, *filter(None, (config.run.init_from, config.run.specialists.confused_by))]
-    no_output = [workspace.cache_dir, workspace.root / UNPACKED, *map(workspace.run_dir, earlier)]
-    for folder in no_output:  # decoded and unpacked images, and runs of the dataset
+    drop_images(workspace)
+    for folder in map(workspace.run_dir, earlier):  # runs of the dataset are no output
         shutil.rmtree(folder, ignore_errors=True)
     found = runs.read_run(workspace, run)
     scores = {fold.fold: fold.record.score for fold in found.folds if fold.finished}
@@ -217,6 +214,12 @@ def _take_over(workspace: Workspace, run: str, input_root: Path, say: Say) -> No
         carry(folder, workspace.run_dir(folder.name))
     done, epochs = _progress(best)
     say(f"going on from {best}: finished folds: {done}, trained epochs: {epochs}")
+
+
+def drop_images(workspace: Workspace) -> None:
+    """Remove decoded and unpacked images, which are no output of a session."""
+    for folder in (workspace.cache_dir, workspace.root / UNPACKED):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def carry(source: Path, target: Path) -> None:
