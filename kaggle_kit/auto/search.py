@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from kaggle_kit.folds import folds_for
 from kaggle_kit.images.decode import image_facts
 from kaggle_kit.models import find_weights
 from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones
+from kaggle_kit.models.weights import weights_folder
 from kaggle_kit.runs import MODEL, read_oof, read_run
 from kaggle_kit.runs.scored import Scored
 from kaggle_kit.runs.scored import score as scored_rows
@@ -101,9 +101,9 @@ class _Search:
         self.entries = self.journal.read()
         self.state = State.of(self.entries)
         self._before, self._start = self.state.used, now()
-        self._tail = min(
-            60.0, 0.2 * min(options.limit, options.session or math.inf)
-        )  # seconds that prediction, judgement and blend need after training
+        self._session = math.inf if options.session is None else options.session
+        # Seconds that prediction, judgement and blend need after training.
+        self._tail = min(60.0, 0.2 * min(options.limit, self._session))
         self._told = False
 
     @property
@@ -114,8 +114,7 @@ class _Search:
     @property
     def left(self) -> float:
         """Seconds until the limit, or until this session's."""
-        session = math.inf if self.options.session is None else self.options.session - (self._now() - self._start)
-        return min(self.options.limit - self.used, session)
+        return min(self.options.limit - self.used, self._session - (self._now() - self._start))
 
     def run(self) -> AutoResult:
         """Search, write the page, and return how it ended."""
@@ -159,8 +158,8 @@ class _Search:
     def _scene(self) -> Scene:
         side = _usual_side(self.setup.competition)
         facts: dict[str, Any] = {"ordered": self._ordered, "folds": self.setup.config.run.folds, "n_folds": self.n_folds}
-        found = self._backbones() if self._pretrained is not False else []
-        if not found and self._pretrained is True:
+        found = local_backbones(self.options.only, self._pretrained)
+        if not found and self._anywhere:
             name = self.setup.config.run.model.name
             try:
                 find_weights(name, True)
@@ -173,16 +172,13 @@ class _Search:
         return Scene(found, side, self.options.goal, **facts)
 
     @property
-    def _pretrained(self) -> bool | Path:
-        """Where ``kk.yaml`` wants weights from: anywhere, nowhere, or a folder of them."""
-        given = self.setup.config.run.model.pretrained
-        if isinstance(given, bool):
-            return given
-        return folder if (folder := Path(given).expanduser()).is_dir() else True
+    def _pretrained(self) -> bool | str:
+        return self.setup.config.run.model.pretrained
 
-    def _backbones(self) -> list[LocalBackbone]:
-        folder = self._pretrained
-        return local_backbones(self.options.only, folder if isinstance(folder, Path) else None)
+    @property
+    def _anywhere(self) -> bool:
+        """Whether weights may come from anywhere: ``kk.yaml`` asks for some, and names no folder of them."""
+        return self._pretrained is not False and weights_folder(self._pretrained) is None
 
     def _next(self) -> Candidate:
         """Return what is expected to gain most a second of what fits.
@@ -251,7 +247,7 @@ class _Search:
 
     def _fetch(self) -> None:
         """Fetch weights of further backbones, once, where there is time to use them and a network to get them from."""
-        wanted = self.options.internet and self.scene.pretrained and self._pretrained is True
+        wanted = self.options.internet and self.scene.pretrained and self._anywhere
         if not wanted or self.state.asked_hub or self.left < _TIME_TO_FETCH:
             return
         here, why = {one.name for one in self.scene.backbones}, ""

@@ -160,22 +160,15 @@ def write_auto(folder: Path, setup: Setup, auto: AutoPlan) -> list[str]:
     Raises:
         MissingFileError, FoldError: there is no fold table, or it is not of this competition.
     """
-    from kaggle_kit.models import find_weights  # torch
+    from kaggle_kit.models import resolve_name  # torch
     from kaggle_kit.models.backbones import local_backbones
-    from kaggle_kit.models.weights import resolve_name
 
-    content, given = _write_setup(folder, setup), setup.config.run.model.pretrained
-    place = Path(given).expanduser() if isinstance(given, str) else None
-    shipped = {}
-    for one in local_backbones(auto.only, place) if given is not False else ():
-        path = find_weights(one.name, True if place is None else str(place)).path
-        if path is not None:
-            shipped[resolve_name(one.name)] = f"{resolve_name(one.name)}{path.suffix}"
-            shutil.copyfile(path, folder / shipped[resolve_name(one.name)])
-    files.write_json(folder / PLAN, {"config": content, "pretrained": sorted(shipped.values()), "auto": asdict(auto)})
-    return [
-        f"backbones: {', '.join(sorted(shipped))}" if shipped else "no pretrained weights are here: training begins from none"
-    ]
+    content, shipped = _write_setup(folder, setup), []
+    for one in local_backbones(auto.only, setup.config.run.model.pretrained):
+        shipped.append(f"{resolve_name(one.name)}{one.path.suffix}")
+        shutil.copyfile(one.path, folder / shipped[-1])
+    files.write_json(folder / PLAN, {"config": content, "pretrained": sorted(shipped), "auto": asdict(auto)})
+    return [f"backbones: {shown(shipped)}" if shipped else "no pretrained weights are here: training begins from none"]
 
 
 def _write_setup(folder: Path, setup: Setup) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from kaggle_kit.config import HeadConfig, ModelConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.models.build import build_model
-from kaggle_kit.models.weights import PACKAGES, SUFFIXES, Weights, find_local_weights, find_weights
+from kaggle_kit.models.weights import PACKAGES, SUFFIXES, Weights, find_local_weights, find_weights, weights_folder
 
 WORTH_FETCHING = (
     *("convnext_nano.in12k_ft_in1k", "convnext_tiny.in12k_ft_in1k", "tf_efficientnetv2_s.in21k_ft_in1k"),
@@ -32,22 +32,26 @@ class LocalBackbone:
         side: of the images that it was trained on, pixels.
         n_bytes: of the file with its weights.
         text: where that is, in words.
+        path: the file; an empty path where it begins from random weights.
     """
 
     name: str
     side: int
     n_bytes: int
     text: str = ""
+    path: Path = Path()
 
 
-def local_backbones(patterns: Sequence[str] = (), folder: Path | None = None) -> list[LocalBackbone]:
+def local_backbones(patterns: Sequence[str] = (), pretrained: bool | str = True) -> list[LocalBackbone]:
     """Return the backbones with weights in an installed package or in the hub's cache, the smallest first.
 
     Args:
         patterns: shell patterns of names, such as ``tf_efficientnet_lite*``; none: all.
-        folder: of weights, as ``kk weights fetch`` fills it, to look in instead.
+        pretrained: as ``model.pretrained``: False for none, or a folder that ``kk weights fetch`` filled, to look in instead.
     """
-    found = []
+    if pretrained is False:
+        return []
+    found, folder = [], weights_folder(pretrained)
     for name in dict.fromkeys(_in_folder(folder) if folder is not None else [*PACKAGES, *_in_hub_cache()]):
         if not chosen_by(patterns, name):
             continue
@@ -55,7 +59,7 @@ def local_backbones(patterns: Sequence[str] = (), folder: Path | None = None) ->
         cfg = get_pretrained_cfg(name)
         if weights is not None and weights.path is not None and cfg is not None:
             where = weights.text.removeprefix("pretrained weights: ")
-            found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size, where))
+            found.append(LocalBackbone(name, int(cfg.input_size[-1]), weights.path.stat().st_size, where, weights.path))
     return sorted(found, key=lambda one: (one.n_bytes, one.name))
 
 

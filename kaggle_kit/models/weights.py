@@ -126,9 +126,8 @@ def find_weights(name: str, pretrained: bool | str) -> Weights:
     if pretrained is False:
         return Weights("none", None, f"pretrained weights: none, {full} starts from random values", "")
     if isinstance(pretrained, str):
-        path = Path(pretrained).expanduser()
-        if path.is_dir():
-            path = _in_folder(path, full)
+        folder = weights_folder(pretrained)
+        path = Path(pretrained).expanduser() if folder is None else _in_folder(folder, full)
         _require_file(path)
         return _found("file", path, f"{path} (file given)")
     architecture, _ = split_model_name_tag(full)
@@ -140,6 +139,12 @@ def find_weights(name: str, pretrained: bool | str) -> Weights:
             "",
         )
     return find_local_weights(name) or _from_hub(full, PACKAGES.get(architecture))
+
+
+def weights_folder(pretrained: bool | str) -> Path | None:
+    """Return the folder of weights that ``model.pretrained`` names, or None where it names none."""
+    path = Path(pretrained).expanduser() if isinstance(pretrained, str) else None
+    return path if path is not None and path.is_dir() else None
 
 
 def find_local_weights(name: str) -> Weights | None:

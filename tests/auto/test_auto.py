@@ -106,7 +106,7 @@ class FakeProject:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: [SMALL, LARGE])
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [SMALL, LARGE])
     monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
     return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
 
@@ -306,7 +306,7 @@ def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
 
 def test_further_backbones_are_fetched_once_where_there_is_a_network(project, monkeypatch):
     here, asked = [SMALL], []
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: list(here))
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: list(here))
 
     def find_weights(name, pretrained):
         asked.append(name)
@@ -410,7 +410,7 @@ def test_what_cannot_be_trained_is_left_out_and_the_rest_goes_on(project):
 
 
 def test_without_pretrained_weights_a_small_network_is_trained_from_random_ones(project, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: [])
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [])
     result, said = project.auto()
     assert result.runs[0] == "auto-finetune-resnet10t"
     assert "pretrained=false" in project.last

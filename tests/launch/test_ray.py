@@ -60,7 +60,7 @@ def test_kk_auto_trains_its_runs_on_both_nodes(tmp_path, cluster, monkeypatch):
         raise WeightsError("no weights")
 
     small = make_small(tmp_path)
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), folder=None: [])
+    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [])
     monkeypatch.setattr(search, "find_weights", nowhere)
     monkeypatch.setattr(search, "_MEASURE_SECONDS", 1e6)  # there is no time to measure what comes after the first run
     where = {"launcher": "ray", "address": cluster[0].address}

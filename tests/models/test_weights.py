@@ -143,7 +143,7 @@ def test_backbones_of_a_folder_are_those_whose_weights_lie_there(tmp_path):
     tensors = timm.create_model(name, pretrained=False).state_dict()
     save_file({key: value.contiguous() for key, value in tensors.items()}, tmp_path / f"{name}.safetensors")
     (tmp_path / "notes.bin").write_bytes(b"no model is called so")
-    (found,) = local_backbones(folder=tmp_path)
+    (found,) = local_backbones(pretrained=str(tmp_path))
     assert (found.name, found.side) == (name, 160)
     assert found.n_bytes == (tmp_path / f"{name}.safetensors").stat().st_size
-    assert local_backbones(["convnext*"], tmp_path) == []
+    assert local_backbones(["convnext*"], str(tmp_path)) == []
