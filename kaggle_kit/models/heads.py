@@ -386,6 +386,8 @@ def _join(model: nn.Module, joined: list[int]) -> None:
     kind: Any = type(model)
     if not hasattr(model, "forward_intermediates"):
         raise ConfigError(f"model.head.joined: {kind.__name__} has no feature maps that timm could name; leave it empty.")
+    if -joined[0] > (known := len(model.feature_info)):  # type: ignore[arg-type]
+        raise ConfigError(f"model.head.joined: {kind.__name__} has {known} feature maps, -1 the last, and none at {joined[0]}.")
     path, pooling = _pool_of(model, "joined", SelectAdaptivePool2d | Pool)
     model.__class__ = type(kind.__name__, (_Joining, kind), {"joined": joined})
     _set(model, path, JoinedPool(pooling))
@@ -422,8 +424,6 @@ def _measured(model: nn.Module, path: str, shape: tuple[int, int, int]) -> int:
     try:
         with torch.no_grad():
             model(torch.zeros(2, *shape))
-    except (AssertionError, IndexError) as error:
-        raise ConfigError(f"model.head.joined: {type(model).__name__} has no such feature map ({error}).") from error
     except (RuntimeError, TypeError) as error:
         raise ConfigError(
             f"model.head: the layers of {type(model).__name__} after its pooling want as many features as its last map has "
