@@ -4,11 +4,11 @@
 
 A small competition is made and worked on once, undisturbed: two folds of a tiny ResNet at 32 pixels, with averaged weights,
 mixing, dropout and gradient accumulation, and a checkpoint every 0.12 s; the same in two stages with snapshots; then
-predictions, blends, fold tables and a search of
-three trials. Then, `--kills` times, a command is begun anew and killed by SIGKILL, all its processes at once, at a random
-moment of a kind: anywhere in `kk train`, in an epoch, while a checkpoint is written, while a fold ends and the next one begins,
-in `kk predict`, while the store is filled, while a blend, a fold table or a study is written. The command is started again, and
-all that it leaves is compared with what one leaves that was never killed: see `kills_compare.py`.
+predictions, blends, fold tables and a search of three trials. Then, `--kills` times, a command is begun anew and killed by
+SIGKILL, all its processes at once, at a random moment of a kind: anywhere in `kk train`, in an epoch, while a checkpoint is
+written, while a fold ends and the next one begins, in `kk predict`, while the store is filled, while a blend, a fold table or
+a study is written. The command is started again, and all that it leaves is compared with what one leaves that was never
+killed: see `kills_compare.py`.
 
 In every other round a power loss is simulated on top: each file that the killed process wrote, and had not synced as it stood
 (os.fsync is watched), is cut to a random length. Renames are taken to survive in order, as journalling file systems have it.

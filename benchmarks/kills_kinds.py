@@ -228,12 +228,11 @@ def tune_progress(root: Path) -> str:
     return f"{finished} of {TRIALS} trials finished, {trials} begun"
 
 
-def train_kind(due: Callable[[Reference, random.Random], Due], still: Callable[[Path], bool] = lambda _: True) -> Kind:
-    return Kind(TRAIN, "untrained", "trained", due, run_differences, train_progress, still)
-
-
-def stages_kind(due: Callable[[Reference, random.Random], Due], still: Callable[[Path], bool] = lambda _: True) -> Kind:
-    return Kind(TRAIN_STAGES, "untrained", "staged", due, run_differences, train_progress, still)
+def train_kind(
+    due: Callable[[Reference, random.Random], Due], still: Callable[[Path], bool] = lambda _: True, *, staged: bool = False
+) -> Kind:
+    command, end = (TRAIN_STAGES, "staged") if staged else (TRAIN, "trained")
+    return Kind(command, "untrained", end, due, run_differences, train_progress, still)
 
 
 KINDS = {
@@ -241,9 +240,9 @@ KINDS = {
     "kk train, in an epoch": train_kind(in_an_epoch),
     "kk train, saving": train_kind(while_saving, lambda root: bool(being_saved(root))),
     "kk train, between folds": train_kind(between_folds),
-    "stages and snapshots, in an epoch": stages_kind(in_an_epoch),
-    "stages and snapshots, saving": stages_kind(while_saving, lambda root: bool(being_saved(root))),
-    "stages and snapshots, cycles written": stages_kind(while_cycles_are_written),
+    "stages and snapshots, in an epoch": train_kind(in_an_epoch, staged=True),
+    "stages and snapshots, saving": train_kind(while_saving, lambda root: bool(being_saved(root)), staged=True),
+    "stages and snapshots, cycles written": train_kind(while_cycles_are_written, staged=True),
     "kk predict": Kind(PREDICT, "trained", "predicted", while_predicting, run_differences, predict_progress),
     "building the store": Kind(STORE, "untrained", "stored", while_storing, store_differences, store_progress),
     "kk blend": Kind(

@@ -367,7 +367,7 @@ def _cells(data: Data, trick: Trick) -> Mapping[str, str | None]:
         return {"accuracy": None if error is None else f"failed: {error[:40]}", **dict.fromkeys(keys[1:])}
     if not trick.base:
         accuracy, loss = (np.mean([entry[key] for entry in good.values()]) for key in ("accuracy", "log_loss"))
-        return dict(zip(keys, (f"{accuracy:.4f}", f"{loss:.4f}", f"{len(good)} seed{'s'[: len(good) - 1]}"), strict=True))
+        return dict(zip(keys, (f"{accuracy:.4f}", f"{loss:.4f}", f"seeds: {len(good)}"), strict=True))
     seeds = [seed for seed in good if (trick.base, seed) in data.done and "error" not in data.done[trick.base, seed]]
     if not seeds:
         return dict.fromkeys(keys)
