@@ -94,7 +94,7 @@ INTRODUCTIONS = {
         "# @TITLE@\n\nSearches for the best submission to *@COMPETITION@*, as `kk auto` does, and ends before the session. "
         "**To go on, attach this notebook's own output (Add Input → Your Work) and run it again.** "
         "`submission.csv` is the best so far, for the test images that are attached now; for a hidden test set, copy "
-        "`kk/runs` and `kk/submissions` of the output into your workspace and build a kernel from there. Built by "
+        "`kk/folds`, `kk/runs` and `kk/submissions` of the output into your workspace and build a kernel from there. Built by "
         "`kk kernel build --auto`."
     ),
 }
