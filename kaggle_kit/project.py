@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_kit import show
-from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, ENGINES, EXPORTS, GOALS, LAUNCHERS, PREPROCESSING, PRUNERS
+from kaggle_kit.choices import AUGMENTATIONS, ENGINE_CHOICES, ENGINES, EXPORTS, GOALS, INT8, LAUNCHERS, PREPROCESSING, PRUNERS
 from kaggle_kit.project_parts import (
     Cache,
     Kernel,
@@ -23,6 +23,7 @@ from kaggle_kit.project_parts import (
     Weights,
     drawable,
     given_only,
+    int8_costs,
     make_pairs,
     names,
     positive_numbers,
@@ -354,6 +355,7 @@ class Project:
             merge: how the views' probabilities become one: ``"mean"``, ``"gmean"`` or ``"max"``.
             control: training images hidden among the test images, for :meth:`check`; 0 for none.
             oof: predict the out-of-fold rows with these views, too.
+            engine: an entry of ``kaggle_kit.choices.ENGINES``; of ``"int8"`` it is told what the score loses out of fold.
             time_limit: for instance ``"8h30m"``; what there is no time for is left out, views first, then folds.
         """
         from kaggle_kit.runs import choose_runs
@@ -371,7 +373,10 @@ class Project:
             from kaggle_kit.view_choice import choose_views
 
             limit = choose_views(setup, chosen, options, time_limit=limit, progress=show.bar("choosing views"))
-        return predict_runs(setup, chosen, options, time_limit=limit, progress=show.bar("predicting"))
+        found = predict_runs(setup, chosen, options, time_limit=limit, progress=show.bar("predicting"))
+        for text in int8_costs(setup, [one.run for one in found]) if engine == INT8 and oof else ():
+            show.line(text)
+        return found
 
     def predict_images(
         self,
@@ -627,10 +632,12 @@ class Project:
         named = names(runs)
         of_runs = choose_runs(self.workspace, named) if named or not models else []
         from kaggle_kit.inference.latency import measure_latency, models_to_time
+        from kaggle_kit.inference.run import calibration_of
         from kaggle_kit.machine.speeds import keep_speeds
 
         timed = models_to_time(models, of_runs, image_size=image_size)
-        found = measure_latency(timed, chosen, sizes, say=logger.info)
+        calibration = calibration_of(INT8, self._open().competition) if INT8 in chosen else ()
+        found = measure_latency(timed, chosen, sizes, calibration=calibration, say=logger.info)
         keep_speeds(found.device, found.rows)
         if path is not None:
             write_picture(path, found.plot_latency())

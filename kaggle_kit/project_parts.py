@@ -5,7 +5,7 @@ and what its methods share: lists of names, and checks of options before PyTorch
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -280,6 +280,25 @@ def require_prediction(tta: str, merge: str, engine: str) -> None:
     require_views(tta, merge)
     MERGES.require(merge)
     ENGINE_CHOICES.require(engine)
+
+
+def int8_costs(setup: Setup, names: Sequence[str]) -> Iterator[str]:
+    """Say of each run how its out-of-fold rows score in 8-bit integers, beside those that training left."""
+    from kaggle_kit.diagnosis import paired_difference
+    from kaggle_kit.runs import OOF_VIEWS, read_oof, read_run
+    from kaggle_kit.runs.scored import scored_run
+    from kaggle_kit.tables import read_prediction_meta
+
+    for name in names:
+        run = read_run(setup.workspace, name)
+        seen = str(read_prediction_meta(run.finished_folds()[0].path / OOF_VIEWS)["views"])
+        exact = scored_run(setup.workspace, run)
+        coarse = read_oof(run, tta=seen).take(exact.ids).probs
+        gap, low, high = paired_difference(exact.metric, exact.truth, exact.probs, coarse)
+        yield (
+            f"{name}: {exact.metric.name} {exact.score + gap:.4f} out of fold with views {seen}, {exact.score:.4f} as trained; "
+            f"difference {gap:+.4f} ({low:+.4f} to {high:+.4f})"
+        )
 
 
 def given_only(**options: Any) -> dict[str, Any]:

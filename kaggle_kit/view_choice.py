@@ -25,7 +25,7 @@ from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.job import PredictOptions, RunJob, make_job
 from kaggle_kit.inference.outputs import kept_features
 from kaggle_kit.inference.predict import Predictor, prepared_as, probs_of, sees, with_origins
-from kaggle_kit.inference.run import compute_of
+from kaggle_kit.inference.run import compute_of, engine_of
 from kaggle_kit.inference.several import merged_pixels, owners_of
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.inference.tta import plan_views
@@ -70,8 +70,7 @@ def choose_views(
             if time_limit is not None:
                 share = (time_limit * _SHARE - (time.monotonic() - started)) / (len(chosen) - at)
             source = sources.get(prepare_size(run)) if sources else None
-            engine = None if options.engine == "auto" else options.engine
-            compute = compute_of(setup.workspace, run, engine=engine, source=source)
+            compute = compute_of(setup.workspace, run, **engine_of(options.engine, setup.competition), source=source)
             folds = read_folds(setup.workspace.folds_path(run.record.folds))
             plain = replace(options, tta=NO_VIEWS)
             job = make_job(setup.workspace, setup.competition, run, folds, plain, compute=compute)

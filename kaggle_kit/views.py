@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from kaggle_kit.choices import VIEWS
+from kaggle_kit.choices import INT8, VIEWS
 from kaggle_kit.errors import ConfigError
 
 NO_VIEWS = "none"
@@ -55,6 +55,22 @@ def mix_text(weights: Mapping[str, float]) -> str:
     if len(kept) == 1:
         return next(iter(kept))
     return "+".join(f"{weight / total:.2f}*{name}" for name, weight in kept.items())
+
+
+def as_seen(text: str, rounding: str) -> str:
+    """Return what files call rows that were predicted with views ``text`` and computed in ``rounding``.
+
+    Rows in 8-bit integers are compared with such rows alone, as rows with views are with those of the same views.
+
+    >>> as_seen("hflip", "int8"), as_seen("hflip", "fp32")
+    ('hflip, int8', 'hflip')
+    """
+    return f"{text}, {INT8}" if rounding == INT8 else text
+
+
+def views_of(seen: str) -> str:
+    """Return the views that a file names, see :func:`as_seen`."""
+    return seen.removesuffix(f", {INT8}")
 
 
 def is_auto(text: str) -> bool:

@@ -29,7 +29,8 @@ Array = npt.NDArray[Any]
 TOLERANCE = 5e-3
 """Largest difference of a probability between the test pass and validation: engines and batch sizes round differently."""
 HALF_TOLERANCE = 3e-2
-"""The same when either was computed in 16 bits."""
+"""The same when either was computed in 16 bits or fewer."""
+_COARSE = ("bf16", "fp16", "int8")
 MOST_COLUMNS = 800
 """Of more classes the likeliest are compared to see which were exchanged."""
 FEW = 20
@@ -98,7 +99,7 @@ def _pair(case: Case, run: Run, fold: FoldRun) -> Pair:
         raise Unavailable(f"{run.name} fold {fold.fold}: out-of-fold rows were not predicted with views {views!r}")
     known = set(oof.ids)
     ids = tuple(row_id for row_id in control.ids if row_id in known)
-    half = any(str(table.meta.get("precision", "fp32")) in ("bf16", "fp16") for table in (control, oof))
+    half = any(str(table.meta.get("precision", "fp32")) in _COARSE for table in (control, oof))
     return Pair(
         f"{run.name} fold {fold.fold}", ids, rows_at(control, ids), rows_at(oof, ids), HALF_TOLERANCE if half else TOLERANCE
     )

@@ -16,7 +16,7 @@ import torch
 from kaggle_kit import files
 from kaggle_kit.errors import ExportError, KaggleKitError
 from kaggle_kit.export.graph import FusedModels
-from kaggle_kit.inference.engines import convert_to_openvino, import_openvino, openvino_core
+from kaggle_kit.inference.openvino_models import convert_to_openvino, import_openvino, openvino_core
 
 Array = npt.NDArray[Any]
 Loaded = Callable[[Array], Array]

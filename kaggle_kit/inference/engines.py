@@ -1,7 +1,8 @@
 """What computes logits: PyTorch on any device, or OpenVINO on a CPU.
 
 Engines agree: for the same batch their probabilities differ by less than 1e-4, and the most probable class is the same but for
-ties. That is why OpenVINO is told to compute in float32; left to itself it takes bfloat16 where the CPU has it.
+ties. That is why OpenVINO is told to compute in float32; left to itself it takes bfloat16 where the CPU has it. The exception
+is int8, about twice as quick: its probabilities differ by some hundredths, so that what it says is compared with its own alone.
 """
 
 from __future__ import annotations
@@ -9,21 +10,28 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import shutil
-import sys
-import uuid
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from kaggle_kit.choices import ENGINE_CHOICES, ENGINES
-from kaggle_kit.errors import ConfigError, DependencyError
+from kaggle_kit.choices import ENGINE_CHOICES, ENGINES, INT8
+from kaggle_kit.errors import ConfigError
+from kaggle_kit.files import fingerprint as fingerprint_of
+from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.images.transforms import ImageSpec
+from kaggle_kit.inference.inputs import to_input
+from kaggle_kit.inference.openvino_models import (
+    convert_to_openvino,
+    import_nncf,
+    import_openvino,
+    keep_export,
+    openvino_core,
+    quantize,
+)
 from kaggle_kit.machine.device import half_dtype, memory_errors
 
 _LOG = logging.getLogger(__name__)
@@ -41,11 +49,13 @@ class EngineOptions:
     Attributes:
         precision: auto, bf16, fp16 or fp32; GPUs only, a CPU computes in float32.
         cache_dir: where exported models are kept; None exports each time.
+        calibration: id and file of images like those that will come, for engine int8.
     """
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
     precision: str = "auto"
     cache_dir: Path | None = None
+    calibration: Sequence[tuple[str, Path]] = ()
 
 
 class Engine(Protocol):
@@ -85,10 +95,8 @@ class OpenVinoEngine:
     all cores on one batch, layer by layer, and a busy neighbour on one core does not stop the other.
     """
 
-    name = "openvino"
-
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    def __init__(self, queue: Any, name: str = "openvino") -> None:
+        self._queue, self.name = queue, name
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         pieces = batch.contiguous().split(_PIECE)
@@ -110,49 +118,62 @@ def torch_engine(model: nn.Module, _spec: ImageSpec, _fingerprint: str, options:
 
 
 def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
-    openvino = import_openvino()
-    if options.device.type != "cpu":
-        raise ConfigError(f"engine openvino computes on the CPU, the device is {options.device}; use engine=torch.")
-    name = f"{fingerprint[:24]}-{spec.height}x{spec.width}-{openvino.__version__.partition('-')[0]}"
-    folder = options.cache_dir / "openvino" / name if options.cache_dir and fingerprint else None
-    core = openvino_core()
-    if folder is not None and (folder / "model.xml").is_file():
-        exported = core.read_model(folder / "model.xml")
-    else:
-        # A batch of two: tracing with one would let some models fold the batch axis away.
-        exported = convert_to_openvino(model, torch.zeros(2, spec.channels, *spec.size))
-        if folder is not None:
-            _keep_export(exported, folder)
+    _require_cpu("openvino", options.device)
+    return OpenVinoEngine(_queue(_exported(model, spec, fingerprint, options)))
+
+
+def int8_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
+    _require_cpu(INT8, options.device)
+    version = import_nncf().__version__
+    if not options.calibration:
+        raise ConfigError(
+            "engine int8 is calibrated on training images of the workspace, and there are none here; use engine=openvino."
+        )
+    rows = fingerprint_of([row_id for row_id, _ in options.calibration])[:12]
+    folder = _folder(spec, fingerprint, options, f"int8-{version}-{rows}")
+    if (kept := _read(folder)) is None:
+        _LOG.info("calibrating %s on %d training images, once for this model", INT8, len(options.calibration))
+        batches = eval_batches(options.calibration, spec, batch_size=1, workers=0)
+        images = [to_input(batch.images, spec, options.device, channels_last=False) for batch in batches]
+        attention = any("Attention" in type(module).__name__ for module in model.modules())
+        kept = quantize(_exported(model, spec, fingerprint, options), images, attention=attention)
+        keep_export(kept, folder)
+    return OpenVinoEngine(_queue(kept), INT8)
+
+
+def _require_cpu(engine: str, device: torch.device) -> None:
+    if device.type != "cpu":
+        raise ConfigError(f"engine {engine} computes on the CPU, the device is {device}; use engine=torch.")
+
+
+def _exported(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Any:
+    """Convert a model, or take what was kept of it."""
+    folder = _folder(spec, fingerprint, options)
+    if (kept := _read(folder)) is not None:
+        return kept
+    # A batch of two: tracing with one would let some models fold the batch axis away.
+    exported = convert_to_openvino(model, torch.zeros(2, spec.channels, *spec.size))
+    keep_export(exported, folder)
+    return exported
+
+
+def _folder(spec: ImageSpec, fingerprint: str, options: EngineOptions, *how: str) -> Path | None:
+    """Return where a converted model is kept; None where none is."""
+    if options.cache_dir is None or not fingerprint:
+        return None
+    version = import_openvino().__version__.partition("-")[0]
+    return options.cache_dir / "openvino" / "-".join([fingerprint[:24], f"{spec.height}x{spec.width}", version, *how])
+
+
+def _read(folder: Path | None) -> Any:
+    """Return the converted model of a folder; None where there is none."""
+    there = folder is not None and (folder / "model.xml").is_file()
+    return openvino_core().read_model(folder / "model.xml") if there and folder is not None else None
+
+
+def _queue(exported: Any) -> Any:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-    return OpenVinoEngine(openvino.AsyncInferQueue(core.compile_model(exported, "CPU", settings)))
-
-
-def import_openvino() -> Any:
-    """OpenVINO without its usage statistics, which it would send over the network at import and at each export.
-
-    Its converter falls back to a silent stand-in when it finds no package ``openvino_telemetry``.
-    """
-    hidden = "openvino_telemetry" not in sys.modules
-    if hidden:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    except ImportError as error:
-        raise DependencyError("engine openvino needs a package: pip install 'kaggle-kit[cpu]'; or use engine=torch.") from error
-    finally:
-        if hidden:
-            del sys.modules["openvino_telemetry"]
-    return openvino
-
-
-@cache
-def openvino_core() -> Any:
-    """Return the one ``openvino.Core`` of this process; raises DependencyError.
-
-    Each further one would load the CPU plugin again, which gives its thread a signal stack and puts back the one before when it
-    goes. Of two that end in the order in which they began, the second puts back freed memory, and the next Ctrl-C is a crash.
-    """
-    return import_openvino().Core()
+    return import_openvino().AsyncInferQueue(openvino_core().compile_model(exported, "CPU", settings))
 
 
 def choose_engine(name: str, device: torch.device, pixels: int) -> str:
@@ -190,35 +211,3 @@ def make_engine(
     make = ENGINES.lookup(name)
     engine: Engine = make(model, spec, fingerprint, options or EngineOptions())
     return engine
-
-
-def convert_to_openvino(model: nn.Module, example: torch.Tensor) -> Any:
-    """Trace ``model`` with a batch for batches of any length."""
-    openvino = import_openvino()
-    plain = model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    with torch.inference_mode(), _quiet():
-        return openvino.convert_model(plain, example_input=example, input=[-1, *example.shape[1:]])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Tracing warns of every Python branch on a shape; the shapes here are fixed."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _keep_export(exported: Any, folder: Path) -> None:
-    """Store an export (two files) under its final name in one step; not being able to is no reason to stop."""
-    openvino = import_openvino()
-    temporary = folder.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        openvino.save_model(exported, temporary / "model.xml", compress_to_fp16=False)
-        temporary.rename(folder)
-    except (OSError, RuntimeError) as error:
-        _LOG.info("the exported model is not kept in %s: %s", folder, error)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -13,12 +13,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from kaggle_kit import files, runs
+from kaggle_kit.choices import INT8
+from kaggle_kit.competition import open_setup
 from kaggle_kit.competition.scan import IMAGE_SUFFIXES
 from kaggle_kit.config import load_config
 from kaggle_kit.errors import ImageError, MissingFileError
 from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.predict import Compute, Probs, Rows, by_spec, common, predict_rows
+from kaggle_kit.inference.run import calibration_of
 from kaggle_kit.inference.workers import read_notes, tolerant_source
 from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs.view_record import views_of_model
@@ -98,7 +101,8 @@ def predict_to_csv(
     """
     workspace = Workspace(Path())
     paths = run_paths(workspace, run)
-    compute = Compute(engine=engine, cache_dir=workspace.cache_dir)
+    calibration = calibration_of(engine, open_setup(workspace).competition) if engine == INT8 else ()
+    compute = Compute(engine=engine, cache_dir=workspace.cache_dir, calibration=calibration)
     models = [find_models(path) for path in paths]
     found = predict_folder(models, images, tta=tta, merge=merge, compute=compute, progress=progress)
     if found.meta["task"] == "multilabel":

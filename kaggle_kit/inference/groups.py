@@ -67,15 +67,21 @@ def make_group_engine(group: ModelGroup, name: str, options: EngineOptions) -> G
 
 
 def group_models(
-    models: Sequence[LoadedModel], members: Sequence[int], *, known: Callable[[str, ImageSpec], bool] | None = None
+    models: Sequence[LoadedModel],
+    members: Sequence[int],
+    *,
+    known: Callable[[str, ImageSpec], bool] | None = None,
+    apart: bool = False,
 ) -> list[ModelGroup]:
     """Put models that want the same input together where their backbones are the same.
 
     Args:
         members: positions of the models to look at.
         known: whether features of a backbone (fingerprint, spec) are kept, so that even one model is worth taking apart.
+        apart: take models apart even where one is alone, so that it is computed as it is among others. Engine int8 rounds a
+            backbone to other integers than the whole model.
     """
-    if len(members) == 1 and known is None:
+    if len(members) == 1 and known is None and not apart:
         return _each(models, members)
     alike: dict[str, list[int]] = {}
     for member in members:
@@ -84,7 +90,7 @@ def group_models(
     for fingerprint, some in alike.items():
         first = models[some[0]]
         kept = known is not None and known(fingerprint, first.spec)
-        parts = split_model(first.model, first.spec.size) if kept or len(some) > 1 else None
+        parts = split_model(first.model, first.spec.size) if kept or apart or len(some) > 1 else None
         if parts is None:
             groups += _each(models, some)
         else:

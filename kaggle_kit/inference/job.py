@@ -21,7 +21,7 @@ from kaggle_kit.models import LoadedModel, load_model
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.runs.view_record import read_views
 from kaggle_kit.tables import FoldTable, Predictions, read_prediction_meta, read_predictions, shown
-from kaggle_kit.views import NO_VIEWS, is_auto, require_views
+from kaggle_kit.views import NO_VIEWS, as_seen, is_auto, require_views
 from kaggle_kit.workspace import Workspace
 
 
@@ -33,7 +33,7 @@ class PredictOptions:
         tta: the views of each image, see :mod:`kaggle_kit.views`; "auto": those that were chosen for the run.
         merge: how the views' probabilities become one.
         control: training rows that are hidden among the test rows; 0 for none.
-        oof: whether to predict the out-of-fold rows again when there are views.
+        oof: whether to predict the out-of-fold rows again when there are views, or in 8-bit integers.
         engine: what computes logits; "auto" leaves the choice to each run's configuration.
     """
 
@@ -53,7 +53,7 @@ class RunJob:
         tta, merge: what each model sees of an image, and how it becomes one row.
         compute: where and how.
         control_ids: training rows to hide among the test rows.
-        with_oof: whether out-of-fold rows are predicted again when there are views.
+        with_oof: whether out-of-fold rows are predicted again when there are views, or in 8-bit integers.
         weight: the run's share of a blend; what weighs least is left out first when time is short.
         contents: part ("test", "train") -> what its images hold; nothing where that is not looked at.
         mixes: fold -> its views, where they were chosen for each fold; ``tta`` is a name for all.
@@ -86,7 +86,7 @@ class RunJob:
         names = {"test": runs.TEST}
         if self.control_ids:
             names["control"] = runs.CONTROL
-        if self.with_oof and self.folds is not None and tta != NO_VIEWS:
+        if self.with_oof and self.folds is not None and as_seen(tta, self.compute.rounding) != NO_VIEWS:
             names["oof"] = runs.OOF_VIEWS
         return names
 
@@ -100,7 +100,7 @@ class RunJob:
             "test_fingerprint": self.competition.test_fingerprint,
             "run": self.run.name,
             "fold": fold.fold,
-            "views": tta,
+            "views": as_seen(tta, self.compute.rounding),
             "merge": self.merge,
             "task": self.competition.task,
             "seed": self.run.record.config.seed,

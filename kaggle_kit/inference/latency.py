@@ -16,6 +16,7 @@ from kaggle_kit import figures, runs
 from kaggle_kit.config import DataConfig, ModelConfig
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import Engine, EngineOptions, make_engine, usable_engines
+from kaggle_kit.inference.predict import Rows
 from kaggle_kit.machine.device import choose_device, device_text
 from kaggle_kit.models import build_model, image_spec, load_model, model_name
 from kaggle_kit.results import Result
@@ -76,12 +77,19 @@ class Latency(Result):
 
 
 def measure_latency(
-    timed: Iterable[Timed], engines: Sequence[str], batch_sizes: Sequence[int], *, device: str = "auto", say: Say
+    timed: Iterable[Timed],
+    engines: Sequence[str],
+    batch_sizes: Sequence[int],
+    *,
+    device: str = "auto",
+    calibration: Rows = (),
+    say: Say,
 ) -> Latency:
     """Measure each model with each engine and batch size.
 
     Args:
-        engines: none: all that can be used on the device.
+        engines: none: all that are exact and can be used on the device.
+        calibration: images, id and file, for engine int8.
         say: is given a line for each measurement.
 
     Raises:
@@ -91,7 +99,7 @@ def measure_latency(
     where, rows = choose_device(device), []
     for one in timed:
         for name in engines or usable_engines(where):
-            engine = make_engine(name, one.model, one.spec, options=EngineOptions(where))
+            engine = make_engine(name, one.model, one.spec, options=EngineOptions(where, calibration=calibration))
             for size in batch_sizes:
                 images = torch.zeros(size, one.spec.channels, *one.spec.size, device=where)
                 taken = float(np.median(seconds_each(engine, images.contiguous(memory_format=torch.channels_last))))

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from kaggle_kit import files
+from kaggle_kit.choices import INT8
 from kaggle_kit.errors import ConfigError, DataError, ImageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import Progress, check_images
@@ -78,6 +79,7 @@ class Compute:
         cache_dir: where exported models are kept.
         source: where pixels come from instead of the files, for instance a store of decoded images.
         features: where features of frozen backbones were kept for this kind of pass.
+        calibration: training images, which engine int8 is calibrated on.
     """
 
     batch_size: int = 64
@@ -88,16 +90,19 @@ class Compute:
     cache_dir: Path | None = None
     source: PixelSource | None = None
     features: FeatureCache | None = None
+    calibration: Rows = ()
 
     @property
     def rounding(self) -> str:
-        """What the models compute in on this device: fp32, bf16 or fp16."""
-        return rounding_of(choose_device(self.device), self.precision)
+        """What the models compute in on this device: fp32, bf16, fp16 or int8."""
+        return rounding_of(choose_device(self.device), self)
 
 
-def rounding_of(device: torch.device, precision: str) -> str:
-    """Return what models compute in on a device: fp32, bf16 or fp16."""
-    return {None: "fp32", torch.bfloat16: "bf16"}.get(half_dtype(device, precision), "fp16")
+def rounding_of(device: torch.device, compute: Compute) -> str:
+    """Return what models compute in on a device: fp32, bf16, fp16 or int8."""
+    if compute.engine == INT8:
+        return INT8
+    return {None: "fp32", torch.bfloat16: "bf16"}.get(half_dtype(device, compute.precision), "fp16")
 
 
 def predict_rows(
@@ -203,8 +208,8 @@ class Predictor:
 
     @property
     def rounding(self) -> str:
-        """What the models compute in: fp32, bf16 or fp16."""
-        return rounding_of(self._how.device, self._how.compute.precision)
+        """What the models compute in: fp32, bf16, fp16 or int8."""
+        return rounding_of(self._how.device, self._how.compute)
 
     def predict(self, part: range | None = None, *, progress: Progress | None = None) -> Said:
         """Return what the models say of the rows of ``part``, or of all: (M, n), in order.
@@ -299,7 +304,8 @@ class _How:
 
     @property
     def options(self) -> EngineOptions:
-        return EngineOptions(self.device, self.compute.precision, self.compute.cache_dir)
+        compute = self.compute
+        return EngineOptions(self.device, compute.precision, compute.cache_dir, compute.calibration)
 
 
 @dataclass(frozen=True)
@@ -366,7 +372,7 @@ def _passes_of(models: Sequence[LoadedModel], members: Sequence[int], rows: Rows
         views = replace(empty.views, weights=empty.views.weights[:, at], share=empty.views.share[at])
         return tuple(replace(group, members=tuple(members[at] for at in group.members)) for group in some), views
 
-    groups = group_models(models, range(len(models)), known=None if cache is None else known)
+    groups = group_models(models, range(len(models)), known=None if cache is None else known, apart=how.compute.engine == INT8)
     with_features = [
         group for group in groups if group.parts is not None and tables.get(group.fingerprint, (None, nothing))[1].any()
     ]

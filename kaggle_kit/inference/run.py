@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import runs
-from kaggle_kit.competition import Setup
+from kaggle_kit.choices import INT8
+from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.fold_names import FULL, fold_name, fold_text
 from kaggle_kit.images.decode import Progress
 from kaggle_kit.inference.control import disguise
 from kaggle_kit.inference.job import PredictOptions, RunJob, control_paths, make_job
 from kaggle_kit.inference.outputs import Outputs, RunPrediction, kept_features
-from kaggle_kit.inference.predict import Compute
+from kaggle_kit.inference.predict import Compute, Rows
 from kaggle_kit.inference.sources import prediction_pixels, prepare_size
 from kaggle_kit.inference.time_limit import RunShare, TimeLimit, Worklist
 from kaggle_kit.inference.tta import count_passes, plan_views
@@ -38,6 +39,8 @@ from kaggle_kit.workspace import Workspace
 
 _LOG = logging.getLogger(__name__)
 Say = Callable[[str], None]
+_CALIBRATION = 128
+"""Training images that set the ranges of 8-bit integers."""
 _PATIENCE = 10.0
 """Seconds to wait for another process that predicts or blends the same runs."""
 
@@ -81,10 +84,26 @@ def predict_runs(
         for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
             folds = read_folds(workspace.folds_path(one.record.folds))
             source = sources.get(prepare_size(one)) if sources else None
-            engine = None if options.engine == "auto" else options.engine
-            compute = compute_of(workspace, one, engine=engine, source=source)
+            compute = compute_of(workspace, one, **engine_of(options.engine, competition), source=source)
             jobs.append(make_job(workspace, competition, one, folds, options, compute=compute))
         return predict_jobs(jobs, limit=limit, progress=progress)
+
+
+def engine_of(name: str, competition: Competition) -> dict[str, Any]:
+    """Return the fields of :class:`Compute` that an engine asked for by its name wants; none for "auto"."""
+    return {} if name == "auto" else {"engine": name, "calibration": calibration_of(name, competition)}
+
+
+def calibration_of(engine: str, competition: Competition) -> Rows:
+    """Return the training images, of all classes alike, that ``engine`` is calibrated on: none but for int8.
+
+    What they are labelled plays no part, so that out-of-fold rows may be among them.
+    """
+    if engine != INT8:
+        return ()
+    rows = [(row.id, path) for row in sorted(competition.train, key=lambda row: row.labels) for path in row.paths[:1]]
+    taken = np.linspace(0, len(rows) - 1, min(_CALIBRATION, len(rows))).astype(int).tolist()
+    return [rows[at] for at in taken]
 
 
 def compute_of(workspace: Workspace, run: Run, **changes: Any) -> Compute:
@@ -230,4 +249,4 @@ class _Pass:
         with_oof = "oof" in job.file_names(tta)
         again = [fold for fold in job.todo if with_oof and fold.fold != FULL and not job.holds(fold, "oof")]
         oof_rows = sum(len(job.oof_rows(fold)) for fold in again)
-        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows, mixes)
+        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows, mixes, job.compute.rounding)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.fold_names import fold_text
 from kaggle_kit.units import format_duration
-from kaggle_kit.views import NO_VIEWS
+from kaggle_kit.views import NO_VIEWS, as_seen
 
 _FIRST = 32
 """Images of the first part that a device predicts: it warms up, and says roughly how long an image takes."""
@@ -40,8 +40,9 @@ class RunShare:
         folds: whose models are used.
         tta, merge: what each model sees of an image, ``count`` passes, and how they become one.
         weight: the run's share of the blend.
-        oof_rows: training images that are predicted once more when there are views.
+        oof_rows: training images that are predicted once more when there are views, or in 8-bit integers.
         mixes: fold -> its views, where folds differ in them; ``tta`` is a name for all.
+        rounding: what is computed in.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RunShare:
     weight: float = 1.0
     oof_rows: int = 0
     mixes: Mapping[int, str] = field(default_factory=dict)
+    rounding: str = "fp32"
 
     def views_of(self, fold: int) -> str:
         """Return what the model of ``fold`` sees of an image."""
@@ -65,7 +67,7 @@ class RunShare:
     @property
     def oof_passes(self) -> int:
         """Forward passes of all training images."""
-        return self.oof_rows * self.count if self.tta != NO_VIEWS else 0
+        return self.oof_rows * self.count if as_seen(self.tta, self.rounding) != NO_VIEWS else 0
 
 
 Share = tuple[RunShare, ...]

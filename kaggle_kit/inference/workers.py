@@ -73,7 +73,7 @@ class StreamResult:
         said: run and fold -> (N,) rows of :func:`~kaggle_kit.inference.predict.row_type`, NaN where there was no time.
         origins: run and fold -> file -> hash of the pixels that were read from it, as the model wants them: a part for each
             predictor that was at work, the later ones last.
-        rounding: what the models computed in: fp32, bf16 or fp16.
+        rounding: what the models computed in: fp32, bf16, fp16 or int8.
     """
 
     said: dict[Key, Said]

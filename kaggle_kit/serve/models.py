@@ -15,7 +15,7 @@ from kaggle_kit.images.transforms import EvalTransform, ImageSpec, prepare
 from kaggle_kit.inference.engines import EngineOptions, usable_engines
 from kaggle_kit.inference.groups import GroupEngine, group_models, make_group_engine
 from kaggle_kit.inference.inputs import to_input
-from kaggle_kit.inference.predict import Probs, by_spec, common
+from kaggle_kit.inference.predict import Probs, Rows, by_spec, common
 from kaggle_kit.inference.tta import to_probs
 from kaggle_kit.machine.device import choose_device
 from kaggle_kit.models import LoadedModel
@@ -38,6 +38,7 @@ class LiveModels:
     Args:
         models: with the weight of each; weights sum to 1.
         engine: "auto", or an entry of ``ENGINES``.
+        calibration: images, id and file, for engine int8.
         most_pixels: of an image; a larger one is refused before it is decoded.
 
     Raises:
@@ -52,6 +53,7 @@ class LiveModels:
         engine: str = "auto",
         device: str = "auto",
         cache_dir: Path | None = None,
+        calibration: Rows = (),
         most_pixels: int,
     ) -> None:
         self.loaded = [loaded for loaded, _ in models]
@@ -59,7 +61,8 @@ class LiveModels:
         self._most_pixels = most_pixels
         self._device = choose_device(device)
         self.engine = usable_engines(self._device)[-1] if engine == "auto" else engine
-        options, weights = EngineOptions(self._device, cache_dir=cache_dir), torch.tensor([weight for _, weight in models])
+        options = EngineOptions(self._device, cache_dir=cache_dir, calibration=calibration)
+        weights = torch.tensor([weight for _, weight in models])
         self._inputs = [
             _Input(
                 spec,

@@ -117,13 +117,17 @@ def _serve(
     import uvicorn
 
     from kaggle_kit.export.members import find_members
+    from kaggle_kit.inference.run import calibration_of
     from kaggle_kit.serve.app import Desk, make_app
     from kaggle_kit.serve.models import LiveModels
     from kaggle_kit.serve.urls import Fetcher
 
     found, limits = find_members(setup, name), options.limits
     weighted = [(model, one.weight / len(one.models)) for one in found.members for model in one.models]
-    models = LiveModels(weighted, engine=options.engine, cache_dir=setup.workspace.cache_dir, most_pixels=limits.pixels)
+    calibration, cache_dir = calibration_of(options.engine, setup.competition), setup.workspace.cache_dir
+    models = LiveModels(
+        weighted, engine=options.engine, cache_dir=cache_dir, calibration=calibration, most_pixels=limits.pixels
+    )
     fetcher = Fetcher(most_bytes=limits.file_bytes, seconds=limits.seconds) if options.urls else None
     desk = Desk(found.subject.name, models, limits, found.thresholds, fetcher)
     host, port = listener.getsockname()[:2]

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from handmade_run import CLASSES, save_fresh
+from handmade_run import CLASSES, save_fresh, write_image
 from torch import nn
 
-from kaggle_kit.choices import ENGINES
+from kaggle_kit.choices import ENGINES, INT8
 from kaggle_kit.errors import ConfigError, DependencyError, DeviceMemoryError
+from kaggle_kit.images.loaders import eval_batches
 from kaggle_kit.inference.engines import EXPORT_PAYS_FROM, EngineOptions, TorchEngine, choose_engine, make_engine
+from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.machine.device import half_dtype, memory_errors
 
 CPU = torch.device("cpu")
 
 
 def need(engine):
-    if engine != "torch":
-        pytest.importorskip(engine)
+    for package in {"torch": (), INT8: ("openvino", "nncf")}.get(engine, (engine,)):
+        if importlib.util.find_spec(package) is None:  # without importing it, which import_nncf does in its own way
+            pytest.skip(f"{package} is not installed")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+def photographs(folder, count=12):
+    return [(f"{number}", write_image(folder / f"{number}.png", number)) for number in range(count)]
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != INT8])
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
 def test_engines_agree_for_any_batch_length(engine, name, tmp_path):
     need(engine)
@@ -47,7 +56,7 @@ def test_engines_agree_for_any_batch_length(engine, name, tmp_path):
 def test_results_of_earlier_batches_stay(engine, tmp_path):
     need(engine)
     loaded = save_fresh(tmp_path / "m.safetensors", name="test_resnet")
-    made = make_engine(engine, loaded.model, loaded.spec)
+    made = make_engine(engine, loaded.model, loaded.spec, options=EngineOptions(calibration=photographs(tmp_path)))
     first = made.logits(torch.ones(2, 3, 32, 32))
     copy = first.clone()
     made.logits(torch.zeros(2, 3, 32, 32))
@@ -70,6 +79,54 @@ def test_an_export_is_made_once_for_a_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="exported again"):
         make_engine("openvino", loaded.model, loaded.spec, fingerprint="of another checkpoint", options=options)
     assert not [path for path in (tmp_path / "cache" / "openvino").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_eight_bits_say_nearly_what_floats_say(name, tmp_path):
+    need(INT8)
+    loaded, rows = save_fresh(tmp_path / "m.safetensors", name=name, size=(32, 48)), photographs(tmp_path)
+    made = make_engine(INT8, loaded.model, loaded.spec, options=EngineOptions(calibration=rows))
+    images = torch.cat([to_input(batch.images, loaded.spec, CPU) for batch in eval_batches(rows, loaded.spec, batch_size=5)])
+    with torch.inference_mode():
+        expected = loaded.model(images)
+    logits = made.logits(images)
+    assert made.name == INT8
+    assert logits.dtype == torch.float32
+    assert not torch.allclose(logits, expected, atol=1e-4)  # they would be floats
+    assert torch.corrcoef(torch.stack([logits.flatten(), expected.flatten()]))[0, 1] > 0.9
+
+
+def test_a_model_is_calibrated_once(tmp_path, monkeypatch):
+    need(INT8)
+    loaded = save_fresh(tmp_path / "m.safetensors", name="test_resnet")
+    options = EngineOptions(cache_dir=tmp_path / "cache", calibration=photographs(tmp_path))
+    images = torch.randn(2, 3, 32, 32)
+    first = make_engine(INT8, loaded.model, loaded.spec, fingerprint=loaded.fingerprint, options=options).logits(images)
+    exact = make_engine("openvino", loaded.model, loaded.spec, fingerprint=loaded.fingerprint, options=options).logits(images)
+    with torch.inference_mode():
+        assert torch.allclose(exact, loaded.model(images), atol=1e-4)  # what is kept for one engine is not taken for the other
+
+    def never(*args, **kwargs):
+        raise RuntimeError("calibrated again")
+
+    monkeypatch.setattr("kaggle_kit.inference.engines.quantize", never)
+    again = make_engine(INT8, loaded.model, loaded.spec, fingerprint=loaded.fingerprint, options=options).logits(images)
+    assert torch.equal(first, again)
+    others = replace(options, calibration=options.calibration[:5])
+    with pytest.raises(RuntimeError, match="calibrated again"):
+        make_engine(INT8, loaded.model, loaded.spec, fingerprint=loaded.fingerprint, options=others)
+
+
+def test_what_eight_bits_cannot_do_is_said(tmp_path, monkeypatch):
+    need(INT8)
+    loaded, rows = save_fresh(tmp_path / "m.safetensors"), photographs(tmp_path)
+    with pytest.raises(ConfigError, match="calibrated on training images"):
+        make_engine(INT8, loaded.model, loaded.spec)
+    with pytest.raises(ConfigError, match="computes on the CPU"):
+        make_engine(INT8, loaded.model, loaded.spec, options=EngineOptions(torch.device("cuda"), calibration=rows))
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(DependencyError, match=r"pip install 'kaggle-kit\[cpu,int8\]'"):
+        make_engine(INT8, loaded.model, loaded.spec, options=EngineOptions(calibration=rows))
 
 
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(tmp_path):

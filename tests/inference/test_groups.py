@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import subprocess
 import sys
 
@@ -52,6 +53,16 @@ def forwards(monkeypatch):
 
     monkeypatch.setattr(TorchEngine, "logits", logits)
     return seen
+
+
+def test_in_eight_bits_a_model_says_alone_what_it_says_among_others(models, rows, tmp_path):
+    """A test pass takes all folds together, out-of-fold rows are predicted by one model alone."""
+    if importlib.util.find_spec("nncf") is None:
+        pytest.skip("nncf is not installed")
+    compute = Compute(batch_size=4, workers=0, device="cpu", engine="int8", cache_dir=tmp_path / "cache", calibration=rows)
+    together = predict_rows(models, rows, compute=compute)
+    for number, model in enumerate(models):
+        np.testing.assert_allclose(predict_rows([model], rows, compute=compute)[0], together[number], atol=1e-5)
 
 
 def test_a_fingerprint_is_of_everything_but_the_head(models, tmp_path):
@@ -153,7 +164,7 @@ def test_openvino_sends_no_statistics():
     """In a process of its own: the package that would send them is not even imported."""
     pytest.importorskip("openvino")
     code = (
-        "import sys; from kaggle_kit.inference.engines import import_openvino as get; get();"
+        "import sys; from kaggle_kit.inference.openvino_models import import_openvino as get; get();"
         "assert 'openvino' in sys.modules; assert not any(name.startswith('openvino_telemetry') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

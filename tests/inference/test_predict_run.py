@@ -10,12 +10,14 @@ import torch
 from handmade_run import CLASSES, N_FOLDS, N_TEST, N_TRAIN, make_world, save_fresh
 
 from kaggle_kit import files, runs
+from kaggle_kit.choices import INT8
 from kaggle_kit.errors import ClassMappingError, ConfigError, DataError, FoldError, ImageError
 from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.pixels import batch_hashes
 from kaggle_kit.images.transforms import eval_transform
 from kaggle_kit.inference import Compute, PredictOptions, compute_of, job, predict_runs, time_limit, workers
 from kaggle_kit.inference.job import make_job
+from kaggle_kit.inference.outputs import kept_features
 from kaggle_kit.inference.run import predict_jobs
 from kaggle_kit.inference.time_limit import TimeLimit
 from kaggle_kit.tables import Classes, FoldTable, read_predictions
@@ -73,6 +75,28 @@ def test_control_rows_equal_out_of_fold_rows(task, tmp_path):
         oof, control = read(world, fold, runs.OOF), read(world, fold, runs.CONTROL)
         np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
         assert len(np.unique(oof.probs.round(4), axis=0)) == len(oof)
+
+
+def test_rows_in_eight_bits_are_compared_with_such_rows_alone(world):
+    pytest.importorskip("nncf")
+    predict_runs(world.setup, ["r"], PredictOptions(engine=INT8))
+    for fold in range(N_FOLDS):
+        trained, oof, control = (read(world, fold, name) for name in (runs.OOF, runs.OOF_VIEWS, runs.CONTROL))
+        assert oof.meta["views"] == control.meta["views"] == read(world, fold, runs.TEST).meta["views"] == "none, int8"
+        assert oof.meta["precision"] == control.meta["precision"] == INT8
+        np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
+        assert 1e-4 < np.abs(oof.probs - trained.take(oof.ids).probs).max() < 0.3
+    again = predict_runs(world.setup, ["r"], PredictOptions(engine=INT8))[0]
+    assert (again.predicted, again.current) == ((), (0, 1))
+    exact = predict_runs(world.setup, ["r"], PredictOptions(engine="torch"))[0]
+    assert exact.predicted == (0, 1)
+    assert read(world, 0, runs.TEST).meta["views"] == "none"
+
+
+def test_kept_features_are_no_answer_in_eight_bits(world):
+    """They are floats, and control rows are to be of one kind with out-of-fold rows."""
+    assert kept_features(replace(COMPUTE, cache_dir=world.workspace.cache_dir), "test") is not None
+    assert kept_features(replace(COMPUTE, cache_dir=world.workspace.cache_dir, engine=INT8), "test") is None
 
 
 def test_control_rows_equal_out_of_fold_rows_with_the_same_views(world):
