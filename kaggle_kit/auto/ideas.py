@@ -66,7 +66,7 @@ class Scene:
 
     def run(self, idea: str, backbone: LocalBackbone) -> str:
         """Return the name of a run; one of fewer epochs than the goal's is another."""
-        short = f"-{self.epochs}ep" if self.shorter > 1 and idea not in ("probe", TEACHER) else ""
+        short = f"-{self.epochs}ep" if self.shorter > 1 and idea not in (*HEADS, TEACHER) else ""
         return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone.name)}"[:100] + short
 
     def tuned_side(self, backbone: LocalBackbone) -> int:
@@ -104,7 +104,7 @@ class Candidate:
     @property
     def tunes(self) -> bool:
         """Whether a whole network is trained, which takes long and can race on one fold."""
-        return self.idea not in ("probe", VIEWS, FULL)
+        return self.idea not in (*HEADS, VIEWS, FULL)
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -133,6 +133,7 @@ class Idea:
         strategy: of the run; empty: a head first, then the whole model, or from random weights the whole model at once.
         teacher: whether it learns from a probe that leaves out two folds at a time.
         cycles: models of one training, each of which becomes a run.
+        share: for strategy probe, its seconds as a share of those of the first probe, which computes the features.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Idea:
     strategy: str = ""
     teacher: bool = False
     cycles: int = 0
+    share: float = 1.0
 
     def strategy_in(self, scene: Scene) -> str:
         """The strategy of its runs."""
@@ -159,6 +161,18 @@ def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | N
     if not scene.pretrained:
         return None
     return ["data.crop_pct=1.0", preset, *_joined(backbone)]
+
+
+def _other_head(classifier: str) -> Callable[[Scene, LocalBackbone, State], list[str] | None]:
+    """Another classifier on the features that the probe of a backbone has left: other mistakes at little cost."""
+
+    def entries(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+        probe = state.tried.get(scene.run("probe", backbone))
+        if probe is None or not probe.entries:
+            return None
+        return [*(entry for entry in probe.entries if not entry.startswith("model=")), f"probe.classifier={classifier}"]
+
+    return entries
 
 
 def _joined(backbone: LocalBackbone) -> list[str]:
@@ -218,6 +232,8 @@ def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[st
 
 IDEAS: tuple[Idea, ...] = (
     Idea("probe", "a head on the frozen backbone", 0.08, _probe, strategy="probe"),
+    Idea("lda", "a linear discriminant on the probe's features", 0.04, _other_head("lda"), LONGER, "probe", share=0.3),
+    Idea("svm", "a support vector machine on the probe's features", 0.04, _other_head("svm"), LONGER, "probe", share=0.6),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),
     Idea("ordinal", "classes as grades, with learnt cuts between them", 0.20, _ordinal, strategy="finetune"),
     Idea("mix", "the same with CutMix, longer", 0.15, _mixed, LONGER),
@@ -228,6 +244,8 @@ IDEAS: tuple[Idea, ...] = (
     Idea("specialists", "models of classes that are confused", 0.06, _specialists, ("best",), "specialists", teacher=True),
 )
 """To add an idea: a function and an entry."""
+HEADS = tuple(idea.name for idea in IDEAS if idea.strategy == "probe")
+"""Ideas that train no network."""
 
 
 def candidates(scene: Scene, state: State) -> Iterator[Candidate]:
@@ -304,7 +322,7 @@ def views_of(run: str) -> str:
 
 def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:
     """Expected share of the error removed: less for each run of the same backbone, and as a race on fold 0 has shown."""
-    before = sum(one.model == backbone.name and one.idea != "probe" for one in state.tried.values())
+    before = sum(one.model == backbone.name and one.idea not in HEADS for one in state.tried.values())
     expected = state.expected_gain(idea.name, idea.gain) * 0.5**before
     return expected if run not in state.raced else 0.5 * expected + 0.5 * max(0.0, state.raced[run])
 
@@ -313,7 +331,7 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     """Expected seconds of training and prediction."""
     probe = _probe_seconds(backbone, scene, state)
     if idea.strategy == "probe":
-        return probe
+        return idea.share * probe
     measured = state.measured.get(backbone.name)
     if measured is None:
         return math.nan

@@ -237,11 +237,11 @@ class _Search:
             return True
         own = next(one.n_bytes for one in self.scene.backbones if one.name == candidate.model)
         models = 1 if candidate.idea == FULL else self.n_folds * len(candidate.makes)
-        return self._bundle_bytes() + own * models <= self.options.max_bytes
+        return self._bytes_of(self.state.kept) + own * models <= self.options.max_bytes
 
-    def _bundle_bytes(self) -> int:
-        """Bytes of the models of the blend."""
-        runs = [self.project.workspace.run_dir(run) for run in self.state.kept]
+    def _bytes_of(self, names: Sequence[str]) -> int:
+        """Bytes of the models of runs."""
+        runs = [self.project.workspace.run_dir(run) for run in names]
         models = [folder / MODEL for run in runs for folder in fold_folders(run).values()]
         return sum(model.stat().st_size for model in models if model.is_file())
 
@@ -441,6 +441,24 @@ class _Search:
         self._tell(run, rows.judge(before, after), better=chosen is not None)
         if chosen is not None:
             self._blend(*chosen)
+            self._reconsider()
+
+    def _reconsider(self) -> None:
+        """Add to the plain mean, one after another, runs that were left out and are worth having beside those of today."""
+        while True:
+            kept, most = self.state.kept, self.options.max_bytes
+            left_out = [run for run in self.state.tried if run not in kept]
+            left_out = [run for run in left_out if most is None or self._bytes_of((*kept, run)) <= most]
+            if self.state.method != "mean" or not left_out or self.left < self._tail:
+                return
+            rows = self._rows((*kept, *left_out))
+            before = rows.blended(kept)
+            found = {run: rows.judge(before, rows.blended((*kept, run))) for run in left_out}
+            best = max(left_out, key=lambda run: found[run].difference)
+            if not found[best].better:
+                return
+            self._tell(best, found[best], better=True)
+            self._blend((*kept, best), "mean")
 
     @property
     def _methods(self) -> tuple[str, ...]:

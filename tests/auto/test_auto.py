@@ -21,7 +21,8 @@ from kaggle_kit.runs.blend_record import read_blend_record
 
 SMALL, LARGE = LocalBackbone("small", 224, 1000), LocalBackbone("large", 224, 2000)
 TUNED = ("finetune", "mix", "larger", "soft", "again", "snapshots", "specialists", "ordinal")
-ACCURACY = {"probe": 0.8, "teacher": 0.8, **dict.fromkeys(TUNED, 0.9)}
+HEADS = {"probe": 10.0, "teacher": 10.0, "lda": 3.0, "svm": 6.0}
+ACCURACY = {**dict.fromkeys(HEADS, 0.8), **dict.fromkeys(TUNED, 0.9)}
 
 
 @dataclass
@@ -37,7 +38,7 @@ class FakeProject:
     """
 
     made: Made
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TUNED, 100.0) | {"probe": 10.0, "teacher": 10.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TUNED, 100.0) | HEADS)
     accuracy: dict[str, float] = field(default_factory=lambda: dict(ACCURACY))
     kills: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
@@ -232,7 +233,7 @@ def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_bett
 
 
 def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_data(project, monkeypatch):
-    monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:2])
+    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name in ("probe", "finetune")])
     project.auto(5000.0, goal="balanced")
     assert not entries(project, "completed")
     before = entries(project, "blended")[-1]
@@ -261,7 +262,7 @@ def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_dat
 
 def test_a_model_of_all_data_counts_as_one_in_the_bundle(project, monkeypatch):
     monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])
-    monkeypatch.setattr(search._Search, "_bundle_bytes", lambda _: 3000)
+    monkeypatch.setattr(search._Search, "_bytes_of", lambda *_: 3000)
     project.auto(9000.0, goal="best", max_bytes=6500)  # one more of three folds does not fit
     assert [entry["of"] for entry in entries(project, "completed")] == ["auto-probe-small"]
 
@@ -364,6 +365,35 @@ def test_a_line_that_a_kill_cut_off_does_not_matter(project):
         project.auto(60.0)
 
 
+def test_other_heads_take_the_features_that_a_probe_has_left(project):
+    project.auto(9000.0, "balanced")
+    trained = {entry["run"]: entry["entries"] for entry in entries(project, "trained")}
+    for model in ("small", "large"):
+        for head in ("lda", "svm"):
+            assert trained[f"auto-{head}-{model}"] == [*trained[f"auto-probe-{model}"], f"probe.classifier={head}"]
+            assert list(trained).index(f"auto-{head}-{model}") > list(trained).index(f"auto-probe-{model}")
+
+
+def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_later_day(project, monkeypatch):
+    """The large probe is no help to the small one, but is beside the fine-tuned run."""
+    plain = search.Rows.judge
+
+    def judge(rows, before, after, *, fold=None):
+        found, kept = plain(rows, before, after, fold=fold), set(rows.names)
+        alone = np.array_equal(after, rows.blended([name for name in rows.names if "large" not in name]))
+        return found if alone else replace(found, better="auto-finetune-small" in kept, difference=0.1)
+
+    monkeypatch.setattr(search.Rows, "judge", judge)
+    names = ("probe", "finetune")
+    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name in names])
+    project.auto(60.0)  # the probes alone fit
+    assert [entry["better"] for entry in entries(project, "judged") if entry["run"] == "auto-probe-large"] == [False]
+    result, _ = project.auto(220.0)
+    assert "auto-finetune-small" in result.runs
+    assert [entry["better"] for entry in entries(project, "judged") if entry["run"] == "auto-probe-large"] == [False, True]
+    assert set(result.runs) == {"auto-probe-small", "auto-probe-large", "auto-finetune-small"}
+
+
 def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project):
     project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6, "soft": 0.6}
     project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0, "soft": 30.0}
@@ -373,7 +403,7 @@ def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_
     best = max(raced, key=lambda entry: entry["gain"])
     assert best["run"].startswith("auto-mix")
     whole = [call.split()[1] for call in project.calls if call.startswith("train") and call.endswith("all")]
-    tuned = [run for run in whole if "probe" not in run and "teacher" not in run]
+    tuned = [run for run in whole if run.split("-")[1] not in HEADS]
     assert tuned
     assert tuned[0].startswith("auto-mix")
     assert any(run.startswith("auto-mix") for run in result.runs)
