@@ -137,6 +137,8 @@ ENGINES = _registry(
 )
 """Functions of (model, image spec, fingerprint of the model's file or "", options) that return an engine."""
 ENGINE_CHOICES = ENGINES.with_auto("OpenVINO on a CPU where it is installed and pays, else PyTorch")
+EXACT_ENGINE_CHOICES = ENGINE_CHOICES.without(INT8)
+"""Those that a run may be validated by."""
 
 EXPORTS = _registry(
     "format",

@@ -106,6 +106,10 @@ class Registry(Mapping[str, T]):
         entries: list[Any] = [Entry("auto", help, None), *self._entries.values()]
         return Registry(self.kind, entries)
 
+    def without(self, name: str) -> Registry[T]:
+        """Return these choices but one."""
+        return Registry(self.kind, [entry for entry in self._entries.values() if entry.name != name])
+
 
 def suggest(name: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest of ``choices``, or an empty string when none is near."""

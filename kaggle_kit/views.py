@@ -68,9 +68,9 @@ def as_seen(text: str, rounding: str) -> str:
     return f"{text}, {INT8}" if rounding == INT8 else text
 
 
-def views_of(seen: str) -> str:
-    """Return the views that a file names, see :func:`as_seen`."""
-    return seen.removesuffix(f", {INT8}")
+def in_int8(seen: str) -> bool:
+    """Return whether rows that a file calls so, see :func:`as_seen`, were computed in 8-bit integers."""
+    return seen.endswith(f", {INT8}")
 
 
 def is_auto(text: str) -> bool:

@@ -14,9 +14,8 @@ from kaggle_kit.choices import (
     BALANCES,
     CLASSIFIERS,
     CYCLES,
-    ENGINE_CHOICES,
+    EXACT_ENGINE_CHOICES,
     HEADS,
-    INT8,
     LOSSES,
     POOL_CHOICES,
     PRECISION_CHOICES,
@@ -371,14 +370,7 @@ class HardwareConfig(Section):
     devices: FewCount = Field(1, description="devices that train one fold together")
     strategy: str = Field("auto", description="how several devices work together, as Lightning Fabric names it, e.g. ddp")
     precision: Annotated[str, one_of(PRECISION_CHOICES)] = Field("auto", description="of the arithmetic")
-    engine: Annotated[str, one_of(ENGINE_CHOICES)] = Field("auto", description="what computes predictions")
-
-    @field_validator("engine")
-    @classmethod
-    def _exact(cls, value: str) -> str:
-        if value == INT8:
-            raise ValueError("training validates in floating point; `kk predict --engine int8` predicts in 8-bit integers")
-        return value
+    engine: Annotated[str, one_of(EXACT_ENGINE_CHOICES)] = Field("auto", description="what computes predictions")
 
 
 class RunConfig(Section):

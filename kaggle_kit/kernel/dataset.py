@@ -28,7 +28,7 @@ from kaggle_kit.runs import Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by_fold
 from kaggle_kit.tables import read_predictions, shown
-from kaggle_kit.views import views_of
+from kaggle_kit.views import in_int8
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
     they were chosen for each."""
     tests = [fold.path / run_files.TEST for fold in run.finished_models()]
     found = {
-        (views_of(str(meta.get("views", "none"))), str(meta.get("merge", "mean")))
+        (str(meta.get("views", "none")), str(meta.get("merge", "mean")))
         for meta in (read_predictions(path).meta for path in tests if path.is_file())
     }
     if len(found) > 1:
@@ -291,6 +291,11 @@ def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
             f"Run `kk predict --run {run.name}` again."
         )
     views, merge = found.pop() if found else ("none", "mean")
+    if in_int8(views):
+        raise DataError(
+            f"run {run.name} was predicted in 8-bit integers, and a kernel computes in floating point. Run `kk predict --run "
+            f"{run.name}`, without --engine int8, and `kk blend` again."
+        )
     if not views.startswith("auto-"):
         return views, merge, {}
     record = run_files.read_views(run.path)

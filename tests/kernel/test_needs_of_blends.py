@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 
 import numpy as np
@@ -11,10 +12,12 @@ from kernel_world import Mounted, make_world
 
 from kaggle_kit import files, kernel, runs
 from kaggle_kit.blending.blend import blend
+from kaggle_kit.choices import INT8
 from kaggle_kit.errors import DataError
 from kaggle_kit.inference import PredictOptions, predict_runs
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference
 from kaggle_kit.kernel.image import load_image
+from kaggle_kit.runs.blend_record import read_blend_record
 
 
 def test_the_kernel_views_as_kk_predict_did(tmp_path):
@@ -42,6 +45,19 @@ def test_the_kernel_views_as_kk_predict_did(tmp_path):
     runs.write_views(run.path, runs.ViewsRecord({**mixes, 1: "none"}, record.pool, "x", models, "log_loss", 1.0, 0.9))
     recipe, _ = choose_recipe(world.workspace, world.competition, runs=(), blend="viewed", force=True)
     with pytest.raises(DataError, match="other views were chosen for run a"):
+        write_inference(tmp_path / "again", world.setup, recipe, half=False)
+
+
+def test_a_blend_in_eight_bits_is_no_kernel(tmp_path):
+    """It would give other numbers there."""
+    if importlib.util.find_spec("nncf") is None:
+        pytest.skip("nncf is not installed")
+    world = make_world(tmp_path / "world")
+    predict_runs(world.setup, ["a"], PredictOptions(engine=INT8, control=4))
+    blend(world.setup, runs=["a"], name="coarse")
+    assert read_blend_record(world.workspace.submission_path("coarse")).runs[0].oof_views == "none, int8"
+    recipe, _ = choose_recipe(world.workspace, world.competition, runs=(), blend="coarse", force=True)
+    with pytest.raises(DataError, match="run a was predicted in 8-bit integers"):
         write_inference(tmp_path / "again", world.setup, recipe, half=False)
 
 
