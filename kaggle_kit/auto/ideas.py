@@ -297,7 +297,7 @@ def _views(state: State) -> Iterator[Candidate]:
         if model in state.measured:
             measured = state.measured[model]
             passes = _VIEWS_TRIED * measured.work.n_valid + _VIEWS_TAKEN * measured.work.folds * measured.work.n_test
-            seconds = passes / measured.rates.predict
+            seconds = passes / measured.rates.predict * state.slowness(VIEWS)
         yield Candidate(VIEWS, name, model, step, state.expected_gain(VIEWS, _VIEWS_GAIN), seconds)
 
 

@@ -347,14 +347,15 @@ class _Search:
     def _review(self, candidate: Candidate) -> None:
         """Let views be chosen for a run of the blend, and keep them if they make the blend better."""
         run, kept, method = str(candidate.step.options["run"]), self.state.kept, self.state.method
-        before = self._rows(kept).blended(kept, method)
+        before, began = self._rows(kept).blended(kept, method), self._now()
         self._predicted(candidate.step)
+        times = {"estimate": candidate.seconds if math.isfinite(candidate.seconds) else None, "seconds": self._now() - began}
         rows = self._rows(kept)
         after = rows.blended(kept, method)
         found = rows.judge(before, after)
         gain = found.gain if found.better else 0.0
         facts = {"better": found.better, "difference": found.difference, "error": found.error, "gain": gain, "why": found.why}
-        self._note("viewed", run=candidate.run, of=run, **facts, command=candidate.step.text)
+        self._note("viewed", run=candidate.run, of=run, **facts, **times, command=candidate.step.text)
         self.say(f"{candidate.run}: {found.before:.4f} -> {found.after:.4f}, {found.why}")
         if found.better:
             self._blend(kept, method)
@@ -444,21 +445,21 @@ class _Search:
             self._reconsider()
 
     def _reconsider(self) -> None:
-        """Add to the plain mean, one after another, runs that were left out and are worth having beside those of today."""
+        """Add to the blend, one after another, runs that were left out and are worth having beside those of today."""
         while True:
-            kept, most = self.state.kept, self.options.max_bytes
+            kept, method, most = self.state.kept, self.state.method, self.options.max_bytes
             left_out = [run for run in self.state.tried if run not in kept]
             left_out = [run for run in left_out if most is None or self._bytes_of((*kept, run)) <= most]
-            if self.state.method != "mean" or not left_out or self.left < self._tail:
+            if not left_out or self.left < self._tail:
                 return
             rows = self._rows((*kept, *left_out))
-            before = rows.blended(kept)
-            found = {run: rows.judge(before, rows.blended((*kept, run))) for run in left_out}
+            before = rows.blended(kept, method)
+            found = {run: rows.judge(before, rows.blended((*kept, run), method)) for run in left_out}
             best = max(left_out, key=lambda run: found[run].difference)
             if not found[best].better:
                 return
             self._tell(best, found[best], better=True)
-            self._blend((*kept, best), "mean")
+            self._blend((*kept, best), method)
 
     @property
     def _methods(self) -> tuple[str, ...]:

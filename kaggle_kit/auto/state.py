@@ -68,7 +68,7 @@ class State:
         asked_hub: whether weights of further backbones were asked for.
         raced: run -> share of the error that it removed on fold 0.
         realised: idea -> shares of the error that its runs removed.
-        pace: strategy -> seconds that its runs took, as multiples of what was expected.
+        pace: strategy, or "views" -> seconds that its runs, or choices, took, as multiples of what was expected.
         measured: model -> its speed.
     """
 
@@ -113,8 +113,14 @@ class State:
         return [run for run in self.tried if run not in self.settled]
 
     def slowness(self, strategy: str) -> float:
-        """Return how much longer runs take than expected; 1.15 as long as nothing is known."""
+        """Return how much longer runs, or choices of views, take than expected; 1.15 as long as nothing is known."""
         return median(self.pace.get(strategy) or [1.15])
+
+    def keep_pace(self, strategy: str, entry: Entry) -> None:
+        """Note how long something took beside what was expected, where an entry tells."""
+        estimate = float(entry.get("estimate") or 0)
+        if estimate > 0:
+            self.pace.setdefault(strategy, []).append(entry["seconds"] / estimate)
 
     def expected_gain(self, idea: str, prior: float) -> float:
         """Return the share of the error that a run is expected to remove: ``prior``, corrected by what the idea gave here."""
@@ -122,11 +128,10 @@ class State:
 
 
 def _trained(state: State, entry: Entry) -> None:
-    run, estimate = str(entry["run"]), float(entry["estimate"] or 0)
+    run = str(entry["run"])
     how = entry["strategy"], tuple(entry.get("entries", ()))
     state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], number_or_nan(entry["score"]), *how)
-    if estimate > 0:
-        state.pace.setdefault(entry["strategy"], []).append(entry["seconds"] / estimate)
+    state.keep_pace(entry["strategy"], entry)
 
 
 def _judged(state: State, entry: Entry) -> None:
@@ -157,6 +162,7 @@ def _prepared(state: State, entry: Entry) -> None:
 def _viewed(state: State, entry: Entry) -> None:
     state.viewed[entry["run"]] = bool(entry["better"])
     state.realised.setdefault("views", []).append(number_or_nan(entry["gain"]))
+    state.keep_pace("views", entry)
 
 
 def _completed(state: State, entry: Entry) -> None:

@@ -12,6 +12,7 @@ from kaggle_kit import files
 from kaggle_kit.auto import AutoOptions, ideas, run_auto, search
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.page import commands
+from kaggle_kit.auto.state import State
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.errors import KaggleKitError, LockedError, WeightsError
 from kaggle_kit.launch.plan import Plan, Rates, Work
@@ -211,7 +212,10 @@ def test_runs_learn_from_a_teacher_that_is_made_once_and_the_cycles_of_a_trainin
 def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_better(project, monkeypatch):
     monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])  # probes
     project.auto(500.0, "balanced")
-    assert [entry["better"] for entry in entries(project, "viewed")] == [False, False]
+    viewed = entries(project, "viewed")
+    assert [entry["better"] for entry in viewed] == [False, False]
+    took = [entry["seconds"] / entry["estimate"] for entry in viewed]
+    assert State.of(viewed).slowness("views") == pytest.approx(np.median(took))  # what is expected of the next
     plain = project.predict
 
     def predict(*, run, tta, time_limit):
