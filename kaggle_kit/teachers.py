@@ -252,13 +252,15 @@ def teach(
         labels[suspect] = _hard(probs[suspect], classes, like=labels)
     if suspect.any():
         done = {"drop": "left out", "flip": "given the labels that the teacher predicts"}[settings.noise]
-        logger.info("%d of %d labels are likely to be wrong and %s", suspect.sum(), len(ids), done)
+        capped = int(suspect.sum()) == int(settings.noise_share * len(ids))
+        most = f" (teacher.noise_share={settings.noise_share:g} allows no more)" if capped else ""
+        logger.info("labels that are likely to be wrong and %s: %d of %d%s", done, suspect.sum(), len(ids), most)
     targets = one_hot(labels, n_classes).astype(np.float32)
     share = np.where(known, settings.mix, 0.0)[:, None]
     targets = ((1 - share) * targets + share * probs).astype(np.float32)
     test = lesson.test
     if test is not None:
-        logger.info("%d test images are trained on, with the labels that the teacher predicts", len(test))
+        logger.info("test images that are trained on, with the labels that the teacher predicts: %d", len(test))
         pseudo = _hard(test.probs, classes, like=labels)
         labels = np.concatenate([labels[kept], pseudo])
         soft = test.probs if settings.pseudo == "soft" else one_hot(pseudo, n_classes)

@@ -228,8 +228,12 @@ def test_a_log_file_gets_events_and_what_modules_log_once(tmp_path):
 
 
 def test_lines_of_epochs():
-    assert "untrained" in describe(row(0, 0.1, train_loss=math.nan), "accuracy", epochs=10, best=False)
+    assert "before training" in describe(row(0, 0.1, train_loss=math.nan), "accuracy", epochs=10, best=False)
     assert describe(row(3, 0.5), "log_loss", epochs=10, best=False).startswith("epoch  3/10  train loss 0.5000")
+    several = describe(
+        row(1, 0.5, train_loss=math.nan), "log_loss", epochs=1, best=False
+    )  # models, of which none speaks for all
+    assert several.startswith("epoch 1/1  valid loss")
 
 
 def test_early_stopping_looks_at_the_metric_in_its_direction():

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from kaggle_kit import runs
 from kaggle_kit.config import TeacherConfig, derive
 from kaggle_kit.errors import ConfigError, DataError, FoldError, MissingFileError
-from kaggle_kit.folds import pairs_of
+from kaggle_kit.folds import balance_table, pairs_of
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.tables import Classes, Predictions, read_predictions
 from kaggle_kit.teachers import Lesson, find_teachers, lesson_for, require_teachable, student_of, teach, unseen_rows
@@ -40,6 +40,7 @@ def find(made, names, fold):
 def test_pairs_leave_out_each_two_folds_once(tmp_path):
     folds = make_workspace(tmp_path, n_runs=0, n_folds=4).folds
     pairs = pairs_of(folds, "folds")
+    assert "never" not in balance_table(pairs)  # each row is validated on in some pair
     assert (pairs.n_splits, pairs.ids, pairs.labels) == (6, folds.ids, folds.labels)
     own = folds.assignments[0]
     left_out = [frozenset(own[pairs.split(split)[1]]) for split in range(6)]

@@ -265,7 +265,8 @@ class _Search:
     def _measure(self) -> None:
         """Measure how fast each backbone trains here, where there is time to use the answer."""
         for backbone in self.scene.backbones:
-            if backbone.name in self.state.measured.keys() | self.state.unmeasured or self.left < 10 * _MEASURE_SECONDS:
+            known = (self.state.measured.keys() - self.state.outdated) | self.state.unmeasured
+            if backbone.name in known or self.left < 10 * _MEASURE_SECONDS:
                 continue
             viewed = self.scene.goal in LONGER and any(self.state.tried[run].model == backbone.name for run in self.state.kept)
             if self.state.measured and not viewed and not self._could_tune():

@@ -70,6 +70,7 @@ class State:
         realised: idea -> shares of the error that its runs removed.
         pace: strategy, or "views" -> seconds that its runs, or choices, took, as multiples of what was expected.
         measured: model -> its speed.
+        outdated: models whose speed an earlier session measured: this one may be on another machine, or a busier one.
     """
 
     used: float = 0.0
@@ -91,6 +92,7 @@ class State:
     realised: dict[str, list[float]] = field(default_factory=dict)
     pace: dict[str, list[float]] = field(default_factory=dict)
     measured: dict[str, Measured] = field(default_factory=dict)
+    outdated: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> State:
@@ -147,7 +149,12 @@ def _blended(state: State, entry: Entry) -> None:
     state.score, state.blend, state.verdict = number_or_nan(entry["score"]), entry["blend"], entry["verdict"]
 
 
+def _begun(state: State, entry: Entry) -> None:  # noqa: ARG001
+    state.outdated = set(state.measured)
+
+
 def _measured(state: State, entry: Entry) -> None:
+    state.outdated.discard(entry["model"])
     state.measured[entry["model"]] = Measured(Rates(**entry["rates"]), entry["side"], Work(**entry["work"]))
 
 
@@ -186,6 +193,7 @@ def _raced(state: State, entry: Entry) -> None:
 
 
 _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
+    "begun": _begun,
     "trained": _trained,
     "judged": _judged,
     "blended": _blended,

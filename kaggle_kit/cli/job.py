@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,7 +79,11 @@ def labels(
     return project.labels(runs=runs, name=name, table=table or as_json, port=port)
 
 
-@command(app, then="kk train --fold all")
+def _with_these(found: Any) -> str:
+    return f"kk train --fold all --run teacher folds={found.path.stem}" if found.pairs else "kk train --fold all"
+
+
+@command(app, then=_with_these)
 def folds(
     name: Annotated[str, typer.Option(help="writes folds/NAME.csv")] = "folds",
     n_folds: Annotated[int | None, typer.Option(help="number of folds")] = None,

@@ -353,6 +353,14 @@ class SpecialistsConfig(Section):
         0.02, description="share of their probability that classes must give each other to be put into one group"
     )
 
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _names_of_numbers(cls, value: Any) -> Any:
+        """YAML reads the class 3 as a number."""
+        if not isinstance(value, list) or not all(isinstance(group, list) for group in value):
+            return value
+        return [[str(name) if type(name) is int else name for name in group] for group in value]
+
     @field_validator("groups")
     @classmethod
     def _no_class_twice(cls, value: list[list[str]]) -> list[list[str]]:
@@ -370,7 +378,9 @@ class HardwareConfig(Section):
     devices: FewCount = Field(1, description="devices that train one fold together")
     strategy: str = Field("auto", description="how several devices work together, as Lightning Fabric names it, e.g. ddp")
     precision: Annotated[str, one_of(PRECISION_CHOICES)] = Field("auto", description="of the arithmetic")
-    engine: Annotated[str, one_of(EXACT_ENGINE_CHOICES)] = Field("auto", description="what computes predictions")
+    engine: Annotated[str, one_of(EXACT_ENGINE_CHOICES)] = Field(
+        "auto", description="what computes predictions (kk predict --engine int8 alone: 8-bit integers)"
+    )
 
 
 class RunConfig(Section):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kaggle_kit.folds.pairs import SCHEME
 from kaggle_kit.results import Result
 from kaggle_kit.tables import FoldTable, shown
 
@@ -20,6 +21,11 @@ class FoldsSummary(Result):
 
     folds: FoldTable
     path: Path
+
+    @property
+    def pairs(self) -> bool:
+        """Whether two folds are left out at a time, for runs that others learn from."""
+        return self.folds.meta.get("scheme") == SCHEME
 
     def table(self) -> pd.DataFrame:
         """Return :func:`balance_table`."""
@@ -51,11 +57,12 @@ def balance_table(table: FoldTable) -> pd.DataFrame:
 
     Returns:
         Index: class names in their order. Columns: ``fold 0`` …, over all repeats, and ``never`` when there are rows that are
-        only trained on in some repeat. For multi-label a row counts in each of its classes.
+        only trained on in some repeat, or of pairs of folds in all. For multi-label a row counts in each of its classes.
     """
     truth = table.classes.encode_rows(table.labels)
     columns = {f"fold {split}": truth[table.split(split)[1]].sum(axis=0, dtype=np.int64) for split in range(table.n_splits)}
-    never = (table.assignments < 0).any(axis=0)
+    left_out = table.assignments < 0
+    never = left_out.all(axis=0) if table.meta.get("scheme") == SCHEME else left_out.any(axis=0)
     if never.any():
         columns["never"] = truth[never].sum(axis=0, dtype=np.int64)
     return pd.DataFrame(columns, index=pd.Index(table.classes.names, name="class"))

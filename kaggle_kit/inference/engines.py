@@ -132,7 +132,7 @@ def int8_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: En
     rows = fingerprint_of([row_id for row_id, _ in options.calibration])[:12]
     folder = _folder(spec, fingerprint, options, f"int8-{version}-{rows}")
     if (kept := _read(folder)) is None:
-        _LOG.info("calibrating %s on %d training images, once for this model", INT8, len(options.calibration))
+        _LOG.info("calibrating %s on %d training images, once for each model", INT8, len(options.calibration))
         batches = eval_batches(options.calibration, spec, batch_size=1, workers=0)
         images = [to_input(batch.images, spec, options.device, channels_last=False) for batch in batches]
         attention = any("Attention" in type(module).__name__ for module in model.modules())

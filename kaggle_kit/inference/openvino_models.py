@@ -89,6 +89,7 @@ def quantize(exported: Any, images: Sequence[torch.Tensor], *, attention: bool) 
 def import_nncf() -> Any:
     """NNCF without its usage statistics, which it leaves out where it is told to be at its makers', and without its lines."""
     kind, before = logging.getLoggerClass(), os.environ.get(_AT_MAKERS)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a GPU that nobody asked for
     os.environ[_AT_MAKERS] = "1"
     try:
         import nncf

@@ -24,7 +24,7 @@ class EpochRow:
     """One epoch.
 
     Attributes:
-        epoch: 0 is the untrained model, which has no training loss.
+        epoch: 0 is the model before training, which has no training loss.
         train_loss: mean over the epoch's images, of mixed and augmented batches in training mode.
         valid_loss: mean negative log likelihood of the validation rows.
         score: the competition's metric on the validation rows; NaN where it is not defined.
@@ -102,14 +102,17 @@ def should_stop(rows: Sequence[EpochRow], metric: Metric, config: EarlyStoppingC
 
 def describe(row: EpochRow, metric: str, *, epochs: int, best: bool) -> str:
     """One line of text."""
-    untrained = row.epoch == 0
+    before = row.epoch == 0
     parts = [
         f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}",
-        "untrained        " if untrained else f"train loss {row.train_loss:.4f}",
+        "before training  " if before else f"train loss {row.train_loss:.4f}",
     ]
+    if math.isnan(row.train_loss) and not before:  # of several models in one
+        parts.pop()
     if not math.isnan(row.valid_loss):  # it is where there is nothing to validate on
         parts += [f"valid loss {row.valid_loss:.4f}", f"{metric} {row.score:.4f}{'*' if best else ' '}"]
-    if not untrained:
+    if not before:
         rate = [] if math.isnan(row.lr) else [f"lr {row.lr:.2e}"]  # a probe has none
-        parts += [*rate, f"{row.images_per_second:.1f} img/s", f"{row.seconds:.0f} s"]
+        pace = [f"{row.images_per_second:.1f} img/s", f"{row.seconds:.0f} s"] if row.images_per_second > 0 else []
+        parts += [*rate, *pace]
     return "  ".join(parts).rstrip()

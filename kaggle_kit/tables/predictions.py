@@ -159,7 +159,7 @@ def _cells(probs: npt.NDArray[np.float32]) -> list[Any]:
 
 
 _PREDICTIONS = "is not a prediction file of kaggle_kit"
-_PREDICT = "Run `kk train` (out-of-fold) or `kk predict` (test) first."
+_PREDICT = "`kk train` writes oof.parquet, `kk predict` the others: run it first."
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -369,6 +369,17 @@ def test_a_line_that_a_kill_cut_off_does_not_matter(project):
         project.auto(60.0)
 
 
+def test_a_later_session_measures_again_for_it_may_be_on_another_machine(project):
+    project.auto(300.0)
+    first = entries(project, "measured")
+    assert {entry["rates"]["train"] for entry in first} == {40.0}
+    project.rate = 80.0
+    project.auto(600.0)
+    later = entries(project, "measured")[len(first) :]
+    assert {entry["model"] for entry in later} == {entry["model"] for entry in first}
+    assert {entry["rates"]["train"] for entry in later} == {80.0}
+
+
 def test_other_heads_take_the_features_that_a_probe_has_left(project):
     project.auto(9000.0, "balanced")
     trained = {entry["run"]: entry["entries"] for entry in entries(project, "trained")}

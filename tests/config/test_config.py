@@ -252,3 +252,10 @@ def test_keys_that_came_later_count_once_they_are_set():
     assert "logit_adjustment" not in plain.shaping()["loss"]
     assert derive(plain, ["loss.logit_adjustment=1"]).shaping()["loss"]["logit_adjustment"] == 1
     assert derive(plain, ["model.head.pool=gem"]).fingerprint != plain.fingerprint
+
+
+def test_classes_that_look_like_numbers_may_stand_in_groups_without_quotes():
+    made = derive(RunConfig(), ["specialists.groups=[[3, 8], [1, 'seven']]", "strategy=specialists", "init_from=base"])
+    assert made.specialists.groups == [["3", "8"], ["1", "seven"]]
+    with pytest.raises(ConfigError, match="found twice: 3"):
+        derive(RunConfig(), ["specialists.groups=[[3, '3']]"])
