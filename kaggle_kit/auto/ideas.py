@@ -28,12 +28,13 @@ learnt (docs/tricks.md)."""
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
 """Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
+_WHOLE = "data.crop_pct=1.0"
 _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
 _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
 TEACHER, PAIRS = "teacher", "auto-pairs"
-VIEWS, FULL = "views", "full"
-"""Ideas that make no run, but something for a run of the blend."""
+LOOK, VIEWS, FULL = "look", "views", "full"
+"""Another probe of a backbone; and ideas that make no run, but something for a run of the blend."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Scene:
         side: of most images, pixels on the short side.
         goal: an entry of GOALS.
         ordered: whether the metric counts how far a class is off.
+        greater: whether a greater score is better.
         folds: name of the fold table.
         n_folds: of it.
         shorter: the epochs of the goal are divided by this, where there is no time for them.
@@ -55,6 +57,7 @@ class Scene:
     goal: str
     pretrained: bool = True
     ordered: bool = False
+    greater: bool = True
     folds: str = "folds"
     n_folds: int = 5
     shorter: int = 1
@@ -156,11 +159,31 @@ def _augmentation(state: State, *, mirrored: str = "medium", else_: str = "shift
 
 
 def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    return _seen(backbone, state, whole=_whole_is_better(scene, state)) if scene.pretrained else None
+
+
+def _other_look(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    probe = state.tried.get(scene.run("probe", backbone))
+    return None if probe is None or not probe.entries else _seen(backbone, state, whole=_WHOLE not in probe.entries)
+
+
+def _seen(backbone: LocalBackbone, state: State, *, whole: bool) -> list[str]:
+    """Return entries of a probe with one of two looks at an image."""
+    if not whole:
+        return [_augmentation(state, else_="none")]
     # The first sees plain images: it then shows whether mirrored ones mean the same.
     preset = "augment=none" if state.mirrors is None else _augmentation(state, mirrored="light", else_="none")
-    if not scene.pretrained:
-        return None
-    return ["data.crop_pct=1.0", preset, *_joined(backbone)]
+    return [_WHOLE, preset, *_joined(backbone)]
+
+
+def _whole_is_better(scene: Scene, state: State) -> bool:
+    """Return whether images are rather looked at whole, by three feature maps, than cut as in pretraining, by the last one: as
+    the two probes of the first backbone came out. On photographs of scenes the first look is better, of flowers the other."""
+    first = next((one.model for one in state.tried.values() if one.idea == "probe"), None)
+    scores = {one.idea: one.score for one in state.tried.values() if one.model == first and one.idea in ("probe", LOOK)}
+    if len(scores) < 2:
+        return True
+    return scores["probe"] >= scores[LOOK] if scene.greater else scores["probe"] <= scores[LOOK]
 
 
 def _other_head(classifier: str) -> Callable[[Scene, LocalBackbone, State], list[str] | None]:
@@ -179,28 +202,30 @@ def _joined(backbone: LocalBackbone) -> list[str]:
     return [f"model.head.joined={list(_JOINED)}"] if can_join(backbone.name, _JOINED) else []
 
 
-def _tuned(scene: Scene, backbone: LocalBackbone, side: int, epochs: int, *further: str) -> list[str]:
-    start = (*_PRETRAINED, *_joined(backbone)) if scene.pretrained else _SCRATCH
+def _tuned(scene: Scene, backbone: LocalBackbone, state: State, side: int, epochs: int, *further: str) -> list[str]:
+    whole = not scene.pretrained or _whole_is_better(scene, state)
+    look = [_WHOLE, *(_joined(backbone) if scene.pretrained else [])] if whole else []
+    start = _PRETRAINED if scene.pretrained else _SCRATCH
     size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
     # probe over again, and it would be chosen on the rows that judge it.
-    return [f"epochs={epochs}", "keep=last", "data.crop_pct=1.0", *start, *size, *further]
+    return [f"epochs={epochs}", "keep=last", *look, *start, *size, *further]
 
 
 def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
-    return _tuned(scene, backbone, scene.tuned_side(backbone), scene.epochs, _augmentation(state))
+    return _tuned(scene, backbone, state, scene.tuned_side(backbone), scene.epochs, _augmentation(state))
 
 
 def _mixed(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     mixing = ["augment.cutmix=1.0", "augment.mix_prob=0.5", _augmentation(state, mirrored="light")]
-    return _tuned(scene, backbone, scene.tuned_side(backbone), math.ceil(1.5 * scene.epochs), *mixing)
+    return _tuned(scene, backbone, state, scene.tuned_side(backbone), math.ceil(1.5 * scene.epochs), *mixing)
 
 
 def _larger(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     side = math.ceil(1.2 * scene.tuned_side(backbone) / _STEP) * _STEP
     if side > 2 * scene.side:  # there is no more to see
         return None
-    return _tuned(scene, backbone, side, scene.epochs, _augmentation(state))
+    return _tuned(scene, backbone, state, side, scene.epochs, _augmentation(state))
 
 
 def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
@@ -219,7 +244,7 @@ def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | No
 
 def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     restarts = ["schedule=warm_restarts", f"schedule.options={{cycles: {_CYCLES}}}", f"snapshots={_CYCLES}"]
-    return _tuned(scene, backbone, scene.tuned_side(backbone), _CYCLES * scene.epochs, _augmentation(state), *restarts)
+    return _tuned(scene, backbone, state, scene.tuned_side(backbone), _CYCLES * scene.epochs, _augmentation(state), *restarts)
 
 
 def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
@@ -232,6 +257,7 @@ def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[st
 
 IDEAS: tuple[Idea, ...] = (
     Idea("probe", "a head on the frozen backbone", 0.08, _probe, strategy="probe"),
+    Idea(LOOK, "the same with another look at the images", 0.08, _other_look, strategy="probe", share=1.2),
     Idea("lda", "a linear discriminant on the probe's features", 0.04, _other_head("lda"), LONGER, "probe", share=0.3),
     Idea("svm", "a support vector machine on the probe's features", 0.04, _other_head("svm"), LONGER, "probe", share=0.6),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),

@@ -157,7 +157,12 @@ class _Search:
 
     def _scene(self) -> Scene:
         side = _usual_side(self.setup.competition)
-        facts: dict[str, Any] = {"ordered": self._ordered, "folds": self.setup.config.run.folds, "n_folds": self.n_folds}
+        facts: dict[str, Any] = {
+            "ordered": self._ordered,
+            "greater": self.setup.metric.greater_is_better,
+            "folds": self.setup.config.run.folds,
+            "n_folds": self.n_folds,
+        }
         found = local_backbones(self.options.only, self._pretrained)
         if not found and self._anywhere:
             name = self.setup.config.run.model.name

@@ -22,7 +22,7 @@ from kaggle_kit.runs.blend_record import read_blend_record
 
 SMALL, LARGE = LocalBackbone("small", 224, 1000), LocalBackbone("large", 224, 2000)
 TUNED = ("finetune", "mix", "larger", "soft", "again", "snapshots", "specialists", "ordinal")
-HEADS = {"probe": 10.0, "teacher": 10.0, "lda": 3.0, "svm": 6.0}
+HEADS = {"probe": 10.0, "teacher": 10.0, "lda": 3.0, "svm": 6.0, "look": 12.0}
 ACCURACY = {**dict.fromkeys(HEADS, 0.8), **dict.fromkeys(TUNED, 0.9)}
 
 
@@ -369,6 +369,21 @@ def test_a_line_that_a_kill_cut_off_does_not_matter(project):
         project.auto(60.0)
 
 
+@pytest.mark.parametrize(("accuracy", "whole"), [(0.7, True), (0.9, False)])
+def test_the_better_look_at_images_is_taken_for_all_that_follows(project, accuracy, whole):
+    project.accuracy["look"] = accuracy
+    project.auto(9000.0, "balanced")
+    trained = {entry["run"]: "data.crop_pct=1.0" in entry["entries"] for entry in entries(project, "trained")}
+    assert (trained["auto-probe-small"], trained["auto-look-small"]) == (True, False)
+    order = list(trained)
+    later = {run: trained[run] for run in order[order.index("auto-look-small") + 1 :]}
+    tuned = {run for run in later if run.split("-")[1] in TUNED}
+    assert tuned
+    assert {later[run] for run in tuned} == {whole}
+    assert later["auto-probe-large"] == whole
+    assert later["auto-look-large"] != whole
+
+
 def test_a_later_session_measures_again_for_it_may_be_on_another_machine(project):
     project.auto(300.0)
     first = entries(project, "measured")
@@ -412,7 +427,7 @@ def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_lat
 def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project):
     project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6, "soft": 0.6}
     project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0, "soft": 30.0}
-    result, _ = project.auto(200.0, "balanced")
+    result, _ = project.auto(235.0, "balanced")
     raced = entries(project, "raced")
     assert len(raced) >= 3
     best = max(raced, key=lambda entry: entry["gain"])
