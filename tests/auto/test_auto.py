@@ -424,10 +424,12 @@ def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_lat
     assert set(result.runs) == {"auto-probe-small", "auto-probe-large", "auto-finetune-small"}
 
 
-def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project):
+def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project, monkeypatch):
+    # Without the cheap heads, whose made-up mistakes are independent, so that a few of them leave nothing to gain.
+    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name == "probe" or idea.name in TUNED])
     project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6, "soft": 0.6}
     project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0, "soft": 30.0}
-    result, _ = project.auto(235.0, "balanced")
+    result, _ = project.auto(200.0, "balanced")
     raced = entries(project, "raced")
     assert len(raced) >= 3
     best = max(raced, key=lambda entry: entry["gain"])
