@@ -133,7 +133,7 @@ ENGINES = _registry(
     "inference.engines",
     ("torch", "torch_engine", "PyTorch on the device"),
     ("openvino", "openvino_engine", "OpenVINO on the CPU"),
-    (INT8, "int8_engine", "OpenVINO in 8-bit integers, about twice as quick and a little less exact"),
+    (INT8, "int8_engine", "OpenVINO in 8-bit integers, quicker and a little less exact"),
 )
 """Functions of (model, image spec, fingerprint of the model's file or "", options) that return an engine."""
 ENGINE_CHOICES = ENGINES.with_auto("OpenVINO on a CPU where it is installed and pays, else PyTorch")

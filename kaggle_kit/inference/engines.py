@@ -2,7 +2,8 @@
 
 Engines agree: for the same batch their probabilities differ by less than 1e-4, and the most probable class is the same but for
 ties. That is why OpenVINO is told to compute in float32; left to itself it takes bfloat16 where the CPU has it. The exception
-is int8, about twice as quick: its probabilities differ by some hundredths, so that what it says is compared with its own alone.
+is int8, quicker still: its probabilities differ by hundredths, now and then by much, so that what it says is compared with its
+own alone.
 """
 
 from __future__ import annotations
