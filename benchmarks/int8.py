@@ -10,13 +10,12 @@ is done once for a model, is timed apart. Nothing in the workspace changes but i
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, describe, hardware, print_table, say, write_results
+from common import RESULTS, describe, hardware, median, print_table, say, write_results
 
 EXACT, COARSE = "openvino", "int8"
 
@@ -31,7 +30,7 @@ def seconds_of(engines: dict[str, Any], batches: list[Any], turns: int) -> dict[
                 engine.logits(batch)
             if turn:  # the first warms up
                 taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return {name: median(values) for name, values in taken.items()}
 
 
 def measure(project: Any, name: str, turns: int, images: int) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def measure(project: Any, name: str, turns: int, images: int) -> dict[str, Any]:
     wanted = {engine: engine_of(engine, setup.competition) for engine in (EXACT, COARSE)}
     computes = {engine: compute_of(project.workspace, run, **fields) for engine, fields in wanted.items()}
     first = next(iter(models.values()))
-    (group,) = group_models([first], [0], apart=True)
+    (group,) = group_models([first], [0], engine=COARSE)
     engines, cpu = {}, torch.device("cpu")
     for engine, compute in computes.items():
         start = time.perf_counter()

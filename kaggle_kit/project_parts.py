@@ -14,7 +14,7 @@ from kaggle_kit import files, show
 from kaggle_kit.choices import ENGINE_CHOICES, GOALS, MERGES
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.results import Done
-from kaggle_kit.views import require_views
+from kaggle_kit.views import in_int8, require_views
 from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -283,18 +283,20 @@ def require_prediction(tta: str, merge: str, engine: str) -> None:
 
 
 def int8_costs(setup: Setup, names: Sequence[str]) -> Iterator[str]:
-    """Say of each run how its out-of-fold rows score in 8-bit integers, beside those that training left."""
+    """Say of each run how its out-of-fold rows score in 8-bit integers, beside those that training left; nothing of a run for
+    whose rows there was no time."""
     from kaggle_kit.diagnosis import paired_difference
-    from kaggle_kit.runs import OOF_VIEWS, read_oof, read_run
+    from kaggle_kit.report.subjects import oof_with_views
+    from kaggle_kit.runs import read_run
     from kaggle_kit.runs.scored import scored_run
-    from kaggle_kit.tables import read_prediction_meta
 
     for name in names:
         run = read_run(setup.workspace, name)
-        seen = str(read_prediction_meta(run.finished_folds()[0].path / OOF_VIEWS)["views"])
-        exact = scored_run(setup.workspace, run)
-        coarse = read_oof(run, tta=seen).take(exact.ids).probs
-        gap, low, high = paired_difference(exact.metric, exact.truth, exact.probs, coarse)
+        exact, found = scored_run(setup.workspace, run), oof_with_views(setup.workspace, run, 0.5)
+        if found is None or not in_int8(found[0]) or found[1].ids != exact.ids:
+            continue
+        seen, coarse = found
+        gap, low, high = paired_difference(exact.metric, exact.truth, exact.probs, coarse.probs)
         yield (
             f"{name}: {exact.metric.name} {exact.score + gap:.4f} out of fold with views {seen}, {exact.score:.4f} as trained; "
             f"difference {gap:+.4f} ({low:+.4f} to {high:+.4f})"

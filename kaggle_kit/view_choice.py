@@ -62,7 +62,7 @@ def choose_views(
     """
     started = time.monotonic()
     chosen = [run for run in runs.choose_runs(setup.workspace, list(names)) if any(fold.finished for fold in run.folds)]
-    pool = pool_of(options.tta)
+    pool, engine = pool_of(options.tta), engine_of(options.engine, setup.competition)
     with runs.predictions_held(chosen):
         sources = prediction_pixels(setup.workspace, setup.competition, chosen, setup.config.cache)
         for at, run in enumerate(chosen):
@@ -70,7 +70,7 @@ def choose_views(
             if time_limit is not None:
                 share = (time_limit * _SHARE - (time.monotonic() - started)) / (len(chosen) - at)
             source = sources.get(prepare_size(run)) if sources else None
-            compute = compute_of(setup.workspace, run, **engine_of(options.engine, setup.competition), source=source)
+            compute = compute_of(setup.workspace, run, **engine, source=source)
             folds = read_folds(setup.workspace.folds_path(run.record.folds))
             plain = replace(options, tta=NO_VIEWS)
             job = make_job(setup.workspace, setup.competition, run, folds, plain, compute=compute)

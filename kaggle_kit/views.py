@@ -57,15 +57,15 @@ def mix_text(weights: Mapping[str, float]) -> str:
     return "+".join(f"{weight / total:.2f}*{name}" for name, weight in kept.items())
 
 
-def as_seen(text: str, rounding: str) -> str:
-    """Return what files call rows that were predicted with views ``text`` and computed in ``rounding``.
+def as_seen(text: str, engine: str) -> str:
+    """Return what files call rows that were predicted with views ``text`` by an engine.
 
     Rows in 8-bit integers are compared with such rows alone, as rows with views are with those of the same views.
 
-    >>> as_seen("hflip", "int8"), as_seen("hflip", "fp32")
+    >>> as_seen("hflip", "int8"), as_seen("hflip", "auto")
     ('hflip, int8', 'hflip')
     """
-    return f"{text}, {INT8}" if rounding == INT8 else text
+    return f"{text}, {INT8}" if engine == INT8 else text
 
 
 def in_int8(seen: str) -> bool:

@@ -173,7 +173,11 @@ def _seen(backbone: LocalBackbone, state: State, *, whole: bool) -> list[str]:
         return [_augmentation(state, else_="none")]
     # The first sees plain images: it then shows whether mirrored ones mean the same.
     preset = "augment=none" if state.mirrors is None else _augmentation(state, mirrored="light", else_="none")
-    return [_WHOLE, preset, *_joined(backbone)]
+    return [*_look(backbone, whole=True), preset]
+
+
+def _look(backbone: LocalBackbone, *, whole: bool) -> list[str]:
+    return [_WHOLE, *_joined(backbone)] if whole else []
 
 
 def _whole_is_better(scene: Scene, state: State) -> bool:
@@ -203,8 +207,7 @@ def _joined(backbone: LocalBackbone) -> list[str]:
 
 
 def _tuned(scene: Scene, backbone: LocalBackbone, state: State, side: int, epochs: int, *further: str) -> list[str]:
-    whole = not scene.pretrained or _whole_is_better(scene, state)
-    look = [_WHOLE, *(_joined(backbone) if scene.pretrained else [])] if whole else []
+    look = _look(backbone, whole=_whole_is_better(scene, state)) if scene.pretrained else [_WHOLE]
     start = _PRETRAINED if scene.pretrained else _SCRATCH
     size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the

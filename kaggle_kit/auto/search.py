@@ -454,7 +454,7 @@ class _Search:
         """Add to the blend, one after another, runs that were left out and are worth having beside those of today."""
         while True:
             kept, method, most = self.state.kept, self.state.method, self.options.max_bytes
-            left_out = [run for run in self.state.tried if run not in kept]
+            left_out = [run for run in self.state.tried if run in self.state.settled and run not in kept]
             left_out = [run for run in left_out if most is None or self._bytes_of((*kept, run)) <= most]
             if not left_out or self.left < self._tail:
                 return

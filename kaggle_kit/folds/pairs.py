@@ -6,6 +6,7 @@ where j is: it has seen neither. For 5 folds these are 10 models on 3/5 of the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -26,7 +27,12 @@ def rests_on_pairs(workspace: Workspace, run: Run) -> bool:
         record = files.read_json(workspace.folds_path(run.record.folds).with_suffix(".json"), made_by="kk folds")
     except DataError:
         return False
-    return record.get("scheme") == SCHEME
+    return are_pairs(record)
+
+
+def are_pairs(meta: Mapping[str, Any]) -> bool:
+    """Return whether a fold table with this ``meta`` leaves out two folds at a time."""
+    return meta.get("scheme") == SCHEME
 
 
 def pairs_of(table: FoldTable, name: str) -> FoldTable:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kaggle_kit.folds.pairs import SCHEME
+from kaggle_kit.folds.pairs import are_pairs
 from kaggle_kit.results import Result
 from kaggle_kit.tables import FoldTable, shown
 
@@ -25,7 +25,7 @@ class FoldsSummary(Result):
     @property
     def pairs(self) -> bool:
         """Whether two folds are left out at a time, for runs that others learn from."""
-        return self.folds.meta.get("scheme") == SCHEME
+        return are_pairs(self.folds.meta)
 
     def table(self) -> pd.DataFrame:
         """Return :func:`balance_table`."""
@@ -62,7 +62,7 @@ def balance_table(table: FoldTable) -> pd.DataFrame:
     truth = table.classes.encode_rows(table.labels)
     columns = {f"fold {split}": truth[table.split(split)[1]].sum(axis=0, dtype=np.int64) for split in range(table.n_splits)}
     left_out = table.assignments < 0
-    never = left_out.all(axis=0) if table.meta.get("scheme") == SCHEME else left_out.any(axis=0)
+    never = left_out.all(axis=0) if are_pairs(table.meta) else left_out.any(axis=0)
     if never.any():
         columns["never"] = truth[never].sum(axis=0, dtype=np.int64)
     return pd.DataFrame(columns, index=pd.Index(table.classes.names, name="class"))

@@ -27,7 +27,6 @@ from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.openvino_models import (
     convert_to_openvino,
-    import_nncf,
     import_openvino,
     keep_export,
     openvino_core,
@@ -125,13 +124,12 @@ def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options
 
 def int8_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
     _require_cpu(INT8, options.device)
-    version = import_nncf().__version__
     if not options.calibration:
         raise ConfigError(
             "engine int8 is calibrated on training images of the workspace, and there are none here; use engine=openvino."
         )
     rows = fingerprint_of([row_id for row_id, _ in options.calibration])[:12]
-    folder = _folder(spec, fingerprint, options, f"int8-{version}-{rows}")
+    folder = _folder(spec, fingerprint, options, f"int8-{rows}")
     if (kept := _read(folder)) is None:
         _LOG.info("calibrating %s on %d training images, once for each model", INT8, len(options.calibration))
         batches = eval_batches(options.calibration, spec, batch_size=1, workers=0)
@@ -168,8 +166,9 @@ def _folder(spec: ImageSpec, fingerprint: str, options: EngineOptions, *how: str
 
 def _read(folder: Path | None) -> Any:
     """Return the converted model of a folder; None where there is none."""
-    there = folder is not None and (folder / "model.xml").is_file()
-    return openvino_core().read_model(folder / "model.xml") if there and folder is not None else None
+    if folder is None or not (folder / "model.xml").is_file():
+        return None
+    return openvino_core().read_model(folder / "model.xml")
 
 
 def _queue(exported: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kaggle_kit.choices import INT8
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import Engine, EngineOptions, make_engine
 from kaggle_kit.models import LoadedModel, Parts, backbone_fingerprint, heads_of, split_model
@@ -71,16 +72,17 @@ def group_models(
     members: Sequence[int],
     *,
     known: Callable[[str, ImageSpec], bool] | None = None,
-    apart: bool = False,
+    engine: str = "auto",
 ) -> list[ModelGroup]:
     """Put models that want the same input together where their backbones are the same.
 
     Args:
         members: positions of the models to look at.
         known: whether features of a backbone (fingerprint, spec) are kept, so that even one model is worth taking apart.
-        apart: take models apart even where one is alone, so that it is computed as it is among others. Engine int8 rounds a
-            backbone to other integers than the whole model.
+        engine: that will compute them. For int8 a model is taken apart even where it is alone, so that it is computed as it is
+            among others: a backbone is rounded to other integers than the whole model.
     """
+    apart = engine == INT8
     if len(members) == 1 and known is None and not apart:
         return _each(models, members)
     alike: dict[str, list[int]] = {}

@@ -86,7 +86,7 @@ class RunJob:
         names = {"test": runs.TEST}
         if self.control_ids:
             names["control"] = runs.CONTROL
-        if self.with_oof and self.folds is not None and as_seen(tta, self.compute.rounding) != NO_VIEWS:
+        if self.with_oof and self.folds is not None and as_seen(tta, self.compute.engine) != NO_VIEWS:
             names["oof"] = runs.OOF_VIEWS
         return names
 
@@ -100,7 +100,7 @@ class RunJob:
             "test_fingerprint": self.competition.test_fingerprint,
             "run": self.run.name,
             "fold": fold.fold,
-            "views": as_seen(tta, self.compute.rounding),
+            "views": as_seen(tta, self.compute.engine),
             "merge": self.merge,
             "task": self.competition.task,
             "seed": self.run.record.config.seed,

@@ -210,4 +210,4 @@ def _stated(job: RunJob, now: RunShare, left_out: Sequence[str]) -> dict[str, An
 def kept_features(compute: Compute, role: Literal["train", "test"]) -> FeatureCache | None:
     """Return what a probe kept for this kind of pass. A test pass never takes what was computed for training: its control rows
     are to show that test images go the same way. Nor does a pass in 8-bit integers, which is to be of one kind."""
-    return FeatureCache(compute.cache_dir, role) if compute.cache_dir is not None and compute.rounding != INT8 else None
+    return FeatureCache(compute.cache_dir, role) if compute.cache_dir is not None and compute.engine != INT8 else None

@@ -372,7 +372,7 @@ def _passes_of(models: Sequence[LoadedModel], members: Sequence[int], rows: Rows
         views = replace(empty.views, weights=empty.views.weights[:, at], share=empty.views.share[at])
         return tuple(replace(group, members=tuple(members[at] for at in group.members)) for group in some), views
 
-    groups = group_models(models, range(len(models)), known=None if cache is None else known, apart=how.compute.engine == INT8)
+    groups = group_models(models, range(len(models)), known=None if cache is None else known, engine=how.compute.engine)
     with_features = [
         group for group in groups if group.parts is not None and tables.get(group.fingerprint, (None, nothing))[1].any()
     ]

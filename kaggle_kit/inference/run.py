@@ -80,11 +80,11 @@ def predict_runs(
             _LOG.warning("run %s has no finished fold; it is left out", one.name)
     with runs.predictions_held(ready, patience=_PATIENCE):
         sources = prediction_pixels(workspace, competition, ready, setup.config.cache)
-        jobs = []
+        jobs, engine = [], engine_of(options.engine, competition)
         for one in ready or chosen[:1]:  # the first of those that are not ready says what is missing
             folds = read_folds(workspace.folds_path(one.record.folds))
             source = sources.get(prepare_size(one)) if sources else None
-            compute = compute_of(workspace, one, **engine_of(options.engine, competition), source=source)
+            compute = compute_of(workspace, one, **engine, source=source)
             jobs.append(make_job(workspace, competition, one, folds, options, compute=compute))
         return predict_jobs(jobs, limit=limit, progress=progress)
 
@@ -249,4 +249,4 @@ class _Pass:
         with_oof = "oof" in job.file_names(tta)
         again = [fold for fold in job.todo if with_oof and fold.fold != FULL and not job.holds(fold, "oof")]
         oof_rows = sum(len(job.oof_rows(fold)) for fold in again)
-        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows, mixes, job.compute.rounding)
+        return RunShare(name, folds, tta, job.merge, count, job.weight, oof_rows, mixes, job.compute.engine)

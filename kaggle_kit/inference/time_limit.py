@@ -42,7 +42,7 @@ class RunShare:
         weight: the run's share of the blend.
         oof_rows: training images that are predicted once more when there are views, or in 8-bit integers.
         mixes: fold -> its views, where folds differ in them; ``tta`` is a name for all.
-        rounding: what is computed in.
+        engine: what computes it.
     """
 
     name: str
@@ -53,7 +53,7 @@ class RunShare:
     weight: float = 1.0
     oof_rows: int = 0
     mixes: Mapping[int, str] = field(default_factory=dict)
-    rounding: str = "fp32"
+    engine: str = "auto"
 
     def views_of(self, fold: int) -> str:
         """Return what the model of ``fold`` sees of an image."""
@@ -67,7 +67,7 @@ class RunShare:
     @property
     def oof_passes(self) -> int:
         """Forward passes of all training images."""
-        return self.oof_rows * self.count if as_seen(self.tta, self.rounding) != NO_VIEWS else 0
+        return self.oof_rows * self.count if as_seen(self.tta, self.engine) != NO_VIEWS else 0
 
 
 Share = tuple[RunShare, ...]

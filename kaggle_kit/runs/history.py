@@ -103,12 +103,11 @@ def should_stop(rows: Sequence[EpochRow], metric: Metric, config: EarlyStoppingC
 def describe(row: EpochRow, metric: str, *, epochs: int, best: bool) -> str:
     """One line of text."""
     before = row.epoch == 0
-    parts = [
-        f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}",
-        "before training  " if before else f"train loss {row.train_loss:.4f}",
-    ]
-    if math.isnan(row.train_loss) and not before:  # of several models in one
-        parts.pop()
+    parts = [f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}"]
+    if before:
+        parts.append("before training  ")
+    elif not math.isnan(row.train_loss):  # it is of several models in one
+        parts.append(f"train loss {row.train_loss:.4f}")
     if not math.isnan(row.valid_loss):  # it is where there is nothing to validate on
         parts += [f"valid loss {row.valid_loss:.4f}", f"{metric} {row.score:.4f}{'*' if best else ' '}"]
     if not before:

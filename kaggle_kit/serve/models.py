@@ -68,7 +68,7 @@ class LiveModels:
                 spec,
                 tuple(
                     (make_group_engine(group, self.engine, options), weights[list(group.members)])
-                    for group in group_models(self.loaded, positions)
+                    for group in group_models(self.loaded, positions, engine=self.engine)
                 ),
             )
             for spec, positions in by_spec(self.loaded).items()

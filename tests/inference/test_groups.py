@@ -18,6 +18,7 @@ from kaggle_kit.inference.engines import EngineOptions, TorchEngine
 from kaggle_kit.inference.features import Extractor, FeatureCache, ViewPlan
 from kaggle_kit.inference.groups import backbone_engine, group_models
 from kaggle_kit.models import backbone_fingerprint, load_model, save_model, split_model
+from kaggle_kit.serve.models import LiveModels
 
 COMPUTE = Compute(batch_size=4, workers=0, device="cpu", engine="torch")
 
@@ -63,6 +64,9 @@ def test_in_eight_bits_a_model_says_alone_what_it_says_among_others(models, rows
     together = predict_rows(models, rows, compute=compute)
     for number, model in enumerate(models):
         np.testing.assert_allclose(predict_rows([model], rows, compute=compute)[0], together[number], atol=1e-5)
+    served = LiveModels([(models[0], 1.0)], engine="int8", device="cpu", calibration=rows, most_pixels=10**6)
+    seen = [served.read(path.read_bytes(), row_id) for row_id, path in rows]
+    np.testing.assert_allclose(served.predict(seen), together[0], atol=1e-5)
 
 
 def test_a_fingerprint_is_of_everything_but_the_head(models, tmp_path):

@@ -20,6 +20,7 @@ from kaggle_kit.inference.job import make_job
 from kaggle_kit.inference.outputs import kept_features
 from kaggle_kit.inference.run import predict_jobs
 from kaggle_kit.inference.time_limit import TimeLimit
+from kaggle_kit.project_parts import int8_costs
 from kaggle_kit.tables import Classes, FoldTable, read_predictions
 
 COMPUTE = Compute(batch_size=8, workers=0, device="cpu", engine="torch")
@@ -86,11 +87,16 @@ def test_rows_in_eight_bits_are_compared_with_such_rows_alone(world):
         assert oof.meta["precision"] == control.meta["precision"] == INT8
         np.testing.assert_allclose(control.take(oof.ids).probs, oof.probs, atol=1e-5)
         assert 1e-4 < np.abs(oof.probs - trained.take(oof.ids).probs).max() < 0.3
+    (told,) = int8_costs(world.setup, ["r"])
+    assert told.startswith("r: accuracy ")
+    assert "with views none, int8" in told
     again = predict_runs(world.setup, ["r"], PredictOptions(engine=INT8))[0]
     assert (again.predicted, again.current) == ((), (0, 1))
     exact = predict_runs(world.setup, ["r"], PredictOptions(engine="torch"))[0]
     assert exact.predicted == (0, 1)
     assert read(world, 0, runs.TEST).meta["views"] == "none"
+    (world.fold(1) / runs.OOF_VIEWS).unlink()  # as where there was no time for it
+    assert not list(int8_costs(world.setup, ["r"]))
 
 
 def test_kept_features_are_no_answer_in_eight_bits(world):
