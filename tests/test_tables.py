@@ -153,7 +153,7 @@ class TestPredictions:
 
     def test_missing_and_damaged_files(self, tmp_path: Path) -> None:
         path = tmp_path / "oof.parquet"
-        with pytest.raises(MissingFileError, match="`kk train` writes oof.parquet"):
+        with pytest.raises(MissingFileError, match=r"`kk train` writes oof\.parquet"):
             read_predictions(path)
         make_predictions().write(path)
         whole = path.read_bytes()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,65 @@ MARGIN = 0.05
 1/2, since a fold that holds more of a class was trained on less of it."""
 CLEARLY_APART = 0.8
 PERMUTATIONS = 200
+MANY_ROWS = 1000
+"""A sum over so many rows in random order is as good as normal; for fewer, orders are drawn as well."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labels of rows as the positions of the ones: few of the cells of a 0/1 matrix are 1, and these are read all the time.
+
+    Attributes:
+        shape: (N, C) of the matrix.
+        rows, labels: (L,) where the ones stand, label by label, rows ascending.
+    """
+
+    shape: tuple[int, int]
+    rows: Array
+    labels: Array
+
+    @classmethod
+    def of(cls, hot: Array) -> Labelled:
+        """Return the ones of ``hot``, (N, C) 0/1."""
+        cells = np.flatnonzero(np.ascontiguousarray(hot, dtype=bool))  # of one dimension: ten times as quick as of two
+        rows, labels = np.divmod(cells, max(hot.shape[1], 1))
+        order = np.argsort(labels, kind="stable")
+        return cls((hot.shape[0], hot.shape[1]), rows[order], labels[order])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @cached_property
+    def counts(self) -> Array:
+        """(C,) how many rows each label has."""
+        return np.bincount(self.labels, minlength=self.shape[1])
+
+    @cached_property
+    def starts(self) -> Array:
+        """(C + 1,) where each label begins in ``rows``."""
+        return np.concatenate([[0], np.cumsum(self.counts)])
+
+    def rows_of(self, label: int) -> Array:
+        """The rows of a label, ascending."""
+        return self.rows[self.starts[label] : self.starts[label + 1]]
+
+    def where(self, chosen: Array) -> Labelled:
+        """The labels of the rows that ``chosen``, (N,) bool, names; the other rows have none."""
+        keep = chosen[self.rows]
+        return Labelled(self.shape, self.rows[keep], self.labels[keep])
+
+    def first(self) -> Array:
+        """(N,) the first label of each row; 0 where there is none."""
+        found = np.zeros(len(self), dtype=np.int64)
+        found[self.rows[::-1]] = self.labels[::-1]
+        return found
+
+    def mean_of(self, values: Array) -> Array:
+        """(C, K): the mean of each label's rows of ``values``, (N, K); zero for labels without rows."""
+        from scipy.sparse import csr_array
+
+        own = csr_array((np.ones(len(self.rows)), self.rows, self.starts), shape=self.shape[::-1])
+        return np.asarray((own @ values) / np.maximum(self.counts, 1)[:, None])
 
 
 @dataclass(frozen=True)
@@ -88,29 +147,27 @@ def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, r
     """
     if len(classes) > MOST_CLASSES:
         return _judge_frequent(hot, probs, classes, level=level, rng=rng)
-    hot = np.asarray(hot)
-    rows = _sample(hot, rng)
-    # Columns of labels are read one by one, over and over.
-    hot, probs = np.asfortranarray(hot[rows], dtype=bool), np.asarray(probs[rows], dtype=np.float64)
-    scores = standardised(probs)
-    proposals = [best_assignment(_mean_by_label(hot, scores)), best_assignment(_hit_rates(hot, probs))]
+    rows = _sample(np.asarray(hot), rng)
+    labelled, probs = Labelled.of(np.asarray(hot)[rows]), np.asarray(probs[rows], dtype=np.float64)
+    scores, top = standardised(probs), probs.argmax(axis=1)
+    proposals = _proposals(labelled, scores, top)
     pairs = {(int(min(i, j)), int(max(i, j))) for order in proposals for i, j in enumerate(order) if i != j}
-    contrast = _evidence(probs)
-    level_pair = level / 2 / (1 + _close_pairs(hot, contrast))
-    tails = {pair: swap_tails(hot, contrast, *pair) for pair in pairs}
+    evidence = _evidence(probs)
+    level_pair = level / 2 / (1 + _close_pairs(labelled, evidence))
+    tails = {pair: swap_tails(labelled, evidence, *pair) for pair in pairs}
     refuting = {pair for pair, tail in tails.items() if tail.refutes(level_pair)}
-    cycle_p, cycle_classes = _test_cycles(hot, scores, probs, rng)
+    cycle_p, cycle_classes = _test_cycles(labelled, scores, top, rng)
     suspects = {name for pair in refuting for name in pair} | (cycle_classes if cycle_p <= level / 2 else set())
     moved = _moved(proposals, suspects, classes)
     pair_p = min((tail.below for tail in tails.values()), default=1.0) * level / 2 / level_pair
     return Mapping(
         rows=len(rows),
-        hits=_hits(hot, probs, np.arange(len(classes))),
-        best_hits=max(_hits(hot, probs, order) for order in proposals),
-        above_chance=_above_chance(hot, scores, level, rng),
+        hits=_hits(labelled, top, np.arange(len(classes))),
+        best_hits=max(_hits(labelled, top, order) for order in proposals),
+        above_chance=_above_chance(labelled, scores, level, rng),
         moved=moved,
         p_value=float(min(1.0, 2 * min(pair_p, cycle_p))),
-        unproved=_unproved(hot, scores, contrast, classes, level_pair),
+        unproved=_unproved(labelled, scores, evidence, classes, level_pair),
         level=level,
         classes=len(classes),
     )
@@ -144,13 +201,14 @@ class Tails:
         return self.auc <= 0.5 - MARGIN and self.below <= level
 
 
-def swap_tails(hot: Array, evidence: Array, first: int, second: int) -> Tails:
+def swap_tails(labelled: Labelled, evidence: Array, first: int, second: int) -> Tails:
     """Compare columns ``first`` and ``second`` on the rows that have exactly one of the two labels.
 
     ``evidence`` is (N, C), log probabilities or logits. Without a row of each label nothing can be said: AUC 1/2.
     """
-    only_first, only_second = hot[:, first] & ~hot[:, second], hot[:, second] & ~hot[:, first]
-    low, high = (evidence[rows, second] - evidence[rows, first] for rows in map(np.flatnonzero, (only_first, only_second)))
+    both = labelled.rows_of(first), labelled.rows_of(second)
+    exactly_one = (np.setdiff1d(own, other, assume_unique=True) for own, other in (both, both[::-1]))
+    low, high = (evidence[rows, second] - evidence[rows, first] for rows in exactly_one)
     if not len(low) or not len(high):
         return Tails(0.5, 1.0, 1.0)
     # u counts the pairs of rows that stand in the order in which the columns' names put them.
@@ -215,11 +273,17 @@ def cycles(order: Array) -> list[list[int]]:
     return found
 
 
+def _proposals(labelled: Labelled, scores: Array, top: Array) -> list[Array]:
+    """The orders of columns that fit best: by the scores of each label's rows, and by their most probable columns."""
+    return [best_assignment(labelled.mean_of(scores)), best_assignment(_hit_rates(labelled, top))]
+
+
 def _sample(hot: Array, rng: np.random.Generator) -> Array:
     """Positions of at most ROWS_PER_CLASS rows of each class, sorted."""
     if len(hot) <= ROWS_PER_CLASS * hot.shape[1] and hot.sum(axis=0).max(initial=0) <= 2 * ROWS_PER_CLASS:
         return np.arange(len(hot))
-    chosen = [rng.permutation(np.flatnonzero(column))[:ROWS_PER_CLASS] for column in hot.T]
+    labelled = Labelled.of(hot)
+    chosen = [rng.permutation(labelled.rows_of(label))[:ROWS_PER_CLASS] for label in range(hot.shape[1])]
     return np.unique(np.concatenate(chosen))
 
 
@@ -230,105 +294,115 @@ def _evidence(probs: Array) -> Array:
     return np.asarray(np.log(clipped) if single else np.log(clipped / (1 - clipped)))
 
 
-def _close_pairs(hot: Array, evidence: Array) -> int:
+def _close_pairs(labelled: Labelled, evidence: Array) -> int:
     """How many pairs of classes have an AUC below CLEARLY_APART, in the normal approximation from means and variances."""
     from scipy.special import ndtr
 
-    own = hot.sum(axis=0)
-    mean, square = np.zeros((2, hot.shape[1], hot.shape[1]))
-    for label in np.flatnonzero(own):
-        rows = evidence[np.flatnonzero(hot[:, label])]
+    there = labelled.counts > 0
+    mean, square = np.zeros((2, len(there), len(there)))
+    for label in np.flatnonzero(there):
+        rows = evidence[labelled.rows_of(int(label))]
         contrast = rows - rows[:, [label]]  # of each column over the label's own
         mean[label], square[label] = contrast.mean(axis=0), contrast.var(axis=0)
     spread = np.sqrt(np.maximum(square + square.T, 1e-12))
     auc = ndtr(-(mean + mean.T) / spread)
-    there = (own > 0)[:, None] & (own > 0)[None, :]
-    return int(np.triu((auc < CLEARLY_APART) & there, k=1).sum())
+    return int(np.triu((auc < CLEARLY_APART) & there[:, None] & there[None, :], k=1).sum())
 
 
-def _mean_by_label(hot: Array, scores: Array) -> Array:
-    """(C, C): the mean score of column j over the rows labelled i; zero for labels without rows."""
-    from scipy.sparse import csr_array
-
-    counts = hot.sum(axis=0)
-    # Few of the cells of ``hot`` are 1: a dense product would add a hundred zeros for each of them.
-    return np.asarray((csr_array(hot.T) @ scores) / np.maximum(counts, 1)[:, None])
-
-
-def _hit_rates(hot: Array, probs: Array) -> Array:
-    """The confusion matrix, (C, C): the share of rows labelled i whose most probable column is j."""
-    rows, labels = np.nonzero(hot)
-    n_classes = hot.shape[1]
-    named = np.bincount(labels * n_classes + probs.argmax(axis=1)[rows], minlength=n_classes**2).reshape(n_classes, n_classes)
-    return np.asarray(named / np.maximum(hot.sum(axis=0), 1)[:, None])
+def _hit_rates(labelled: Labelled, top: Array) -> Array:
+    """The confusion matrix, (C, C): the share of rows labelled i whose most probable column, ``top`` (N,), is j."""
+    n_classes = labelled.shape[1]
+    cells = labelled.labels * n_classes + top[labelled.rows]
+    named = np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+    return np.asarray(named / np.maximum(labelled.counts, 1)[:, None])
 
 
-def _hits(hot: Array, probs: Array, order: Array) -> float:
-    """Share of rows whose most probable column, read by ``order``, is one of its labels."""
-    label_of = np.empty(len(order), dtype=np.int64)
-    label_of[order] = np.arange(len(order))
-    return float(hot[np.arange(len(hot)), label_of[probs.argmax(axis=1)]].mean()) if len(hot) else 0.0
+def _hits(labelled: Labelled, top: Array, order: Array) -> float:
+    """Share of rows whose most probable column, ``top`` (N,), read by ``order``, is one of its labels."""
+    right = order[labelled.labels] == top[labelled.rows]
+    return float(right.sum() / len(labelled)) if len(labelled) else 0.0
 
 
-def _above_chance(hot: Array, scores: Array, level: float, rng: np.random.Generator) -> bool:
+def _above_chance(labelled: Labelled, scores: Array, level: float, rng: np.random.Generator) -> bool:
     """Whether own columns score more than they do when labels are dealt out anew among the rows."""
     from scipy.special import ndtri
 
-    if len(hot) < 2:
+    n_rows, n_classes = labelled.shape
+    if n_rows < 2:
         return False
-    rows, labels = np.nonzero(hot)
-    weights, cells = 1 / hot.sum(axis=0)[labels], np.ascontiguousarray(scores).ravel()
+    weights, cells = 1 / labelled.counts[labelled.labels], np.ascontiguousarray(scores).ravel()
 
-    def mean_score(places: Array) -> float:
+    def score(places: Array) -> float:
         """Of own columns when the labels of row i stand at row ``places[i]``."""
-        return float(weights @ cells[places[rows] * hot.shape[1] + labels])
+        return float(weights @ cells[places[labelled.rows] * n_classes + labelled.labels])
 
-    own = mean_score(np.arange(len(hot)))
-    drawn = np.array([mean_score(rng.permutation(len(hot))) for _ in range(PERMUTATIONS)])
-    return bool(own > drawn.mean() - ndtri(level) * drawn.std() and own > drawn.max())
+    own, (mean, spread) = score(np.arange(n_rows)), dealt_anew(labelled, scores)
+    if own <= mean - ndtri(level) * spread:
+        return False
+    return n_rows >= MANY_ROWS or own > max(score(rng.permutation(n_rows)) for _ in range(PERMUTATIONS))
 
 
-def _test_cycles(hot: Array, scores: Array, probs: Array, rng: np.random.Generator) -> tuple[float, set[int]]:
+def dealt_anew(labelled: Labelled, scores: Array) -> tuple[float, float]:
+    """Mean and spread, over all ways of dealing the labels out among the rows, of the sum of labels' mean own scores.
+
+    With ``d[i, j]`` what row j adds under the labels of row i, less the means of row and column, the variance is the sum of
+    all ``d ** 2`` over N - 1 (Hoeffding 1951). That sum over pairs of rows is one over pairs of classes: the products of two
+    columns of labels, each over its number of rows, times those of two columns of scores, all less their means.
+    """
+    from scipy.sparse import csr_array
+
+    n_rows, n_classes = labelled.shape
+    there, means = (labelled.counts > 0).astype(np.float64), scores.mean(axis=0)
+    weights = 1 / labelled.counts[labelled.labels]
+    own = csr_array((weights, labelled.rows, labelled.starts), shape=(n_classes, n_rows))
+    of_labels = (own @ own.T).toarray() - np.outer(there, there) / n_rows
+    of_scores = scores.T @ scores - n_rows * np.outer(means, means)
+    variance = float((of_labels * of_scores).sum()) / (n_rows - 1)
+    return float(means @ there), float(np.sqrt(max(variance, 0.0)))
+
+
+def _test_cycles(labelled: Labelled, scores: Array, top: Array, rng: np.random.Generator) -> tuple[float, set[int]]:
     """Propose orders on one half of the rows and test their cycles on the other, both ways.
 
     Returns the smallest p-value, corrected for the number of cycles and the two ways, and the classes of the cycles below 0.05.
     """
-    first = _half(hot, rng)
+    first = _half(labelled, rng)
     results: list[tuple[float, list[int]]] = []
     for half in (first, ~first):
-        proposals = (
-            best_assignment(_mean_by_label(hot[half], scores[half])),
-            best_assignment(_hit_rates(hot[half], probs[half])),
-        )
+        proposals = _proposals(labelled.where(half), scores, top)
         found = {tuple(cycle): order for order in proposals for cycle in cycles(order)}
+        others = labelled.where(~half)
         for cycle, order in found.items():
-            p_value = _cycle_p_value(hot[~half], scores[~half], list(cycle), order, rng)
+            p_value = _cycle_p_value(others, scores, list(cycle), order, rng)
             results.append((min(1.0, 2 * len(found) * p_value), list(cycle)))
     smallest = min((p_value for p_value, _ in results), default=1.0)
     # The classes that moved: those of all cycles that are as clear as a single test would ask for.
     return smallest, {member for p_value, cycle in results if p_value <= 0.05 for member in cycle}
 
 
-def _half(hot: Array, rng: np.random.Generator) -> Array:
+def _half(labelled: Labelled, rng: np.random.Generator) -> Array:
     """(N,) bool: half of the rows, and half of each label's as far as rows have one."""
-    order = rng.permutation(len(hot))
-    order = order[np.argsort(hot[order].argmax(axis=1), kind="stable")]
-    half = np.zeros(len(hot), dtype=bool)
+    order = rng.permutation(len(labelled))
+    order = order[np.argsort(labelled.first()[order], kind="stable")]
+    half = np.zeros(len(labelled), dtype=bool)
     half[order[::2]] = True
     return half
 
 
-def _cycle_p_value(hot: Array, scores: Array, cycle: list[int], order: Array, rng: np.random.Generator) -> float:
+def _cycle_p_value(labelled: Labelled, scores: Array, cycle: list[int], order: Array, rng: np.random.Generator) -> float:
     """A bound on how often labels permuted within the cycle gain as much by its order as the true ones do.
 
     Bernstein's inequality, which holds for sums over a random permutation up to constants (Chatterjee 2007), with the mean and
     variance of drawn permutations. A normal tail would promise too much where classes have one or two rows.
     """
-    inside = hot[:, cycle]
-    rows = inside.sum(axis=1) == 1
-    if rows.sum() < 2:
+    place = np.full(len(order), -1)
+    place[cycle] = np.arange(len(cycle))
+    inside = labelled.rows[place[labelled.labels] >= 0]
+    rows, at, times = np.unique(inside, return_index=True, return_counts=True)
+    rows, at = rows[times == 1], at[times == 1]  # with exactly one label of the cycle
+    if len(rows) < 2:
         return 1.0
-    labels = inside[rows].argmax(axis=1)
+    labels = place[labelled.labels[place[labelled.labels] >= 0][at]]
     weight = 1 / np.maximum(np.bincount(labels, minlength=len(cycle)), 1)
     gain = (scores[rows][:, order[cycle]] - scores[rows][:, cycle]) * weight  # (rows, classes of the cycle)
     at = np.arange(len(labels))
@@ -353,18 +427,18 @@ def _moved(proposals: Iterable[Array], suspects: set[int], classes: Classes) -> 
     return tuple(zip(names, names[1:] + names[:1], strict=True))
 
 
-def _unproved(hot: Array, scores: Array, evidence: Array, classes: Classes, level: float) -> tuple[str, ...]:
+def _unproved(labelled: Labelled, scores: Array, evidence: Array, classes: Classes, level: float) -> tuple[str, ...]:
     """Classes whose own column does not beat that of the nearest rival at ``level``."""
     if len(classes) == 1:
         return ()
-    means = _mean_by_label(hot, scores)
+    means = labelled.mean_of(scores)
     own = np.diag(means)
     gain = means + means.T - own[:, None] - own[None, :]  # of swapping i and j
     np.fill_diagonal(gain, -np.inf)
-    gain[:, ~hot.any(axis=0)] = -np.inf  # a class without rows is no rival that could be compared with
+    gain[:, labelled.counts == 0] = -np.inf  # a class without rows is no rival that could be compared with
     rivals = gain.argmax(axis=1)
     return tuple(
         name
         for position, name in enumerate(classes.names)
-        if swap_tails(hot, evidence, position, int(rivals[position])).above > level
+        if swap_tails(labelled, evidence, position, int(rivals[position])).above > level
     )

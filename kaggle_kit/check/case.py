@@ -29,6 +29,7 @@ from kaggle_kit.tables import Classes, FoldTable, Predictions, read_folds, read_
 from kaggle_kit.workspace import Workspace
 
 Array = npt.NDArray[Any]
+MOST_KEPT = 1 << 30
 _BYTES_OF_AN_ID = 100  # with the hashes of its pixels, about
 
 
@@ -54,7 +55,7 @@ class Case:
     given_competition: Competition | None = None
     answers_path: Path | None = None
     read: set[Path] = field(default_factory=set)
-    room: int = field(default_factory=lambda: available_memory() // 4)
+    room: int = field(default_factory=lambda: min(available_memory() // 4, MOST_KEPT))
     _kept: dict[Path, Predictions] = field(default_factory=dict, repr=False)
 
     @cached_property

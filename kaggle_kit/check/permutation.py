@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +13,18 @@ import numpy.typing as npt
 
 from kaggle_kit import runs
 from kaggle_kit.check.assignment import Mapping, judge_mapping
-from kaggle_kit.check.case import Case, Unavailable, rows_at
+from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
 from kaggle_kit.fold_names import FULL, fold_text
+from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.sparse import together
 from kaggle_kit.tables import Predictions, shown
 
 Array = npt.NDArray[Any]
+MOST_THREADS = 4
+"""Tables that are judged at the same time; each takes some 300 MB."""
 TEST_ROWS = 5000
 HARDER = 0.1
 """Test rows may be this much harder than out-of-fold rows before models that agree by chance only are suspect."""
@@ -83,9 +88,23 @@ def _judge(case: Case, unit: Unit, level: float) -> Mapping:
 
 
 def _judge_all(case: Case, name: str, units: Iterable[Unit], count: int) -> Check:
-    """Judge ``count`` units, one in memory at a time."""
-    level = LEVEL / max(count, 1)
-    return _line(case, name, [(unit.name, _judge(case, unit, level)) for unit in units])
+    return _line(case, name, _judge_each(case, units, LEVEL / max(count, 1)))
+
+
+def _judge_each(case: Case, units: Iterable[Unit], level: float) -> list[tuple[str, Mapping]]:
+    """Judge units beside each other, no more in memory at a time than there are threads."""
+    names: list[str] = []
+    verdicts: list[Mapping] = []
+    begun: deque[Future[Mapping]] = deque()
+    threads = min(MOST_THREADS, available_cpus())
+    with ThreadPoolExecutor(threads) as pool:
+        for unit in units:
+            names.append(unit.name)
+            begun.append(pool.submit(_judge, case, unit, level))
+            if len(begun) == threads:
+                verdicts.append(begun.popleft().result())
+        verdicts += [verdict.result() for verdict in begun]
+    return list(zip(names, verdicts, strict=True))
 
 
 def _line(case: Case, name: str, verdicts: list[tuple[str, Mapping]]) -> Check:
@@ -147,12 +166,10 @@ def _test_rows(case: Case, name: str) -> Check:
         return Check(name, INCONCLUSIVE, "there is one model only; its test rows have nothing to be compared with")
     every = case.predictions(folds[0][1], runs.TEST).ids
     ids = [every[row] for row in _thin(len(every))]
-    stack = {f"{run.name} {fold_text(fold.fold)}": rows_at(case.predictions(fold, runs.TEST), ids) for run, fold in folds}
-    total, level = sum(stack.values()), LEVEL / len(stack)
-    verdicts = []
-    for unit, probs in stack.items():
-        consensus = (total - probs) / (len(stack) - 1)
-        verdicts.append((unit, _judge(case, Unit(unit, _named(case, consensus), probs), level)))
+    stack = {f"{run.name} {fold_text(fold.fold)}": case.predictions(fold, runs.TEST).take(ids).probs for run, fold in folds}
+    total, level = sum((probs.astype(np.float64) for probs in stack.values()), start=0.0), LEVEL / len(stack)
+    consensus = ((unit, probs, (total - probs) / (len(stack) - 1)) for unit, probs in stack.items())
+    verdicts = _judge_each(case, (Unit(unit, _named(case, others), probs) for unit, probs, others in consensus), level)
     refuted = [pair for pair in verdicts if pair[1].refuted]
     if refuted:
         status, text, remedy = _reading(case, refuted, LEVEL)

@@ -21,7 +21,7 @@ from kaggle_kit.errors import DataError, KaggleKitError, MissingFileError
 from kaggle_kit.fold_names import FULL, fold_folder, fold_text
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.record import RUN_RECORD, FoldRecord, RunRecord, read_fold_record, read_run_record
-from kaggle_kit.sparse import SparseRows, combined
+from kaggle_kit.sparse import SparseRows, combined, together
 from kaggle_kit.tables import Classes, Predictions, read_prediction_meta, read_predictions, require_unique, shown
 from kaggle_kit.workspace import Workspace
 
@@ -270,6 +270,8 @@ def average_by_id(parts: Sequence[Predictions], classes: Classes) -> Predictions
     for part in parts:
         require_unique(part.ids, "out-of-fold rows of one fold")
     ids = tuple(dict.fromkeys(row_id for part in parts for row_id in part.ids))
+    if len(ids) == sum(len(part) for part in parts):  # nothing to average
+        return Predictions(ids, together([part.probs for part in parts]), classes, parts[0].meta)
     where = {row_id: row for row, row_id in enumerate(ids)}
     rows = [np.array([where[row_id] for row_id in part.ids], dtype=np.int64) for part in parts]
     total = combined(np.add, [(own, part.probs) for own, part in zip(rows, parts, strict=True)], len(ids))

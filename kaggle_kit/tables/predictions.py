@@ -65,16 +65,19 @@ class Predictions:
         if self.pixels is not None and np.shape(self.pixels) != (len(self.ids), 2):
             raise DataError(f"predictions of {len(self.ids)} ids need two pixel hashes each, got {np.shape(self.pixels)}.")
         require_unique(self.ids, "predictions")
+        # Two numbers tell of sound tables, which are large and many; NaN is the least and the largest where there is one.
+        least, largest = (self.probs.min(), self.probs.max()) if len(self.ids) else (0.0, 0.0)
+        if least >= -_ROUNDING and largest <= 1 + _ROUNDING:
+            return
         if not np.isfinite(self.probs).all():
             bad = [self.ids[row] for row in np.flatnonzero(~np.isfinite(self.probs).all(axis=1))]
             raise DataError(f"predictions hold NaN or infinite values for {len(bad)} ids: {shown(bad)}.")
         outside = (self.probs < -_ROUNDING) | (self.probs > 1 + _ROUNDING)
-        if outside.any():
-            bad = [self.ids[row] for row in np.flatnonzero(outside.any(axis=1))]
-            raise DataError(
-                f"predictions are probabilities, 0 to 1, and run from {self.probs.min():g} to {self.probs.max():g}; "
-                f"{len(bad)} ids lie outside: {shown(bad)}. Make the file again."
-            )
+        bad = [self.ids[row] for row in np.flatnonzero(outside.any(axis=1))]
+        raise DataError(
+            f"predictions are probabilities, 0 to 1, and run from {least:g} to {largest:g}; {len(bad)} ids lie outside: "
+            f"{shown(bad)}. Make the file again."
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -140,7 +143,8 @@ class Predictions:
         table = pa.Table.from_arrays([pa.array(self.ids, pa.string()), *cells, *hashes], names=names)
         table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(meta, ensure_ascii=False).encode()})
         with files.atomic_path(Path(path)) as temporary:
-            pq.write_table(table, temporary)
+            # Hardly a value occurs twice: dictionaries would make files half as large again, and take six times as long.
+            pq.write_table(table, temporary, use_dictionary=False)
 
 
 def _names(classes: Classes, *, sparse: bool) -> tuple[str, ...]:

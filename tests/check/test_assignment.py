@@ -7,7 +7,7 @@ import pytest
 from factories import fake_probabilities
 
 from kaggle_kit.check import assignment
-from kaggle_kit.check.assignment import best_assignment, cycles, judge_mapping, swap_tails
+from kaggle_kit.check.assignment import Labelled, best_assignment, cycles, judge_mapping, swap_tails
 from kaggle_kit.tables import Classes
 
 
@@ -123,6 +123,35 @@ def test_a_class_without_rows_is_not_proved() -> None:
     assert judge(truth[kept], probs[kept]).unproved == ("c2",)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_what_chance_scores_is_that_of_all_ways_of_dealing(several: bool) -> None:
+    """Against brute force over all orders of six rows, the last class without a row."""
+    rng = np.random.default_rng(3)
+    hot = np.eye(4, dtype=bool)[[0, 0, 1, 2, 2, 2]]
+    hot[[0, 3], [1, 0]] |= several
+    scores = rng.normal(size=(6, 4))
+    scale = hot / np.maximum(hot.sum(axis=0), 1)
+    sums = [(scale[list(order)] * scores).sum() for order in itertools.permutations(range(6))]
+    assert assignment.dealt_anew(Labelled.of(hot), scores) == pytest.approx((np.mean(sums), np.std(sums)))
+
+
+@pytest.mark.parametrize("rows", [assignment.MANY_ROWS // 4 - 1, assignment.MANY_ROWS])
+def test_few_and_many_rows_are_told_from_chance_alike(rows: int) -> None:
+    truth, probs = draw(4, rows // 4 + 1, accuracy=0.4)
+    assert judge(truth, probs).above_chance
+    assert not judge(np.random.default_rng(1).permutation(truth), probs).above_chance
+
+
+def test_labels_give_the_rows_that_have_them() -> None:
+    hot = np.array([[0, 1, 1], [0, 0, 0], [0, 1, 0]])
+    labelled = Labelled.of(hot)
+    assert labelled.counts.tolist() == [0, 2, 1]
+    assert [labelled.rows_of(label).tolist() for label in range(3)] == [[], [0, 2], [0]]
+    assert labelled.first().tolist() == [1, 0, 1]
+    assert labelled.where(np.array([False, True, True])).counts.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(labelled.mean_of(np.array([[1.0], [5.0], [2.0]])), [[0], [1.5], [1]])
+
+
 def test_chance_is_not_above_chance() -> None:
     truth, probs = draw(10, 30)
     assert not judge(np.random.default_rng(1).permutation(truth), probs).above_chance
@@ -154,15 +183,16 @@ def test_swapped_confusable_classes_are_seen_with_rows_enough() -> None:
 def test_swapping_two_columns_mirrors_the_pair_test() -> None:
     truth, probs = draw(5, 20, accuracy=0.7)
     hot, evidence = np.eye(5, dtype=bool)[truth], np.log(probs)
-    right, wrong = swap_tails(hot, evidence, 1, 3), swap_tails(hot, evidence[:, [0, 3, 2, 1, 4]], 1, 3)
+    labelled = Labelled.of(hot)
+    right, wrong = (swap_tails(labelled, scores, 1, 3) for scores in (evidence, evidence[:, [0, 3, 2, 1, 4]]))
     assert wrong.auc == pytest.approx(1 - right.auc)
     assert wrong.below == pytest.approx(right.above)
 
 
 def test_class_weights_do_not_move_the_pair_test() -> None:
     truth, probs = draw(5, 20, accuracy=0.7)
-    hot, evidence = np.eye(5, dtype=bool)[truth], np.log(probs.astype(np.float64))
-    assert swap_tails(hot, evidence + np.array([3, 0, -2, 1, 0]), 0, 2) == swap_tails(hot, evidence, 0, 2)
+    labelled, evidence = Labelled.of(np.eye(5, dtype=bool)[truth]), np.log(probs.astype(np.float64))
+    assert swap_tails(labelled, evidence + np.array([3, 0, -2, 1, 0]), 0, 2) == swap_tails(labelled, evidence, 0, 2)
 
 
 def test_many_rows_of_a_class_are_thinned() -> None:
