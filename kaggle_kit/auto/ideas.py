@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kaggle_kit.auto.state import State
+from kaggle_kit.auto.state import TAIL, State, pace_of
 from kaggle_kit.auto.steps import Step
 from kaggle_kit.choices import GOALS
-from kaggle_kit.models.backbones import LocalBackbone, can_join
+from kaggle_kit.models.backbones import LocalBackbone, can_join, n_stages
 
 _SCRATCH_LONGER = 5  # times as many epochs for a model that begins from random weights
 _RACE = 0.5  # chance that a run which was trained on one fold earns the others
@@ -25,6 +25,10 @@ _PRETRAINED = ("lr=0.0001", "batch_size=16", "model.freeze_bn=true")
 _SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
 """How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
 learnt (docs/tricks.md)."""
+_TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
+_FROZEN, _TAIL_TIME = 0.6, 0.5
+"""The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
+model: what comes before needs no gradients (benchmarks/README.md, "kk auto")."""
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
 """Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
@@ -69,7 +73,7 @@ class Scene:
 
     def run(self, idea: str, backbone: LocalBackbone) -> str:
         """Return the name of a run; one of fewer epochs than the goal's is another."""
-        short = f"-{self.epochs}ep" if self.shorter > 1 and idea not in (*HEADS, TEACHER) else ""
+        short = f"-{self.epochs}ep" if self.shorter > 1 and idea not in (*HEADS, TEACHER, TAIL) else ""
         return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone.name)}"[:100] + short
 
     def tuned_side(self, backbone: LocalBackbone) -> int:
@@ -136,7 +140,7 @@ class Idea:
         strategy: of the run; empty: a head first, then the whole model, or from random weights the whole model at once.
         teacher: whether it learns from a probe that leaves out two folds at a time.
         cycles: models of one training, each of which becomes a run.
-        share: for strategy probe, its seconds as a share of those of the first probe, which computes the features.
+        share: its seconds as a share of those of the first probe, which computes the features, or of training a whole network.
     """
 
     name: str
@@ -219,6 +223,15 @@ def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     return _tuned(scene, backbone, state, scene.tuned_side(backbone), scene.epochs, _augmentation(state))
 
 
+def _tail(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
+    """Later stages alone: what comes before, the most pixels, has learnt from more images than there are here."""
+    if not scene.pretrained or not (count := n_stages(backbone.name)):
+        return None
+    further = f"model.freeze={math.ceil(_FROZEN * count)}", _augmentation(state, mirrored="light")
+    found = _tuned(scene, backbone, state, scene.tuned_side(backbone), _TAIL_EPOCHS, *further)
+    return [entry if not entry.startswith("lr=") else _TAIL_RATE for entry in found]
+
+
 def _mixed(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     mixing = ["augment.cutmix=1.0", "augment.mix_prob=0.5", _augmentation(state, mirrored="light")]
     return _tuned(scene, backbone, state, scene.tuned_side(backbone), math.ceil(1.5 * scene.epochs), *mixing)
@@ -263,6 +276,7 @@ IDEAS: tuple[Idea, ...] = (
     Idea(LOOK, "the same with another look at the images", 0.08, _other_look, strategy="probe", share=1.2),
     Idea("lda", "a linear discriminant on the probe's features", 0.04, _other_head("lda"), LONGER, "probe", share=0.3),
     Idea("svm", "a support vector machine on the probe's features", 0.04, _other_head("svm"), LONGER, "probe", share=0.6),
+    Idea(TAIL, "the later stages, from the fitted head on", 0.25, _tail, share=_TAIL_TIME),
     Idea("finetune", "the whole model, from the fitted head on", 0.25, _finetune),
     Idea("ordinal", "classes as grades, with learnt cuts between them", 0.20, _ordinal, strategy="finetune"),
     Idea("mix", "the same with CutMix, longer", 0.15, _mixed, LONGER),
@@ -367,7 +381,8 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     told = dict(entry.split("=", 1) for entry in entries)
     side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_in(scene)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
-    seconds = (measured.seconds(side=side, epochs=epochs) + head) * state.slowness(strategy)
+    trained = measured.seconds(side=side, epochs=math.ceil(idea.share * epochs))
+    seconds = (trained + head) * state.slowness(pace_of(idea.name, strategy))
     lacking = idea.teacher and any(step.text not in state.prepared for step in _teacher(backbone, scene, state))
     return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)
 

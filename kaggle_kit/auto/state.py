@@ -12,6 +12,8 @@ from kaggle_kit.launch.plan import Rates, Work
 from kaggle_kit.runs.record import number_or_nan
 
 Entry = Mapping[str, Any]
+TAIL = "tail"
+"""The idea of training later stages alone."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class State:
         asked_hub: whether weights of further backbones were asked for.
         raced: run -> share of the error that it removed on fold 0.
         realised: idea -> shares of the error that its runs removed.
-        pace: strategy, or "views" -> seconds that its runs, or choices, took, as multiples of what was expected.
+        pace: what :func:`pace_of` names, or "views" -> seconds that its runs, or choices, took, as multiples of what was
+            expected.
         measured: model -> its speed.
         outdated: models whose speed an earlier session measured: this one may be on another machine, or a busier one.
     """
@@ -114,26 +117,31 @@ class State:
         """Runs that were trained and predicted, but not judged: a kill came between."""
         return [run for run in self.tried if run not in self.settled]
 
-    def slowness(self, strategy: str) -> float:
+    def slowness(self, kind: str) -> float:
         """Return how much longer runs, or choices of views, take than expected; 1.15 as long as nothing is known."""
-        return median(self.pace.get(strategy) or [1.15])
+        return median(self.pace.get(kind) or [1.15])
 
-    def keep_pace(self, strategy: str, entry: Entry) -> None:
+    def keep_pace(self, kind: str, entry: Entry) -> None:
         """Note how long something took beside what was expected, where an entry tells."""
         estimate = float(entry.get("estimate") or 0)
         if estimate > 0:
-            self.pace.setdefault(strategy, []).append(entry["seconds"] / estimate)
+            self.pace.setdefault(kind, []).append(entry["seconds"] / estimate)
 
     def expected_gain(self, idea: str, prior: float) -> float:
         """Return the share of the error that a run is expected to remove: ``prior``, corrected by what the idea gave here."""
         return (prior + sum(max(0.0, gain) for gain in self.realised.get(idea, ()))) / (1 + len(self.realised.get(idea, ())))
 
 
+def pace_of(idea: str, strategy: str) -> str:
+    """Return what the seconds of a run are compared by: its strategy, but trainings of the later stages for themselves."""
+    return idea if idea == TAIL else strategy
+
+
 def _trained(state: State, entry: Entry) -> None:
     run = str(entry["run"])
     how = entry["strategy"], tuple(entry.get("entries", ()))
     state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], number_or_nan(entry["score"]), *how)
-    state.keep_pace(entry["strategy"], entry)
+    state.keep_pace(pace_of(entry["idea"], entry["strategy"]), entry)
 
 
 def _judged(state: State, entry: Entry) -> None:

@@ -13,7 +13,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from kaggle_kit.config import HeadConfig, ModelConfig
 from kaggle_kit.errors import ConfigError
-from kaggle_kit.models.build import build_model
+from kaggle_kit.models.build import build_model, stages
 from kaggle_kit.models.weights import PACKAGES, SUFFIXES, Weights, find_local_weights, find_weights, weights_folder
 
 WORTH_FETCHING = (
@@ -73,6 +73,16 @@ def can_join(name: str, maps: tuple[int, ...]) -> bool:
     except (ConfigError, NotImplementedError, RuntimeError):  # the latter two of what meta tensors cannot do
         return False
     return True
+
+
+@functools.cache
+def n_stages(name: str) -> int:
+    """Return how many stages ``model.freeze`` counts in a backbone; 0 where timm does not know them."""
+    try:
+        with torch.device("meta"):
+            return len(stages(build_model(ModelConfig(name=name, pretrained=False), 2)))
+    except (ConfigError, NotImplementedError, RuntimeError):
+        return 0
 
 
 def chosen_by(patterns: Sequence[str], name: str) -> bool:

@@ -357,7 +357,7 @@ def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
     if config.freeze == -1:
         names = [name for name, _ in inner.named_parameters() if name not in head]
     else:
-        names = _leading_stages(inner, config.freeze, head) if config.freeze else []
+        names = _leading_stages(inner, config.freeze) if config.freeze else []
     frozen = set(names)
     for name, parameter in inner.named_parameters():
         if name in before | frozen:
@@ -366,15 +366,23 @@ def freeze(model: nn.Module, config: ModelConfig) -> list[str]:
     return names
 
 
-def _leading_stages(model: nn.Module, count: int, head: set[str]) -> list[str]:
+def stages(model: nn.Module) -> list[list[str]]:
+    """Return the names of the parameters of each stage that ``model.freeze`` counts; none where timm does not know them."""
     matcher = getattr(model, "group_matcher", None)
     if matcher is None:
-        raise ConfigError(f"model.freeze: timm knows no stages of {model_name(model)}; use 0 or -1 (all but the classifier).")
+        return []
+    head = set(head_tensors(model))
     groups = [names for _, names in sorted(group_parameters(model, matcher(coarse=True)).items())]
-    stages = [names for names in groups if not head & set(names)]
-    if count > len(stages):
-        raise ConfigError(f"model.freeze: {model_name(model)} has {len(stages)} stages, got {count}; -1 freezes all of them.")
-    return [name for names in stages[:count] for name in names]
+    return [names for names in groups if not head & set(names)]
+
+
+def _leading_stages(model: nn.Module, count: int) -> list[str]:
+    found = stages(model)
+    if not found:
+        raise ConfigError(f"model.freeze: timm knows no stages of {model_name(model)}; use 0 or -1 (all but the classifier).")
+    if count > len(found):
+        raise ConfigError(f"model.freeze: {model_name(model)} has {len(found)} stages, got {count}; -1 freezes all of them.")
+    return [name for names in found[:count] for name in names]
 
 
 def set_train_mode(model: nn.Module, config: ModelConfig) -> None:

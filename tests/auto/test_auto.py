@@ -395,6 +395,18 @@ def test_a_later_session_measures_again_for_it_may_be_on_another_machine(project
     assert {entry["rates"]["train"] for entry in later} == {80.0}
 
 
+def test_later_stages_are_trained_alone_where_it_is_known_which_they_are(project, monkeypatch):
+    project.seconds["tail"], project.accuracy["tail"] = 40.0, 0.9
+    monkeypatch.setattr(ideas, "n_stages", {"small": 8, "large": 0}.__getitem__)
+    project.auto()
+    trained = {entry["run"]: entry for entry in entries(project, "trained")}
+    assert {"model.freeze=5", "epochs=4", "lr=0.0002"} <= set(trained["auto-tail-small"]["entries"])
+    assert not any(entry.startswith("model.freeze=") for entry in trained["auto-finetune-small"]["entries"])
+    assert "auto-tail-large" not in trained
+    pace = State.of(Journal(project.workspace.root / "auto" / "auto.jsonl").read()).pace
+    assert pace["tail"] == [pytest.approx(trained["auto-tail-small"]["seconds"] / trained["auto-tail-small"]["estimate"])]
+
+
 def test_other_heads_take_the_features_that_a_probe_has_left(project):
     project.auto(9000.0, "balanced")
     trained = {entry["run"]: entry["entries"] for entry in entries(project, "trained")}

@@ -26,7 +26,7 @@ from kaggle_kit.models import (
     set_train_mode,
     split_model,
 )
-from kaggle_kit.models.backbones import can_join
+from kaggle_kit.models.backbones import can_join, n_stages
 from kaggle_kit.models.build import record_of
 from kaggle_kit.models.heads import Cosine, GeM, Head, Pool
 from kaggle_kit.tables import Classes
@@ -319,6 +319,16 @@ def test_feature_maps_that_cannot_be_joined_are_refused(name, joined):
 def test_it_is_known_whose_feature_maps_can_be_joined(name, possible):
     assert can_join(name, (-2, -3)) is possible
     assert can_join(name, (-9,)) is False
+
+
+@pytest.mark.parametrize(("name", "count"), [("resnet10t", 5), ("tf_efficientnet_lite0", 8), ("alexnet", 0)])
+def test_it_is_known_how_many_stages_can_be_frozen(name, count):
+    assert n_stages(name) == count
+    if count:
+        model = build_model(config(name), 3)
+        assert freeze(model, config(name, freeze=count))
+        with pytest.raises(ConfigError, match=f"has {count} stages, got {count + 1}"):
+            freeze(model, config(name, freeze=count + 1))
 
 
 @pytest.mark.parametrize(("entries", "why"), [({"joined": [-2, -2]}, "once"), ({"joined": [-2], "layer": -2}, "one of them")])
