@@ -29,7 +29,7 @@ from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.decode import image_facts
 from kaggle_kit.models import find_weights
-from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones
+from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones, require_some
 from kaggle_kit.models.weights import weights_folder
 from kaggle_kit.runs import MODEL, read_oof, read_run
 from kaggle_kit.runs.scored import Scored
@@ -163,6 +163,8 @@ class _Search:
             "folds": self.setup.config.run.folds,
             "n_folds": self.n_folds,
         }
+        if not (self._anywhere and self.options.internet):
+            require_some(self.options.only, self._pretrained)
         found = local_backbones(self.options.only, self._pretrained)
         if not found and self._anywhere:
             name = self.setup.config.run.model.name
@@ -172,6 +174,10 @@ class _Search:
             except WeightsError as error:
                 self.say(f"no pretrained weights are here ({error}); a small network is trained from random ones instead")
         if not found:
+            if not self._anywhere and self._pretrained is not False:
+                self.say(
+                    f"no pretrained weights are in {self._pretrained}; a small network is trained from random ones instead"
+                )
             return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False, **facts)
         self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
         return Scene(found, side, self.options.goal, **facts)

@@ -160,10 +160,12 @@ def write_auto(folder: Path, setup: Setup, auto: AutoPlan) -> list[str]:
 
     Raises:
         MissingFileError, FoldError: there is no fold table, or it is not of this competition.
+        ConfigError: ``--only`` chooses none of the backbones that are here.
     """
     from kaggle_kit.models import resolve_name  # torch
-    from kaggle_kit.models.backbones import local_backbones
+    from kaggle_kit.models.backbones import local_backbones, require_some
 
+    require_some(auto.only, setup.config.run.model.pretrained)
     content, shipped = _write_setup(folder, setup), []
     for one in local_backbones(auto.only, setup.config.run.model.pretrained):
         shipped.append(f"{resolve_name(one.name)}{one.path.suffix}")

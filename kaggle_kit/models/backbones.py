@@ -15,6 +15,7 @@ from kaggle_kit.config import HeadConfig, ModelConfig
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.models.build import build_model, stages
 from kaggle_kit.models.weights import PACKAGES, SUFFIXES, Weights, find_local_weights, find_weights, weights_folder
+from kaggle_kit.tables import shown
 
 WORTH_FETCHING = (
     *("convnext_nano.in12k_ft_in1k", "convnext_tiny.in12k_ft_in1k", "tf_efficientnetv2_s.in21k_ft_in1k"),
@@ -86,8 +87,24 @@ def n_stages(name: str) -> int:
 
 
 def chosen_by(patterns: Sequence[str], name: str) -> bool:
-    """Return whether one of the shell patterns, or none at all, is of ``name``."""
-    return not patterns or any(fnmatch(name, pattern) for pattern in patterns)
+    """Return whether one of the shell patterns, or none at all, is of ``name``, or of its network alone: ``resnet50`` is of
+    ``resnet50.a1_in1k``, as files of weights are called, too."""
+    names = name, split_model_name_tag(name)[0]
+    return not patterns or any(fnmatch(one, pattern) for one in names for pattern in patterns)
+
+
+def require_some(patterns: Sequence[str], pretrained: bool | str = True) -> None:
+    """Refuse patterns that choose none of the backbones whose weights are here, where there are any.
+
+    Raises:
+        ConfigError: names what is here.
+    """
+    here = local_backbones((), pretrained)
+    if here and not any(chosen_by(patterns, one.name) for one in here):
+        asked = ",".join(patterns)
+        raise ConfigError(
+            f"--only {asked} chooses none of the backbones whose weights are here: {shown(o.name for o in here)}."
+        )
 
 
 def _in_folder(folder: Path) -> Iterator[str]:

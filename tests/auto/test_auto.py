@@ -14,8 +14,9 @@ from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.page import commands
 from kaggle_kit.auto.state import State
 from kaggle_kit.blending.blend import blend
-from kaggle_kit.errors import KaggleKitError, LockedError, WeightsError
+from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError, WeightsError
 from kaggle_kit.launch.plan import Plan, Rates, Work
+from kaggle_kit.models import backbones
 from kaggle_kit.models.backbones import LocalBackbone
 from kaggle_kit.runs import OOF_VIEWS, TEST
 from kaggle_kit.runs.blend_record import read_blend_record
@@ -329,6 +330,20 @@ def test_further_backbones_are_fetched_once_where_there_is_a_network(project, mo
     assert any(run.endswith("large") for run in result.runs)
     project.auto(20_000.0)
     assert len(asked) == 2
+
+
+def test_patterns_that_choose_no_backbone_are_refused_where_none_can_be_fetched(project, monkeypatch):
+    monkeypatch.setattr(search, "local_backbones", backbones.local_backbones)
+    monkeypatch.setattr(backbones, "_in_hub_cache", lambda: iter(()))
+    with pytest.raises(ConfigError, match=r"--only resnet\* chooses none of the backbones whose weights are here: tf_eff"):
+        project.auto(only=("resnet*",), internet=False)
+    assert not project.calls
+
+
+def test_a_backbone_is_chosen_by_the_name_of_its_network_or_of_its_weights():
+    assert backbones.chosen_by(["resnet50"], "resnet50.a1_in1k")
+    assert backbones.chosen_by(["resnet50.*"], "resnet50.a1_in1k")
+    assert not backbones.chosen_by(["resnet50"], "resnet50d.a1_in1k")
 
 
 def test_a_backbone_that_cannot_be_measured_is_asked_once(project, monkeypatch):
