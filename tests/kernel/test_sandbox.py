@@ -318,3 +318,28 @@ def test_no_module_of_the_folder_one_stands_in_is_imported(environment, tmp_path
     done = run_session("probe", notebook, root, environment=environment, isolation=find_isolation(), timeout=60)
     assert (done.lines, done.error) == (("2",), "")
     assert not (tmp_path / "ran").exists()
+
+
+def test_sessions_see_the_same_paths_and_the_second_what_the_first_has_left(tmp_path, monkeypatch):
+    """Where pretrained weights lie is part of a run, which the second session is to go on with."""
+    seen = []
+
+    def run(name, place, variables):
+        working, told = place / "working", place / "told"
+        working.mkdir()
+        told.mkdir()
+        (working / "made").write_text(name)
+        (told / "executed.ipynb").write_text(name)
+        seen.append((place, sorted(path.name for path in (place / "input").rglob("*")), variables))
+        return sessions.Session(name, working, "", 1.0, 1, (), (), (), told / "executed.ipynb", None)
+
+    monkeypatch.setattr(testing, "write_dataset", lambda _, target: target.mkdir(parents=True))
+    monkeypatch.setattr(testing, "write_all_data", lambda target, _: target.mkdir(parents=True))
+    common = SimpleNamespace(slugs=("data", "leaves"), root=tmp_path, folder=tmp_path, source=tmp_path, run=run)
+    first = testing._session(common, "first", {"a": "1"})
+    assert (first.working / "made").read_text() == "first session"
+    second = testing._session(common, "second", {}, after=first)
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1:] == (["data", "leaves"], {"a": "1"})
+    assert seen[1][1:] == (["data", "leaves", "made", "notebooks", "output"], {})
+    assert [one.executed.read_text() for one in (first, second)] == ["first session", "second session"]

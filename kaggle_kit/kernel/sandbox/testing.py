@@ -51,6 +51,7 @@ TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 """How far a probability may be from that of ``kk blend``; weights in 16 bits are another model."""
 RECORD = "test.json"
 _TIMEOUT = 9 * 3600.0
+_SEARCH = 3  # times as long as a session that trains: features, heads and a blend should fit
 _SHOWN_LINES = 3
 
 
@@ -166,7 +167,7 @@ def test_kernel(
     Args:
         image_list: ``pip freeze`` of a Kaggle session; by default the list that comes with the package.
         limit: take the first so many test images only.
-        session_seconds: budget of the first session of a training kernel.
+        session_seconds: budget of the first session of a training kernel; one that searches has twice three times as much.
         timeout: seconds that one cell may take.
         keep: a folder for inputs, outputs and executed notebooks; by default they are thrown away.
 
@@ -238,26 +239,37 @@ def _training(common: _Common, seconds: float) -> Iterator[tuple[Session, list[C
 
 def _auto(common: _Common, seconds: float) -> Iterator[tuple[Session, list[Check]]]:
     """Two sessions of the same length, the second with the output of the first attached: a whole search would take hours."""
-    short = {"KK_BUDGET_SECONDS": str(seconds)}
+    short = {"KK_BUDGET_SECONDS": str(_SEARCH * seconds)}
     yield from _two_sessions(common, short, short, _searched)
 
 
 def _two_sessions(
     common: _Common, first_has: dict[str, str], second_has: dict[str, str], judged: Callable[[_Common, Session], Check]
 ) -> Iterator[tuple[Session, list[Check]]]:
-    data, competition = common.slugs
-    first, second = common.root / "first", common.root / "second"
-    for root in (first, second):
-        write_dataset(common.folder / DATASET, root / "input" / data)
-        write_all_data(root / "input" / competition, common.source)
-    session = common.run("first session", first, first_has)
+    session = _session(common, "first", first_has)
     yield session, _ran(session, common)
     if session.error:
         return
-    (second / "input" / "notebooks").mkdir()
-    (first / "working").rename(second / "input" / "notebooks" / "output")
-    session = common.run("second session", second, second_has)
+    session = _session(common, "second", second_has, after=session)
     yield session, [*_ran(session, common), judged(common, session)]
+
+
+def _session(common: _Common, name: str, variables: Mapping[str, str], after: Session | None = None) -> Session:
+    """Run the notebook with the output of an earlier session attached.
+
+    At Kaggle every session sees the same paths, and where the weights lie is part of a run: so all sessions are held in one
+    place, and what a session has left is moved aside.
+    """
+    data, competition = common.slugs
+    place = common.root / "session"
+    write_dataset(common.folder / DATASET, place / "input" / data)
+    write_all_data(place / "input" / competition, common.source)
+    if after is not None:
+        (place / "input" / "notebooks").mkdir()
+        after.working.rename(place / "input" / "notebooks" / "output")
+    session = common.run(f"{name} session", place, variables)
+    kept = place.rename(common.root / name)
+    return replace(session, working=kept / session.working.name, executed=kept / "told" / session.executed.name)
 
 
 _STEPS = {"inference": _inference, "training": _training, "auto": _auto}
