@@ -26,7 +26,7 @@ _SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
 """How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
 learnt (docs/tricks.md)."""
 _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
-_FROZEN, _TAIL_TIME = 0.6, 0.5
+_FROZEN, _TAIL_TIME = 0.6, 0.3
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
 model: what comes before needs no gradients (benchmarks/README.md, "kk auto")."""
 _NEW_HEAD = "head_lr=0.003"
@@ -381,7 +381,7 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     told = dict(entry.split("=", 1) for entry in entries)
     side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_in(scene)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
-    trained = measured.seconds(side=side, epochs=math.ceil(idea.share * epochs))
+    trained = measured.seconds(side=side, epochs=max(1, round(idea.share * epochs)))
     seconds = (trained + head) * state.slowness(pace_of(idea.name, strategy))
     lacking = idea.teacher and any(step.text not in state.prepared for step in _teacher(backbone, scene, state))
     return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)
