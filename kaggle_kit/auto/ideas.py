@@ -26,7 +26,7 @@ _SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
 """How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
 learnt (docs/tricks.md)."""
 _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
-_FROZEN, _TAIL_TIME = 0.6, 0.3
+_FROZEN, _TAIL_TIME = 0.6, 0.5
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
 model: what comes before needs no gradients (benchmarks/README.md, "kk auto")."""
 _NEW_HEAD = "head_lr=0.003"
