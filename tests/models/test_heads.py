@@ -321,7 +321,9 @@ def test_it_is_known_whose_feature_maps_can_be_joined(name, possible):
     assert can_join(name, (-9,)) is False
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet10t", 5), ("tf_efficientnet_lite0", 8), ("alexnet", 7), ("no_such_network", 0)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("resnet10t", 5), ("tf_efficientnet_lite0", 8), ("alexnet", 7), ("no_such_network", 0)]
+)
 def test_it_is_known_how_many_stages_can_be_frozen(name, count):
     assert n_stages(name) == count
     if count:
