@@ -28,7 +28,7 @@ learnt (docs/tricks.md)."""
 _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
 _FROZEN, _TAIL_TIME = 0.6, 0.5
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
-model: what comes before needs no gradients (benchmarks/README.md, "kk auto")."""
+model: what comes before needs no gradients (docs/tricks.md)."""
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
 """Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""

@@ -67,23 +67,23 @@ def local_backbones(patterns: Sequence[str] = (), pretrained: bool | str = True)
 @functools.cache
 def can_join(name: str, maps: tuple[int, ...]) -> bool:
     """Return whether a head of a backbone can have features of earlier maps as well (``model.head.joined``)."""
-    head = HeadConfig(joined=list(maps))
-    try:
-        with torch.device("meta"):  # shapes alone
-            build_model(ModelConfig(name=name, pretrained=False, head=head), 2)
-    except (ConfigError, NotImplementedError, RuntimeError):  # the latter two of what meta tensors cannot do
-        return False
-    return True
+    return _in_outline(name, HeadConfig(joined=list(maps))) is not None
 
 
 @functools.cache
 def n_stages(name: str) -> int:
     """Return how many stages ``model.freeze`` counts in a backbone; 0 where timm does not know them."""
+    model = _in_outline(name, HeadConfig())
+    return 0 if model is None else len(stages(model))
+
+
+def _in_outline(name: str, head: HeadConfig) -> torch.nn.Module | None:
+    """Return the shapes alone of a backbone with a head; None where it cannot be built."""
     try:
         with torch.device("meta"):
-            return len(stages(build_model(ModelConfig(name=name, pretrained=False), 2)))
-    except (ConfigError, NotImplementedError, RuntimeError):
-        return 0
+            return build_model(ModelConfig(name=name, pretrained=False, head=head), 2)
+    except (ConfigError, NotImplementedError, RuntimeError):  # the latter two of what meta tensors cannot do
+        return None
 
 
 def chosen_by(patterns: Sequence[str], name: str) -> bool:
