@@ -56,6 +56,7 @@ class Kernel:
         goal: str = "balanced",
         only: str | Sequence[str] = (),
         half: bool = False,
+        cpu: bool = False,
         title: str | None = None,
         competition: str | None = None,
         image_list: PathLike | None = None,
@@ -74,6 +75,7 @@ class Kernel:
             auto: a kernel that does what :meth:`~kaggle_kit.project.Project.auto` does, for so long in all its sessions.
             goal, only: with ``auto``, as there.
             half: weights in 16 bits.
+            cpu: for a session without a GPU; the package of the faster engine goes along.
             competition: its name in its address.
             image_list: ``pip freeze`` of a Kaggle session, instead of the built-in list.
         """
@@ -88,9 +90,11 @@ class Kernel:
             raise ConfigError(f"{what}: entries are for --train and --auto; without them the kernel repeats finished runs.")
         if train and seconds:
             raise ConfigError("--train trains one run, --auto searches; choose one of them.")
+        if cpu and (train or seconds):
+            raise ConfigError("--cpu is for kernels that predict; one that trains takes the GPU where there is one.")
         GOALS.require(goal)
         plan = None if seconds is None else AutoPlan(seconds, goal, tuple(names(only)))
-        content = Content(names(runs), blend, train, half, force, plan)
+        content = Content(names(runs), blend, train, half, force, plan, cpu)
         place = self.workspace.root / _PLACES[content.kind] if out is None else Path(out)
         address = Address(username, competition, title)
         image = None if image_list is None else Path(image_list)

@@ -73,6 +73,11 @@ def in_int8(seen: str) -> bool:
     return seen.endswith(f", {INT8}")
 
 
+def views_of(seen: str) -> str:
+    """Return the views of rows that a file calls so, see :func:`as_seen`."""
+    return seen.removesuffix(f", {INT8}")
+
+
 def is_auto(text: str) -> bool:
     """Return whether the views are to be chosen."""
     return text == AUTO or text.startswith(f"{AUTO}:")

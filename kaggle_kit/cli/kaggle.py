@@ -33,6 +33,7 @@ def build(
     goal: Annotated[str, typer.Option(help=f"with --auto: {GOALS.listed}")] = "balanced",
     only: Annotated[str, typer.Option(help="with --auto: patterns of backbones, separated by commas")] = "",
     half: Annotated[bool, typer.Option("--half", help="weights in 16 bits")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="for a session without a GPU: OpenVINO goes along")] = False,
     title: Annotated[str | None, typer.Option(help="of the notebook")] = None,
     competition: Annotated[str | None, typer.Option(help="the competition's name in its address")] = None,
     image_list: ImageList = None,
@@ -40,7 +41,7 @@ def build(
 ) -> object:
     """Write a dataset (weights, wheels) and a notebook that predicts without internet within nine hours."""
     what: dict[str, Any] = {"blend": blend, "runs": runs, "train": train, "half": half, "force": force}
-    what |= {"auto": auto, "goal": goal, "only": only}
+    what |= {"auto": auto, "goal": goal, "only": only, "cpu": cpu}
     names: dict[str, Any] = {"title": title, "competition": competition, "image_list": image_list, "out": out, "config": config}
     return Project.open().kernel.build(*(overrides or ()), username=username, **what, **names)
 

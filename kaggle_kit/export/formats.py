@@ -16,7 +16,7 @@ import torch
 from kaggle_kit import files
 from kaggle_kit.errors import ExportError, KaggleKitError
 from kaggle_kit.export.graph import FusedModels
-from kaggle_kit.inference.openvino_models import convert_to_openvino, import_openvino, openvino_core
+from kaggle_kit.inference.openvino_models import convert_to_openvino, openvino_core, save_export
 
 Array = npt.NDArray[Any]
 Loaded = Callable[[Array], Array]
@@ -64,13 +64,12 @@ def _read_onnx(path: Path) -> Loaded:
 
 
 def _write_openvino(graph: FusedModels, path: Path, facts: Mapping[str, str]) -> None:
-    openvino = import_openvino()
     model = convert_to_openvino(graph, graph.example())
     model.inputs[0].set_names({INPUT})
     model.outputs[0].set_names({OUTPUT})
     for name, text in facts.items():
         model.set_rt_info(text, ["kaggle_kit", name])
-    openvino.save_model(model, path, compress_to_fp16=False)
+    save_export(model, path)
 
 
 def _read_openvino(path: Path) -> Loaded:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,12 +50,14 @@ class EngineOptions:
         precision: auto, bf16, fp16 or fp32; GPUs only, a CPU computes in float32.
         cache_dir: where exported models are kept; None exports each time.
         calibration: id and file of images like those that will come, for engine int8.
+        graphs: :func:`graph_name` -> file of a model in 8-bit integers, which then needs no calibration.
     """
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
     precision: str = "auto"
     cache_dir: Path | None = None
     calibration: Sequence[tuple[str, Path]] = ()
+    graphs: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -124,6 +126,18 @@ def openvino_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options
 
 def int8_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Engine:
     _require_cpu(INT8, options.device)
+    return OpenVinoEngine(_queue(in_eight_bits(model, spec, fingerprint, options)), INT8)
+
+
+def in_eight_bits(model: nn.Module, spec: ImageSpec, fingerprint: str, options: EngineOptions) -> Any:
+    """Return OpenVINO's model in 8-bit integers: as it was given, as it is kept, or calibrated now.
+
+    Raises:
+        ConfigError: there are no images to calibrate it on.
+        DependencyError: a package is not installed.
+    """
+    if (given := options.graphs.get(graph_name(spec, fingerprint))) is not None:
+        return openvino_core().read_model(given)
     if not options.calibration:
         raise ConfigError(
             "engine int8 is calibrated on training images of the workspace, and there are none here; use engine=openvino."
@@ -137,7 +151,12 @@ def int8_engine(model: nn.Module, spec: ImageSpec, fingerprint: str, options: En
         attention = any("Attention" in type(module).__name__ for module in model.modules())
         kept = quantize(_exported(model, spec, fingerprint, options), images, attention=attention)
         keep_export(kept, folder)
-    return OpenVinoEngine(_queue(kept), INT8)
+    return kept
+
+
+def graph_name(spec: ImageSpec, fingerprint: str) -> str:
+    """Return what a converted model is called: by its weights, and by the size of the images that it is for."""
+    return f"{fingerprint[:24]}-{spec.height}x{spec.width}"
 
 
 def _require_cpu(engine: str, device: torch.device) -> None:
@@ -161,7 +180,7 @@ def _folder(spec: ImageSpec, fingerprint: str, options: EngineOptions, *how: str
     if options.cache_dir is None or not fingerprint:
         return None
     version = import_openvino().__version__.partition("-")[0]
-    return options.cache_dir / "openvino" / "-".join([fingerprint[:24], f"{spec.height}x{spec.width}", version, *how])
+    return options.cache_dir / "openvino" / "-".join([graph_name(spec, fingerprint), version, *how])
 
 
 def _read(folder: Path | None) -> Any:

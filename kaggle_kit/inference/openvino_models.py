@@ -106,15 +106,19 @@ def import_nncf() -> Any:
     return nncf
 
 
+def save_export(exported: Any, path: Path) -> None:
+    """Write ``path``, which ends in .xml, and its numbers beside it in a file that ends in .bin."""
+    import_openvino().save_model(exported, path, compress_to_fp16=False)
+
+
 def keep_export(exported: Any, folder: Path | None) -> None:
     """Store an export (two files) under its final name in one step; not being able to is no reason to stop."""
     if folder is None:
         return
-    openvino = import_openvino()
     temporary = folder.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
         temporary.mkdir(parents=True)
-        openvino.save_model(exported, temporary / "model.xml", compress_to_fp16=False)
+        save_export(exported, temporary / "model.xml")
         temporary.rename(folder)
     except (OSError, RuntimeError) as error:
         _LOG.info("the exported model is not kept in %s: %s", folder, error)

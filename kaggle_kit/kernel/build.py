@@ -25,7 +25,7 @@ from kaggle_kit.kernel.notebook import (
     write_notebook,
 )
 from kaggle_kit.kernel.runtime import BUDGET
-from kaggle_kit.kernel.wheels import NEEDS, collect_wheels, missing_from, own_wheel, unlike
+from kaggle_kit.kernel.wheels import CPU_NEEDS, NEEDS, collect_wheels, missing_from, own_wheel, unlike
 from kaggle_kit.results import Result
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class Content:
         auto: do what ``kk auto`` does instead.
         half: ship weights in 16 bits.
         force: although the blend has no passed check.
+        cpu: for a session without a GPU: OpenVINO goes along. A blend of runs in 8-bit integers is always for such a one.
     """
 
     runs: Sequence[str] = ()
@@ -115,6 +116,7 @@ class Content:
     half: bool = False
     force: bool = False
     auto: AutoPlan | None = None
+    cpu: bool = False
 
     @property
     def kind(self) -> str:
@@ -150,34 +152,45 @@ def build_kernel(
     with files.whole_folder(out, mark=mark, what="kernel that was built before", option="--out") as folder:
         dataset = folder / DATASET
         dataset.mkdir()
-        notes, more = _write_content(folder, setup, content)
-        needs = (*needs, *more)
-        notes = [f"the image has {one}" for one in unlike(image, needs)] + notes
+        written = _write_content(folder, setup, content)
+        needs = (*needs, *written.packages)
+        notes = [f"the image has {one}" for one in unlike(image, needs)] + list(written.notes)
         wheels = [own_wheel(dataset), *collect_wheels(missing_from(image, needs), dataset, image, wheels_dir=wheels_dir)]
         bundle = write_manifest(dataset, content.kind, [wheel.path.name for wheel in wheels])
-        refs = _describe(folder, bundle, titles, address, setup.competition.name)
+        refs = _describe(folder, bundle, titles, address, setup.competition.name, gpu=written.gpu)
     sizes = {path.name: path.stat().st_size for path in sorted((out / DATASET).iterdir())}
     notebook = next((out / KERNEL).glob("*.ipynb"))
     return KernelBuild(out, content.kind, bundle.build, notebook, *refs, sizes, bundle.wheels, tuple(notes))
 
 
-def _write_content(folder: Path, setup: Setup, content: Content) -> tuple[list[str], tuple[str, ...]]:
-    """Write models or what training needs, and the verdict on the blend; return what a reader should know, and the packages
-    that the blend needs."""
+@dataclass(frozen=True)
+class _Written:
+    """What a reader should know of a dataset, what it needs beside the packages of its kind, and whether it is for a GPU."""
+
+    notes: Sequence[str] = ()
+    packages: tuple[str, ...] = ()
+    gpu: bool = True
+
+
+def _write_content(folder: Path, setup: Setup, content: Content) -> _Written:
+    """Write models or what training needs, and the verdict on the blend."""
     dataset, workspace = folder / DATASET, setup.workspace
     if content.auto is not None:
-        return write_auto(dataset, setup, content.auto), ()
+        return _Written(write_auto(dataset, setup, content.auto))
     if content.train:
         write_training(dataset, setup)
-        return [], ()
+        return _Written()
     recipe, notes = choose_recipe(workspace, setup.competition, runs=content.runs, blend=content.blend, force=content.force)
-    write_inference(dataset, setup, recipe, half=content.half)
+    cpu = content.cpu or recipe.coarse
+    write_inference(dataset, setup, recipe, half=content.half, cpu=cpu)
     if recipe.name:
         copy_verdict(workspace.submission_path(recipe.name), folder / VERDICT)
-    return notes, recipe.packages
+    return _Written(notes, (*recipe.packages, *(CPU_NEEDS if cpu else ())), gpu=not cpu)
 
 
-def _describe(folder: Path, bundle: Bundle, titles: tuple[str, str], address: Address, competition: str) -> tuple[str, str]:
+def _describe(
+    folder: Path, bundle: Bundle, titles: tuple[str, str], address: Address, competition: str, *, gpu: bool
+) -> tuple[str, str]:
     """Write notebook and metadata; returns the addresses of dataset and notebook."""
     kernel_title, data_title = titles
     dataset = dataset_metadata(owner=address.username, title=data_title)
@@ -189,6 +202,7 @@ def _describe(folder: Path, bundle: Bundle, titles: tuple[str, str], address: Ad
         code_file=code_file,
         dataset=dataset["id"],
         competition=address.competition or slug_of(competition),
+        gpu=gpu,
     )
     files.write_json(folder / KERNEL / "kernel-metadata.json", kernel)
     _write_notebook(folder / KERNEL / code_file, bundle, kernel_title, competition, dataset["id"])

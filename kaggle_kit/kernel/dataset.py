@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from kaggle_kit import runs as run_files
 from kaggle_kit.blending import Fitted, fitted_from_dict, get_blender
 from kaggle_kit.blending.sources import usable_runs
 from kaggle_kit.check import require_passed
+from kaggle_kit.choices import INT8
 from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.competition.containers import data_folder
 from kaggle_kit.config import Config
@@ -28,7 +29,7 @@ from kaggle_kit.runs import Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import seen_by_fold
 from kaggle_kit.tables import read_predictions, shown
-from kaggle_kit.views import in_int8
+from kaggle_kit.views import in_int8, views_of
 from kaggle_kit.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ class Recipe:
     thresholds: list[float] | None
 
     @property
+    def coarse(self) -> bool:
+        """Whether some of it was predicted in 8-bit integers, which are computed on a CPU."""
+        return any(in_int8(_views_of(run)[0]) for run in self.runs)
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """What the blend cannot be repeated without, beside what every kernel needs."""
         needs = get_blender(self.fitted.parameters.get("chosen", self.fitted.blender.name)).needs
@@ -104,12 +110,17 @@ def choose_recipe(
     return Recipe(path.stem, tuple(chosen), fitted_from_dict(record.blend), thresholds), []
 
 
-def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -> None:
+def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool, cpu: bool = False) -> None:
     """Models and plan of an inference kernel.
+
+    Args:
+        half: weights in 16 bits.
+        cpu: for a session without a GPU.
 
     Raises:
         MissingFileError, DataError: a model is missing, or is not the one that was trained.
         ConfigError: there is no test set to find again.
+        DependencyError: models in 8-bit integers are to be made anew, and a package is missing.
     """
     workspace, config, competition = setup.workspace, setup.config, setup.competition
     if competition.test == () or config.competition.test is None:
@@ -122,11 +133,12 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool) -
         "blend_name": recipe.name,
         "blend": recipe.fitted.to_dict(),
         "thresholds": recipe.thresholds,
-        "runs": [_write_run(folder, run, workspace.root, half=half) for run in recipe.runs],
+        "runs": [_write_predicting_run(folder, run, setup, half=half) for run in recipe.runs],
         "prior": [float(share) for share in prior],
         "batch_size": max(run.record.config.last_stage.data.evaluated_at_once for run in recipe.runs),
         "id_style": style_of([(row.id, row.path) for row in competition.test], data_dir, config.competition.test.dirs),
         "half": half,
+        "cpu": cpu,
         "n_visible": len(competition.test),
     }
     files.write_json(folder / PLAN, plan)
@@ -253,12 +265,36 @@ def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, A
         if fold.record.several:
             several[str(fold.fold)] = fold.record.several
     code = _write_code(folder, run, root)
-    views, merge, mixes = _views_of(run)
+    seen, merge, mixes = _views_of(run)
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
     kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
     record = without_paths_of_config(kept)
-    entry = {"name": run.name, "views": views, "merge": merge, **mixes, "models": models, "several": several}
+    entry = {"name": run.name, "views": views_of(seen), "merge": merge, **mixes, "models": models, "several": several}
     return {**entry, **code, "record": record}
+
+
+def _write_predicting_run(folder: Path, run: Run, setup: Setup, *, half: bool) -> dict[str, Any]:
+    """Copy the finished models of a run, in 8-bit integers as well where it was predicted so; returns its entry of the plan."""
+    entry = _write_run(folder, run, setup.workspace.root, half=half)
+    return entry if not in_int8(_views_of(run)[0]) else {**entry, "graphs": _write_graphs(folder, run, entry, setup)}
+
+
+def _write_graphs(folder: Path, run: Run, entry: Mapping[str, Any], setup: Setup) -> dict[str, list[str]]:
+    """Write the shipped models of a run in 8-bit integers; return their names -> their files, which runs may share."""
+    from kaggle_kit.inference.openvino_models import save_export  # torch
+    from kaggle_kit.inference.predict import Predictor
+    from kaggle_kit.inference.run import compute_of, engine_of
+    from kaggle_kit.models import load_model
+
+    models = [load_model(folder / name) for name in entry["models"].values()]
+    views = [entry.get("mixes", {}).get(fold, entry["views"]) for fold in entry["models"]]
+    compute = compute_of(setup.workspace, run, **engine_of(INT8, setup.competition), device="cpu")
+    found = {}
+    for name, graph in Predictor(models, (), tta=views, merge=entry["merge"], compute=compute).graphs():
+        found[name] = [f"{INT8}-{name}.xml", f"{INT8}-{name}.bin"]
+        if not (folder / found[name][0]).is_file():
+            save_export(graph, folder / found[name][0])
+    return found
 
 
 def _write_code(folder: Path, run: Run, root: Path) -> dict[str, str]:
@@ -280,8 +316,8 @@ def without_paths_of_config(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
-    """Views and merge of the run's test predictions, none where it was not predicted yet; and the views of each fold, where
-    they were chosen for each."""
+    """What files call the views of the run's test predictions, none where it was not predicted yet; their merge; and the views
+    of each fold, where they were chosen for each."""
     tests = [fold.path / run_files.TEST for fold in run.finished_models()]
     found = {
         (str(meta.get("views", "none")), str(meta.get("merge", "mean")))
@@ -293,15 +329,10 @@ def _views_of(run: Run) -> tuple[str, str, dict[str, Any]]:
             f"Run `kk predict --run {run.name}` again."
         )
     views, merge = found.pop() if found else ("none", "mean")
-    if in_int8(views):
-        raise DataError(
-            f"run {run.name} was predicted in 8-bit integers, and a kernel computes in floating point. Run `kk predict --run "
-            f"{run.name}`, without --engine int8, and `kk blend` again."
-        )
     if not views.startswith("auto-"):
         return views, merge, {}
     record = run_files.read_views(run.path)
-    if record.name != views:
+    if record.name != views_of(views):
         raise DataError(
             f"other views were chosen for run {run.name} since it was predicted. Run `kk predict` and `kk blend` again."
         )

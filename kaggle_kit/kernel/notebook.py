@@ -186,7 +186,14 @@ def _cell(kind: str, source: str, position: int, names: Mapping[str, str]) -> di
 
 
 def kernel_metadata(
-    *, owner: str, title: str, code_file: str, dataset: str, competition: str, kernel_sources: Sequence[str] = ()
+    *,
+    owner: str,
+    title: str,
+    code_file: str,
+    dataset: str,
+    competition: str,
+    gpu: bool = True,
+    kernel_sources: Sequence[str] = (),
 ) -> dict[str, Any]:
     """``kernel-metadata.json``. The machine is named, since Kaggle's default GPU is one that its image cannot use."""
     return {
@@ -196,9 +203,9 @@ def kernel_metadata(
         "language": "python",
         "kernel_type": "notebook",
         "is_private": True,
-        "enable_gpu": True,
+        "enable_gpu": gpu,
         "enable_internet": False,
-        "machine_shape": MACHINE,
+        **({"machine_shape": MACHINE} if gpu else {}),
         "dataset_sources": [dataset],
         "competition_sources": [competition],
         "kernel_sources": list(kernel_sources),

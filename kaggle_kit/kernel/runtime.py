@@ -21,9 +21,10 @@ import numpy.typing as npt
 from kaggle_kit import files, own_code, runs
 from kaggle_kit.blending import Fitted, fitted_from_dict
 from kaggle_kit.check import Check, check_submission
+from kaggle_kit.choices import INT8
 from kaggle_kit.competition import Competition, ImageRow
 from kaggle_kit.config import CompetitionConfig, Config
-from kaggle_kit.errors import DataError
+from kaggle_kit.errors import DataError, KaggleKitError
 from kaggle_kit.fold_names import fold_text
 from kaggle_kit.kernel.bundle import PLAN, Bundle, find_bundle
 from kaggle_kit.kernel.testset import TestSet, find_test_set
@@ -35,6 +36,7 @@ from kaggle_kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from kaggle_kit.inference.outputs import RunPrediction
+    from kaggle_kit.inference.predict import Compute
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class _KernelPlan:
     thresholds: list[float] | None
     batch_size: int
     style: str
+    cpu: bool
 
     @property
     def classes(self) -> Classes:
@@ -144,7 +147,8 @@ def run_inference_kernel(
         # Absolute, since the check looks at the data from another folder.
         test = find_test_set(Path(input_root).absolute(), plan.config, style=plan.style, scratch=workspace.root, say=tell)
         _lay_out(workspace, bundle, plan, paths)
-        predicted = _predict(workspace, plan, test, (begin, budget_seconds), tell)
+        computes = _computes(bundle, plan, tell)
+        predicted = _predict(workspace, plan, test, computes, (begin, budget_seconds), tell)
         probs, sound = _blend(workspace, plan, [row_id for row_id, _ in test.rows], tell)
         predictions = Predictions(tuple(row_id for row_id, _ in test.rows), probs, plan.classes, {"kind": "kernel"})
         checks = _write(workspace, bundle, plan, test, predictions, Path(working))
@@ -168,6 +172,7 @@ def _read_plan(bundle: Bundle) -> _KernelPlan:
         thresholds=content["thresholds"],
         batch_size=int(content["batch_size"]),
         style=str(content["id_style"]),
+        cpu=bool(content["cpu"]),
     )
 
 
@@ -210,28 +215,68 @@ def lay_out_run(workspace: Workspace, bundle: Bundle, run: Mapping[str, Any], mo
         (folder / runs.MODEL).symlink_to(path.resolve())
 
 
+def _computes(bundle: Bundle, plan: _KernelPlan, say: Say) -> list[Compute]:
+    """Return where and how to predict with each run: by OpenVINO in a session without a GPU, if it was shipped for that."""
+    import torch
+
+    from kaggle_kit.inference.predict import Compute
+
+    plain = Compute(batch_size=plan.batch_size, engine="torch")
+    if torch.cuda.device_count():
+        return [plain] * len(plan.runs)
+    if not plan.cpu:  # as where the accelerator was forgotten
+        say("there is no GPU; predicting on the CPU, which is slow")
+        return [plain] * len(plan.runs)
+    if why := _lacks_openvino():
+        say(f"OpenVINO cannot be used ({why}); predicting by PyTorch, which is slower")
+        return [plain] * len(plan.runs)
+    return [_compute_of(bundle, run, replace(plain, engine="auto"), say) for run in plan.runs]
+
+
+def _lacks_openvino() -> str:
+    """Say why OpenVINO does not work here; nothing if it does."""
+    from kaggle_kit.inference.openvino_models import openvino_core
+
+    try:
+        return "" if "CPU" in openvino_core().available_devices else "it finds no CPU"
+    except (KaggleKitError, RuntimeError, OSError) as error:
+        return str(error)
+
+
+def _compute_of(bundle: Bundle, run: Mapping[str, Any], compute: Compute, say: Say) -> Compute:
+    """Return how to predict with a run: in 8-bit integers where it was predicted so at home, and all of it is sound."""
+    graphs: Mapping[str, Sequence[str]] = run.get("graphs", {})
+    if not graphs:
+        return compute
+    if damaged := bundle.damaged(name for names in graphs.values() for name in names):
+        first, reason = next(iter(damaged.items()))
+        say(f"{first} is damaged: {reason}; run {run['name']} is computed in floating point instead")
+        return compute
+    return replace(compute, engine=INT8, graphs={name: bundle.folder / names[0] for name, names in graphs.items()})
+
+
 def _predict(
-    workspace: Workspace, plan: _KernelPlan, test: TestSet, budget: tuple[float, float], say: Say
+    workspace: Workspace,
+    plan: _KernelPlan,
+    test: TestSet,
+    computes: Sequence[Compute],
+    budget: tuple[float, float],
+    say: Say,
 ) -> list[RunPrediction]:
     """Predict the images that are there with all runs together, as `kk predict` does.
 
     Args:
+        computes: where and how, of each run.
         budget: when it began, and its seconds.
     """
-    import torch
-
     from kaggle_kit.inference.job import RunJob
-    from kaggle_kit.inference.predict import Compute
     from kaggle_kit.inference.run import predict_jobs
     from kaggle_kit.inference.time_limit import TimeLimit
 
-    if torch.cuda.device_count() == 0:  # as where the accelerator was forgotten
-        say("there is no GPU; predicting on the CPU, which is slow")
     there = test.image_rows()
     competition = _competition(plan, test, there)
-    compute = Compute(batch_size=plan.batch_size, engine="torch")
-    jobs = []
-    for run, weight in zip(plan.runs, plan.fitted.weights or [1.0] * len(plan.runs), strict=True):
+    jobs, weights = [], plan.fitted.weights or [1.0] * len(plan.runs)
+    for run, weight, compute in zip(plan.runs, weights, computes, strict=True):
         known = runs.read_run(workspace, str(run["name"]))
         if any(fold.finished for fold in (*known.folds, known.full)):
             tta, merge = str(run["views"]), str(run["merge"])

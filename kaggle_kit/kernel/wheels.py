@@ -38,6 +38,8 @@ INFERENCE_NEEDS = (
 TRAINING_NEEDS = (*INFERENCE_NEEDS, "albumentations", "lightning-fabric", "filelock", "tensorboard", "rich")
 NEEDS = {"inference": INFERENCE_NEEDS, "training": TRAINING_NEEDS, "auto": (*TRAINING_NEEDS, "matplotlib")}
 """Kind of a kernel -> the packages that it imports."""
+CPU_NEEDS = ("openvino",)
+"""What a kernel for a session without a GPU imports as well."""
 OWN = "kaggle-kit"
 
 _PURE_TAGS = ("py3-none-any", "py2.py3-none-any")
