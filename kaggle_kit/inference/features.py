@@ -261,9 +261,10 @@ class Extractor:
         table.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(table.folder / ".lock"):
             table.reload()  # another process may have added them while this one waited
-            return self._add(table, rows, plan)
+            return self.add(table, rows, plan)
 
-    def _add(self, table: FeatureTable, rows: Rows, plan: ViewPlan) -> int:
+    def add(self, table: FeatureTable, rows: Rows, plan: ViewPlan) -> int:
+        """Do what :meth:`complete` does, beside others that may be computing the same."""
         lacking = ~table.has([path for _, path in rows], plan.names)  # (V, N)
         todo = [rows[position] for position in np.flatnonzero(lacking.any(axis=0)).tolist()]
         views = [name for name, lacks in zip(plan.names, lacking, strict=True) if lacks.any()]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from kaggle_kit.choices import INT8
 from kaggle_kit.images.transforms import ImageSpec
@@ -34,6 +35,13 @@ class ModelGroup:
         """What the models want to see."""
         return self.models[0].spec
 
+    @property
+    def network(self) -> tuple[nn.Module, str]:
+        """What an engine computes, backbone or whole model, and the fingerprint that an export of it is kept under."""
+        if self.parts is None:
+            return self.models[0].model, self.fingerprint
+        return self.parts.backbone, backbone_key(self.fingerprint)
+
     def heads(self, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
         """A function from features (B, F) to the logits (M, B, C) of all members."""
         return heads_of([loaded.model for loaded in self.models], device)
@@ -60,11 +68,13 @@ def make_group_engine(group: ModelGroup, name: str, options: EngineOptions) -> G
     Raises:
         ConfigError, DependencyError: see :func:`~kaggle_kit.inference.engines.make_engine`.
     """
-    if group.parts is None:
-        model = group.models[0].model
-        engine = make_engine(name, model, group.spec, fingerprint=group.fingerprint, options=options)
-        return GroupEngine(engine, members=len(group.members))
-    return GroupEngine(backbone_engine(group.parts, group.fingerprint, group.spec, name, options), group.heads(options.device))
+    model, fingerprint = group.network
+    engine = make_engine(name, model, group.spec, fingerprint=fingerprint, options=options)
+    return (
+        GroupEngine(engine, members=len(group.members))
+        if group.parts is None
+        else GroupEngine(engine, group.heads(options.device))
+    )
 
 
 def group_models(
@@ -113,5 +123,9 @@ def _each(models: Sequence[LoadedModel], members: Sequence[int]) -> list[ModelGr
 
 def backbone_engine(parts: Parts, fingerprint: str, spec: ImageSpec, name: str, options: EngineOptions) -> Engine:
     """An engine whose ``logits`` are features (B, F); an export is kept under the backbone's fingerprint."""
-    key = f"f{fingerprint}"  # a backbone's fingerprint and a file's are of other things; keep their names apart as well
-    return make_engine(name, parts.backbone, spec, fingerprint=key, options=options)
+    return make_engine(name, parts.backbone, spec, fingerprint=backbone_key(fingerprint), options=options)
+
+
+def backbone_key(fingerprint: str) -> str:
+    """Return what a backbone's export is kept under: its fingerprint and a file's are of other things."""
+    return f"f{fingerprint}"

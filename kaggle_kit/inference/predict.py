@@ -8,11 +8,11 @@ What is said of an image travels with a hash of the pixels that the models saw, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,14 @@ from torch import nn
 
 from kaggle_kit import files
 from kaggle_kit.choices import INT8
-from kaggle_kit.errors import ConfigError, DataError, ImageError
+from kaggle_kit.errors import ConfigError, DataError, ImageError, StorageError
 from kaggle_kit.images.dataset import PixelSource
 from kaggle_kit.images.decode import Progress, check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.pixels import batch_hashes
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine
-from kaggle_kit.inference.features import KEPT_VIEWS, FeatureCache, FeatureTable
+from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, graph_name, in_eight_bits
+from kaggle_kit.inference.features import KEPT_VIEWS, MIRRORED, Extractor, FeatureCache, FeatureTable, ViewPlan
 from kaggle_kit.inference.groups import GroupEngine, ModelGroup, group_models, make_group_engine
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.tta import Change, ViewPass, merge_views, normalised, plan_views, to_probs
@@ -45,6 +45,7 @@ Said: TypeAlias = npt.NDArray[np.void]
 """(M, N) rows of :func:`row_type`: what each of M models says of N images."""
 Part: TypeAlias = tuple[npt.NDArray[np.int64], Said]
 """Row numbers (B,), and what is said of them, (M, B)."""
+_LOG = logging.getLogger(__name__)
 _CHUNK = 4096  # rows of features that are in memory at once
 _LOGITS = 1 << 26  # logits that are computed of them at once: 256 MB of float32
 
@@ -80,6 +81,7 @@ class Compute:
         source: where pixels come from instead of the files, for instance a store of decoded images.
         features: where features of frozen backbones were kept for this kind of pass.
         calibration: training images, which engine int8 is calibrated on.
+        graphs: models in 8-bit integers that need no calibration, see :class:`EngineOptions`.
     """
 
     batch_size: int = 64
@@ -91,6 +93,7 @@ class Compute:
     source: PixelSource | None = None
     features: FeatureCache | None = None
     calibration: Rows = ()
+    graphs: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def rounding(self) -> str:
@@ -211,6 +214,16 @@ class Predictor:
         """What the models compute in: fp32, bf16, fp16 or int8."""
         return rounding_of(self._how.device, self._how.compute)
 
+    def graphs(self) -> Iterator[tuple[str, Any]]:
+        """Yield :func:`graph_name` and OpenVINO's model of all that is computed, in 8-bit integers.
+
+        Raises:
+            ConfigError, DependencyError: see the engine.
+        """
+        for group in (group for one in self._passes for group in one.groups):
+            model, fingerprint = group.network
+            yield graph_name(group.spec, fingerprint), in_eight_bits(model, group.spec, fingerprint, self._how.options)
+
     def predict(self, part: range | None = None, *, progress: Progress | None = None) -> Said:
         """Return what the models say of the rows of ``part``, or of all: (M, n), in order.
 
@@ -231,41 +244,66 @@ class Predictor:
                 sized.share.update(zip(one.members, one.views.share.tolist(), strict=True))
                 probs = sized.probs
             with kept_heap(self._how.device.type):
-                for positions, said in chain(self._from_features(one, part), self._from_files(number, one, part)):
+                for positions, said in self._said(number, one, part, advance):
                     probs[members, positions - part.start] = said["probs"]
                     for field in self._type.names[1:] if one.size == 0 and self._type.names else ():
                         result[field][members, positions - part.start] = said[field]
-                    advance(len(positions))
         for of_input in sizes.values():
             models = sorted(of_input[0].share)
             result["probs"][models] = _over_sizes(list(of_input.values()), models, self._how)
         _require_every_row(result["probs"], [self._rows[position] for position in part])
         return result
 
-    def _from_features(self, one: _Pass, part: range) -> Iterator[Part]:
-        """Yield the rows whose features are kept."""
-        if one.table is None:
-            return
+    def _said(self, number: int, one: _Pass, part: range, advance: Callable[[int], None]) -> Iterator[Part]:
+        """Yield what a pass says of the rows of ``part``: of those whose features are kept by these."""
+        kept = one.kept[part.start : part.stop]
+        known, lacking = part.start + np.flatnonzero(kept), part.start + np.flatnonzero(~kept)
+        counted = len(known)
+        if one.table is not None and len(lacking) and self._keep(number, one, one.table, lacking, advance):
+            known, lacking = np.arange(part.start, part.stop), lacking[:0]
+        if one.table is not None and len(known):
+            yield from self._from_features(one, one.table, known)
+            advance(counted)
+        if len(lacking):
+            yield from self._from_files(number, one, lacking, advance)
+
+    def _keep(
+        self, number: int, one: _Pass, table: FeatureTable, places: npt.NDArray[np.int64], advance: Callable[[int], None]
+    ) -> bool:
+        """Compute the features that are not kept, and keep them, so that the next head on the backbone takes seconds; return
+        whether they could be kept."""
+        engine, compute, spec = self._engines_of(number, one)[0].engine, self._how.compute, one.views.seen
+        rows = [self._rows[position] for position in places.tolist()]
+        how = self._how.device, compute.batch_size, compute.workers, compute.source
+        plan = ViewPlan(mirrored=MIRRORED in _kept_views(one.views))
+        try:
+            Extractor(engine, spec, *how, on_batch=advance).add(table, rows, plan)
+        except ImageError as error:
+            raise _all_unreadable(rows, compute.workers, error) from error
+        except StorageError as error:
+            _LOG.warning("%s They are computed, but not kept.", error)
+            return False
+        one.kept[places] = True
+        return True
+
+    def _from_features(self, one: _Pass, table: FeatureTable, places: npt.NDArray[np.int64]) -> Iterator[Part]:
+        """Yield rows whose features are kept."""
         heads, how = one.groups[0].heads(self._how.device), self._how
-        places = part.start + np.flatnonzero(one.kept[part.start : part.stop])
         rows = max(1, min(_CHUNK, _LOGITS // (self._n_classes * len(one.members))))
-        for positions in np.array_split(places, -(-len(places) // rows)) if len(places) else ():
+        for positions in np.array_split(places, -(-len(places) // rows)):
             paths = [self._rows[position][1] for position in positions.tolist()]
             with torch.inference_mode():
-                features = [torch.from_numpy(one.table.read(paths, view)).to(how.device) for view in _kept_views(one.views)]
+                features = [torch.from_numpy(table.read(paths, view)).to(how.device) for view in _kept_views(one.views)]
                 probs = _merged([heads(of_view) for of_view in features], one, how)
-            hashes = one.table.pixels(paths)
+            hashes = table.pixels(paths)
             self.origins |= zip(map(str, paths), hashes[:, 1].tolist(), strict=True)
             yield positions, _together(probs, hashes[:, 0], how.task)
 
-    def _from_files(self, number: int, one: _Pass, part: range) -> Iterator[Part]:
-        """Yield all other rows, predicted from their pixels."""
-        places = part.start + np.flatnonzero(~one.kept[part.start : part.stop])
-        if not len(places):
-            return
-        if number not in self._engines:
-            self._engines[number] = self._make_engines(one)
-        spec, compute = one.views.spec, self._how.compute
+    def _from_files(
+        self, number: int, one: _Pass, places: npt.NDArray[np.int64], advance: Callable[[int], None]
+    ) -> Iterator[Part]:
+        """Yield rows that are predicted from their pixels."""
+        engines, spec, compute = self._engines_of(number, one), one.views.spec, self._how.compute
         todo = [self._rows[position] for position in places.tolist()]
         source = compute.source
         if source is not None and not one.plain:
@@ -274,17 +312,21 @@ class Predictor:
             todo, spec, batch_size=compute.batch_size, workers=compute.workers, source=source, origins=one.size == 0
         )
         try:
-            for positions, said in _said_of_batches(self._engines[number], self._noting(batches), one, self._how):
+            for positions, said in _said_of_batches(engines, self._noting(batches), one, self._how):
                 yield places[positions], said
+                advance(len(positions))
         except ImageError as error:
             raise _all_unreadable(todo, compute.workers, error) from error
 
-    def _make_engines(self, one: _Pass) -> list[GroupEngine]:
-        seen, how = one.views.seen, self._how
-        pixels = int((~one.kept).sum()) * len(one.views.views) * seen.height * seen.width
-        name = choose_engine(how.compute.engine, how.device, pixels)
-        with memory_errors():
-            return [make_group_engine(group, name, how.options) for group in one.groups]
+    def _engines_of(self, number: int, one: _Pass) -> list[GroupEngine]:
+        """The engines of a pass, made when they are first needed."""
+        if number not in self._engines:
+            seen, how = one.views.seen, self._how
+            pixels = int((~one.kept).sum()) * len(one.views.views) * seen.height * seen.width
+            name = choose_engine(how.compute.engine, how.device, pixels)
+            with memory_errors():
+                self._engines[number] = [make_group_engine(group, name, how.options) for group in one.groups]
+        return self._engines[number]
 
     def _noting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Pass the batches on, and remember which pixels each file holds."""
@@ -305,7 +347,7 @@ class _How:
     @property
     def options(self) -> EngineOptions:
         compute = self.compute
-        return EngineOptions(self.device, compute.precision, compute.cache_dir, compute.calibration)
+        return EngineOptions(self.device, compute.precision, compute.cache_dir, compute.calibration, compute.graphs)
 
 
 @dataclass(frozen=True)
@@ -352,7 +394,7 @@ def _plan(models: Sequence[LoadedModel], rows: Rows, texts: Sequence[str], how: 
 def _passes_of(models: Sequence[LoadedModel], members: Sequence[int], rows: Rows, empty: _Pass, how: _How) -> Iterator[_Pass]:
     """Yield ``empty`` with the groups of ``models``, whose positions among the caller's are ``members``."""
     tables: dict[str, tuple[FeatureTable, npt.NDArray[np.bool_]]] = {}
-    names, nothing = _kept_views(empty.views) if empty.plain else (), empty.kept
+    names = _kept_views(empty.views) if empty.plain else ()
     cache = how.compute.features if names else None
 
     def known(fingerprint: str, spec: ImageSpec) -> bool:
@@ -360,8 +402,6 @@ def _passes_of(models: Sequence[LoadedModel], members: Sequence[int], rows: Rows
         if not table:
             return False
         kept = np.asarray(table.has([path for _, path in rows], names).all(axis=0))
-        if not kept.any():
-            return False
         tables[fingerprint] = table, kept
         return True
 
@@ -373,9 +413,7 @@ def _passes_of(models: Sequence[LoadedModel], members: Sequence[int], rows: Rows
         return tuple(replace(group, members=tuple(members[at] for at in group.members)) for group in some), views
 
     groups = group_models(models, range(len(models)), known=None if cache is None else known, engine=how.compute.engine)
-    with_features = [
-        group for group in groups if group.parts is not None and tables.get(group.fingerprint, (None, nothing))[1].any()
-    ]
+    with_features = [group for group in groups if group.parts is not None and group.fingerprint in tables]
     for group in with_features:
         own, views = placed([group])
         table, kept = tables[group.fingerprint]
