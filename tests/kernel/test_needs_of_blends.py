@@ -16,6 +16,8 @@ from kaggle_kit.blending.blend import blend
 from kaggle_kit.choices import INT8
 from kaggle_kit.errors import DataError, DependencyError
 from kaggle_kit.inference import PredictOptions, openvino_models, predict_runs
+from kaggle_kit.kernel import runtime
+from kaggle_kit.kernel.bundle import find_bundle
 from kaggle_kit.kernel.dataset import choose_recipe, write_inference
 from kaggle_kit.kernel.image import load_image
 from kaggle_kit.runs.blend_record import read_blend_record
@@ -103,25 +105,33 @@ def test_weights_in_16_bits_have_graphs_of_their_own(coarse, session, tmp_path):
     assert furthest(mounted, session[1]) < 0.05
 
 
-@pytest.mark.parametrize("damage", ["graph", "engine", "gpu"])
+@pytest.mark.parametrize("damage", ["graph", "engine"])
 def test_what_cannot_be_computed_in_eight_bits_is_computed_in_floating_point(session, coarse, monkeypatch, damage):
     world, _ = coarse
     mounted, _ = session
     if damage == "graph":
         next(mounted.dataset.glob("int8-*.bin")).write_bytes(b"")
         words = ("is damaged", "run a is computed in floating point instead")
-    elif damage == "engine":
+    else:
         monkeypatch.setattr(openvino_models, "openvino_core", _no_openvino)
         words = ("OpenVINO cannot be used (it is not here)", "predicting by PyTorch")
-    else:  # a GPU that is there after all, and does not work
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-        words = ()
     result = mounted.run()
     assert result.passed
     assert result.left_out == ()
-    assert not words or mounted.said(*words)
+    assert mounted.said(*words)
     plain = read_predictions(world.workspace.submission_path("blend").with_suffix(".probs.parquet"))
     assert furthest(mounted, plain) < 0.2
+
+
+def test_a_gpu_that_is_there_after_all_is_taken(session, monkeypatch):
+    mounted, _ = session
+    bundle = find_bundle(mounted.inputs, "inference")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    engines = [compute.engine for compute in runtime._computes(bundle, runtime._read_plan(bundle), print)]
+    assert engines == [INT8, "auto"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    engines = [compute.engine for compute in runtime._computes(bundle, runtime._read_plan(bundle), print)]
+    assert engines == ["torch", "torch"]
 
 
 def _no_openvino():
