@@ -70,19 +70,22 @@ class Environment:
     differing: tuple[str, ...]
 
 
-def make_environment(folder: Path, image: ImageList, *, without: Collection[str] = (), block_network: bool) -> Environment:
+def make_environment(
+    folder: Path, image: ImageList, *, without: Collection[str] = (), beside: Collection[str] = (), block_network: bool
+) -> Environment:
     """Make the environment in ``folder``.
 
     Args:
         without: canonical names that are left out although the image has them: what the dataset brings is installed over
             nothing, since pip would otherwise remove the linked files from the environment that they belong to.
+        beside: canonical names that are put in although the image lacks them.
         block_network: refuse connections from within Python, where the system offers nothing better.
     """
     venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
     site_packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}, scheme="venv"))
     site_packages.mkdir(parents=True, exist_ok=True)
     installed = {canonical(one.metadata["Name"]): one for one in metadata.distributions() if one.metadata["Name"]}
-    exposed = {name: installed[name] for name in _closure(image, installed) if name not in without}
+    exposed = {name: installed[name] for name in _closure(image, installed, beside) if name not in without}
     _link(site_packages, exposed, installed)
     if block_network:
         (site_packages / "sitecustomize.py").write_text(_NO_NETWORK, encoding="utf-8")
@@ -95,11 +98,11 @@ def make_environment(folder: Path, image: ImageList, *, without: Collection[str]
     return Environment(folder / "bin" / "python", site_packages, versions, differing)
 
 
-def _closure(image: ImageList, installed: Mapping[str, metadata.Distribution]) -> list[str]:
-    """Installed distributions that the image lists, and what they require."""
+def _closure(image: ImageList, installed: Mapping[str, metadata.Distribution], beside: Collection[str]) -> list[str]:
+    """Installed distributions that the image lists and those of ``beside``, and what they require."""
     found: dict[str, None] = {}
     named = {one for name in image.packages for one in (name, *_twins(name))}
-    pending = [name for name in (*_RUNS_NOTEBOOKS, *sorted(named)) if name in installed]
+    pending = [name for name in (*_RUNS_NOTEBOOKS, *beside, *sorted(named)) if name in installed]
     while pending:
         name = pending.pop()
         if name not in found:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 
 from kaggle_kit import files
 from kaggle_kit import runs as run_files
@@ -135,8 +137,10 @@ class _Common:
     def run(self, name: str, root: Path, variables: Mapping[str, str] | None = None) -> Session:
         """A session of its own, in an environment that nothing was installed in before."""
         logger.info("%s: running the notebook", name)
-        brought = {canonical(wheel.partition("-")[0]) for wheel in self.bundle.wheels}
-        environment = make_environment(root / "venv", self.image, without=brought, block_network=not self.isolation.prefix)
+        foreign = foreign_wheels(self.bundle.wheels)
+        brought = {canonical(wheel.partition("-")[0]) for wheel in self.bundle.wheels} - foreign.keys()
+        alone = not self.isolation.prefix
+        environment = make_environment(root / "venv", self.image, without=brought, beside=foreign, block_network=alone)
         return run_session(
             name,
             self.notebook,
@@ -301,11 +305,20 @@ def _searched(_common: _Common, session: Session) -> Check:
     return Check(name, "passed", "going on from the first, with a submission")
 
 
+def foreign_wheels(wheels: Iterable[str]) -> dict[str, str]:
+    """Return canonical name -> version of the wheels that this Python cannot install: those compiled for the image's."""
+    ours = set(sys_tags())
+    parsed = [parse_wheel_filename(wheel) for wheel in wheels]
+    return {name: str(version) for name, version, _, tags in parsed if not tags & ours}
+
+
 def _packages(environment: Environment, image: ImageList, bundle: Bundle) -> Check:
     """Where this environment is unlike the image."""
     python = ".".join(map(str, sys.version_info[:2]))
     text = f"{len(environment.packages)} packages of the image, {len(bundle.wheels)} wheels from the dataset"
     unlike = [f"Python {python} (image: {image.python})"] if python != image.python else []
+    foreign = foreign_wheels(bundle.wheels)
+    unlike += [f"{name} {version} of this machine (the wheel is for another Python)" for name, version in foreign.items()]
     ours = {canonical(name) for name in TRAINING_NEEDS}
     unlike += sorted(environment.differing, key=lambda text: text.split()[0] not in ours)  # what we import ourselves first
     if not unlike:
