@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from kaggle_kit.auto.state import TAIL, State, pace_of
 from kaggle_kit.auto.steps import Step
@@ -26,7 +27,7 @@ _SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
 """How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
 learnt (docs/tricks.md)."""
 _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
-_FROZEN, _TAIL_TIME = 0.6, 0.5
+_FROZEN, _TAIL_TIME = 0.6, 0.45
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
 model: what comes before needs no gradients (docs/tricks.md)."""
 _NEW_HEAD = "head_lr=0.003"
@@ -54,6 +55,7 @@ class Scene:
         folds: name of the fold table.
         n_folds: of it.
         shorter: the epochs of the goal are divided by this, where there is no time for them.
+        compiled: how many times as fast training is as it was measured, where it is compiled and the measurement was not.
     """
 
     backbones: Sequence[LocalBackbone]
@@ -65,6 +67,7 @@ class Scene:
     folds: str = "folds"
     n_folds: int = 5
     shorter: int = 1
+    compiled: float = 1.0
 
     @property
     def epochs(self) -> int:
@@ -216,7 +219,7 @@ def _tuned(scene: Scene, backbone: LocalBackbone, state: State, side: int, epoch
     size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
     # probe over again, and it would be chosen on the rows that judge it.
-    return [f"epochs={epochs}", "keep=last", *look, *start, *size, *further]
+    return [f"epochs={epochs}", "keep=last", "validate_every=0", *look, *start, *size, *further]
 
 
 def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
@@ -374,17 +377,27 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     """Expected seconds of training and prediction."""
     probe = _probe_seconds(backbone, scene, state)
     if idea.strategy == "probe":
-        return idea.share * probe
+        return _share_of_probe(idea, scene, state) * probe
     measured = state.measured.get(backbone.name)
     if measured is None:
         return math.nan
     told = dict(entry.split("=", 1) for entry in entries)
     side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_in(scene)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
-    trained = measured.seconds(side=side, epochs=max(1, round(idea.share * epochs)))
+    trained = measured.seconds(side=side, epochs=epochs, share=idea.share, faster=scene.compiled)
     seconds = (trained + head) * state.slowness(pace_of(idea.name, strategy))
     lacking = idea.teacher and any(step.text not in state.prepared for step in _teacher(backbone, scene, state))
     return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)
+
+
+def _share_of_probe(idea: Idea, scene: Scene, state: State) -> float:
+    """Return the seconds of a head over those of its backbone's probe: as it was with the others, or as the idea has it."""
+    found = []
+    for backbone in scene.backbones:
+        head, probe = (state.tried.get(scene.run(name, backbone)) for name in (idea.name, "probe"))
+        if head is not None and probe is not None and probe.seconds > 0:
+            found.append(head.seconds / probe.seconds)
+    return median(found) if found and idea.name != "probe" else idea.share
 
 
 def _probe_seconds(backbone: LocalBackbone, scene: Scene, state: State) -> float:

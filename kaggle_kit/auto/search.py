@@ -28,6 +28,7 @@ from kaggle_kit.errors import ImageError, KaggleKitError, TrainingError, Weights
 from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
 from kaggle_kit.images.decode import image_facts
+from kaggle_kit.machine.device import choose_device
 from kaggle_kit.models import find_weights
 from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones, require_some
 from kaggle_kit.models.weights import weights_folder
@@ -40,6 +41,7 @@ from kaggle_kit.units import format_duration
 FOLDER, NAME = "auto", "auto"
 _MARGIN = 1.1  # a run must fit with so many times the seconds that it is expected to take
 _MEASURE_SECONDS = 6.0
+_COMPILED = 1.4  # compiled training of small networks on a CPU, as a multiple of what is measured without
 _TIME_TO_FETCH = 1800.0  # seconds that must be left for a download to pay
 _SAMPLED = 64  # images whose size is read
 _SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
@@ -162,6 +164,7 @@ class _Search:
             "greater": self.setup.metric.greater_is_better,
             "folds": self.setup.config.run.folds,
             "n_folds": self.n_folds,
+            "compiled": _COMPILED if self._compiles else 1.0,
         }
         if not (self._anywhere and self.options.internet):
             require_some(self.options.only, self._pretrained)
@@ -181,6 +184,12 @@ class _Search:
             return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False, **facts)
         self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
         return Scene(found, side, self.options.goal, **facts)
+
+    @property
+    def _compiles(self) -> bool:
+        """Whether training is compiled, which takes longer than to measure it: on a CPU, unless the run is told otherwise."""
+        run = self.setup.config.run
+        return run.model.compile is not False and choose_device(run.hardware.accelerator).type == "cpu"
 
     @property
     def _pretrained(self) -> bool | str:

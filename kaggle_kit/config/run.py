@@ -397,6 +397,9 @@ class RunConfig(Section):
     )
     ema: Rate = Field(0.0, description="decay of the averaged weights, e.g. 0.999; 0: off")
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights become model.safetensors")
+    validate_every: Annotated[Whole, Later()] = Field(
+        1, description="epochs from one validation to the next; the last epoch always is; 0: not before training is over"
+    )
     nan: StopOrSkip = Field("stop", description="at a loss that is not finite: stop the fold, or skip the batch")
     checkpoint_minutes: Positive = Field(10.0, description="time between checkpoints within an epoch")
     track: Annotated[str, one_of(TRACKERS)] = Field("tensorboard", description="what keeps curves and outcomes for other tools")
@@ -447,10 +450,25 @@ class RunConfig(Section):
             raise ConfigError(
                 "snapshots and swa are of the last epochs, so training must not stop early: leave early_stopping out."
             )
+        if self.validate_every != 1:
+            self._require_no_scores()
         if self.average.name != "none" and self.strategy == "probe":
             raise ConfigError("a probe has no epochs whose weights could be averaged: leave average out.")
         self.snapshot_epochs()
         return self
+
+    def _require_no_scores(self) -> None:
+        """Raise ConfigError where the score of each epoch is needed, or of any."""
+        stages = self.stage_configs
+        needs = {
+            "early_stopping": any(stage.early_stopping.patience for stage in stages),
+            "schedule plateau": any(stage.schedule.name == "plateau" for stage in stages),
+            "average soup": self.average.name == "soup",
+        }
+        if wanting := [name for name, wants in needs.items() if wants]:
+            raise ConfigError(f"{wanting[0]} looks at the score of each epoch: leave validate_every at 1.")
+        if self.validate_every == 0 and self.keep == "best":
+            raise ConfigError("validate_every=0 leaves no epoch to be the best: set keep=last.")
 
     @model_validator(mode="after")
     def _earlier_runs(self) -> RunConfig:

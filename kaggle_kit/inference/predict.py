@@ -27,7 +27,7 @@ from kaggle_kit.images.decode import Progress, check_images
 from kaggle_kit.images.loaders import Batch, eval_batches
 from kaggle_kit.images.pixels import batch_hashes
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import EngineOptions, TorchEngine, choose_engine, graph_name, in_eight_bits
+from kaggle_kit.inference.engines import Engine, EngineOptions, TorchEngine, choose_engine, graph_name, in_eight_bits
 from kaggle_kit.inference.features import KEPT_VIEWS, MIRRORED, Extractor, FeatureCache, FeatureTable, ViewPlan
 from kaggle_kit.inference.groups import GroupEngine, ModelGroup, group_models, make_group_engine
 from kaggle_kit.inference.inputs import to_input
@@ -472,12 +472,26 @@ def predict_model(
         The row numbers that the loader gave, (N,), and their probabilities (N, C) float32, both in its order.
     """
     # Without what training wraps around it: a compiled or autocast forward would differ from `kk predict` by rounding.
-    how = _How("mean", task, options.device, Compute(precision=options.precision))
-    engine = GroupEngine(TorchEngine(unwrap(model), how.options))
+    engine = TorchEngine(unwrap(model), options)
+    return predict_with_engine(engine, batches, spec, task, options.device, n_classes=n_classes, on_batch=on_batch)
+
+
+def predict_with_engine(
+    engine: Engine,
+    batches: Iterable[Batch],
+    spec: ImageSpec,
+    task: str,
+    device: torch.device,
+    *,
+    n_classes: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[npt.NDArray[np.int64], Probs]:
+    """Do what :func:`predict_model` does with an engine on its device."""
+    how = _How("mean", task, device, Compute())
     plain = _Pass((), plan_views([NO_VIEWS], spec)[0], np.zeros(0, dtype=bool))
     rows: list[npt.NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     probs: list[Probs] = []
-    for positions, part in _said_of_batches([engine], batches, plain, how, hashed=False):
+    for positions, part in _said_of_batches([GroupEngine(engine)], batches, plain, how, hashed=False):
         rows.append(positions)
         probs.append(probs_of(part[0], n_classes))
         if on_batch is not None:

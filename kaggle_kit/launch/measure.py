@@ -6,6 +6,7 @@ fold, and throws away what it learnt; nothing is written. Weights are random, wh
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -23,13 +24,13 @@ from kaggle_kit.images.dataset import source_for
 from kaggle_kit.images.loaders import EvalLoader
 from kaggle_kit.images.samplers import sampler_for
 from kaggle_kit.images.transforms import ImageSpec
-from kaggle_kit.inference.engines import EngineOptions
-from kaggle_kit.inference.predict import predict_model
+from kaggle_kit.inference.engines import EXPORT_PAYS_FROM, Engine, EngineOptions, TorchEngine, choose_engine, make_engine
+from kaggle_kit.inference.predict import predict_with_engine
 from kaggle_kit.inference.tta import count_passes
 from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.launch.proposals import less, more
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
-from kaggle_kit.models import find_weights, image_spec, model_name, set_train_mode
+from kaggle_kit.models import find_weights, image_spec, model_name, set_train_mode, unwrap
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop
 from kaggle_kit.training.checkpoint import new_state
@@ -111,7 +112,7 @@ def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, config: R
     with make_data(job, spec, fabric, Stop()) as data:
         learner = make_learner(job, model, data, fabric)
         train = _train_rate(learner, data, job.config, seconds * _TRAIN_SHARE)
-    predict = _predict_rate(job, spec, learner, seconds * (1 - _TRAIN_SHARE))
+    validate, predict = _predict_rates(job, spec, learner, seconds * (1 - _TRAIN_SHARE))
     work = Work(
         folds=len(jobs),
         epochs=config.total_epochs,
@@ -119,6 +120,7 @@ def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, config: R
         n_train=sum(len(sampler_for(job.config.data, one.train.truth, one.classes, seed=0)) for one in jobs),
         n_valid=sum(len(one.valid) for one in jobs),
         n_test=len(job.test_images),
+        validate_every=config.validate_every,
     )
     return Plan(
         model=model_name(learner.plain),
@@ -126,7 +128,7 @@ def _measured(jobs: Sequence[FoldJob], fabric: Fabric, seconds: float, config: R
         precision=precision_of(fabric),
         image_size=spec.size,
         batch_size=job.config.data.batch_size * processes,
-        rates=Rates(train * processes, predict * processes),
+        rates=Rates(train, predict, validate).times(processes),
         work=work,
         limit=math.inf,
     )
@@ -157,8 +159,20 @@ class _Enough(Exception):
     """The time is over."""
 
 
-def _predict_rate(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: float) -> float:
-    """Images a second of prediction with PyTorch, for about ``seconds`` and at least a batch."""
+def _predict_rates(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: float) -> tuple[float, float]:
+    """Images a second of validation, which PyTorch computes, and of `kk predict`: each for about half of ``seconds``."""
+    device, precision = learner.fabric.device, precision_of(learner.fabric)
+    name = choose_engine(job.config.hardware.engine, device, EXPORT_PAYS_FROM)
+    options, model = EngineOptions(device, precision), unwrap(learner.evaluated)
+    engines: list[Engine] = [TorchEngine(model, options)]
+    if name != TorchEngine.name:  # converts a copy, since the learner's is laid out for training
+        engines.append(make_engine(name, copy.deepcopy(model), spec, options=options))
+    found = [_predict_rate(job, spec, engine, device, seconds / len(engines)) for engine in engines]
+    return found[0], found[-1]
+
+
+def _predict_rate(job: FoldJob, spec: ImageSpec, engine: Engine, device: torch.device, seconds: float) -> float:
+    """Images a second of prediction with an engine, for about ``seconds`` and at least a batch."""
     rows = job.valid.images
     source = job.source or source_for(spec)
     images, start = 0, math.nan
@@ -173,16 +187,10 @@ def _predict_rate(job: FoldJob, spec: ImageSpec, learner: Learner, seconds: floa
         if now - start >= seconds:
             raise _Enough
 
-    device, precision = learner.fabric.device, precision_of(learner.fabric)
     with EvalLoader(rows, spec, batch_size=job.eval_batch_size, workers=job.config.data.workers, source=source) as loader:
         try:
             while True:
-                predict_model(
-                    *(learner.evaluated, loader, spec, job.task),
-                    n_classes=len(job.classes),
-                    options=EngineOptions(device, precision),
-                    on_batch=count,
-                )
+                predict_with_engine(engine, loader, spec, job.task, device, n_classes=len(job.classes), on_batch=count)
         except _Enough:
             return images / (time.perf_counter() - start)
 

@@ -22,6 +22,7 @@ class Work:
         n_valid: images to validate on, both summed over the folds.
         n_test: test images, those for control included.
         share: of the images of an epoch at the measured size that an epoch costs on average; stages at smaller sizes cost less.
+        validate_every: epochs from one validation to the next; 0: none while training.
         views: of each test image.
         devices: folds that are trained at a time, each on its own device.
     """
@@ -34,6 +35,12 @@ class Work:
     share: float = 1.0
     views: int = 1
     devices: int = 1
+    validate_every: int = 1
+
+    @property
+    def validations(self) -> int:
+        """Of a fold while it trains: before the first epoch, and after those in turn and the last."""
+        return 0 if self.validate_every == 0 else 1 + math.ceil(self.epochs / self.validate_every)
 
     def first_folds(self, folds: int) -> Work:
         """The same with fewer folds, taken to be of the same size."""
@@ -43,18 +50,28 @@ class Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """Images a second on one device."""
+    """Images a second on one device.
+
+    Attributes:
+        predict: of `kk predict`.
+        validate: of validation while training, by PyTorch; None: as many.
+    """
 
     train: float
     predict: float
+    validate: float | None = None
+
+    def times(self, factor: float) -> Rates:
+        """The same of a machine, or of images, that many times as fast."""
+        return Rates(factor * self.train, factor * self.predict, None if self.validate is None else factor * self.validate)
 
     def seconds(self, work: Work) -> tuple[float, float, float]:
         """Of training, of validation and of prediction."""
         # The last device to finish has this share of the folds.
         share = math.ceil(work.folds / min(work.devices, work.folds)) / work.folds
         train = share * work.share * work.epochs * work.n_train / self.train
-        # Before the first epoch, after each, and once more with the weights that are kept.
-        valid = share * (work.epochs + 2) * work.n_valid / self.predict
+        # Once more with the weights that are kept, as `kk predict` does.
+        valid = share * work.n_valid * (work.validations / (self.validate or self.predict) + 1 / self.predict)
         again = work.n_valid if work.views > 1 else 0  # out-of-fold rows are predicted with views, too
         predict = work.views * (work.folds * work.n_test + again) / self.predict
         return train, valid, predict
@@ -104,12 +121,13 @@ class Plan(Result):
         height, width = self.image_size
         at_once = f", {work.devices} folds at a time" if work.devices > 1 else ""
         views = f" x {work.views} views" if work.views > 1 else ""
+        counted = f"{round(work.n_valid / work.folds):,} images {work.validations + 1} times a fold"
         lines = [
             f"{self.model} at {height}x{width}, batches of {self.batch_size}, on {self.device} ({self.precision})",
             f"measured: {self.rates.train:.1f} img/s in training, {self.rates.predict:.1f} img/s in prediction",
             f"training    {format_duration(train):>9}  {work.folds} folds x {work.epochs} epochs x "
             f"{round(work.n_train / work.folds):,} images{at_once}",
-            f"validation  {format_duration(valid):>9}  {round(work.n_valid / work.folds):,} images after each epoch",
+            f"validation  {format_duration(valid):>9}  {counted}",
             f"prediction  {format_duration(predict):>9}  {work.folds} models x {work.n_test:,} images{views}",
         ]
         verdict = "fits" if self.fits else "does not fit"

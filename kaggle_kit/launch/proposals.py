@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from kaggle_kit.launch.plan import MARGIN, Option, Plan, Rates, Work
+from kaggle_kit.launch.plan import MARGIN, Option, Plan, Work
 
 _LONGER = 10  # times the epochs asked for: more is no longer a proposal but another undertaking
 _STEP, _LEAST = 32, 64  # image sizes to propose
@@ -32,9 +32,8 @@ def less(plan: Plan) -> Iterator[Option]:
 def more(plan: Plan) -> Iterator[Option]:
     """Yield what the time that is left would be good for."""
     work, room = plan.work, plan.limit * (1 - MARGIN)
-    train, valid, predict = plan.rates.seconds(work)
-    once = valid / (work.epochs + 2)
-    epochs = (room - predict - 2 * once) / (train / work.epochs + once)
+    each = (sum(plan.rates.seconds(replace(work, epochs=2 * work.epochs))) - plan.seconds) / work.epochs
+    epochs = work.epochs + (room - plan.seconds) / each
     if math.isfinite(epochs) and epochs >= work.epochs + 1:
         longer = replace(work, epochs=min(int(epochs + 1e-9), _LONGER * work.epochs))
         bounded = f", {_LONGER} times as many; the time would do for more" if epochs >= longer.epochs + 1 else ""
@@ -46,8 +45,7 @@ def _smaller_images(plan: Plan) -> Iterator[Option]:
     height, width = plan.image_size
     for side in range((min(height, width) - 1) // _STEP * _STEP, _LEAST - 1, -_STEP):
         scale = (min(height, width) / side) ** 2
-        rates = Rates(plan.rates.train * scale, plan.rates.predict * scale)
-        seconds = sum(rates.seconds(plan.work))
+        seconds = sum(plan.rates.times(scale).seconds(plan.work))
         if seconds <= plan.limit * (1 - MARGIN):
             size = (
                 str(side)

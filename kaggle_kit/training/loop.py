@@ -154,11 +154,13 @@ def validate(
     *,
     epoch: int,
 ) -> None:
-    """Score the validation rows, keep the best weights, close the epoch and write it down.
+    """Score the validation rows if it is their turn, keep the best weights, close the epoch and write it down.
 
     Epoch 0 is the model as it began: kept only where it began trained, since a random classifier is no result.
     """
-    valid_loss, score = judge(learner, data, epoch)
+    every, nothing = config.validate_every, (math.nan, math.nan)
+    in_turn = every > 0 and (epoch % every == 0 or epoch == data.epochs)
+    valid_loss, score = judge(learner, data, epoch) if in_turn else nothing
     trained = epoch > 0
     row = EpochRow(
         epoch=epoch,

@@ -21,6 +21,14 @@ def test_the_cost_model():
     assert not replace(PLAN, limit=21_450 * (1 + MARGIN) - 1).fits
 
 
+def test_validations_are_those_in_turn_and_by_another_engine():
+    slow = replace(PLAN.rates, validate=10.0)
+    times = {every: slow.seconds(replace(WORK, validate_every=every))[1] for every in (1, 4, 0)}
+    # Before the first epoch and after those in turn and the last, at 10 images a second; and once by `kk predict`, at 100.
+    assert times == pytest.approx({1: 11 * 1_000 + 100, 4: 4 * 1_000 + 100, 0: 100})
+    assert slow.times(2).seconds(WORK) == pytest.approx([seconds / 2 for seconds in slow.seconds(WORK)])
+
+
 def test_devices_share_the_folds_and_views_multiply_the_prediction():
     assert PLAN.rates.seconds(replace(WORK, devices=2)) == (12_000, 720, 250)  # three folds after one another
     assert PLAN.rates.seconds(replace(WORK, devices=8))[0] == 4_000
@@ -77,6 +85,7 @@ def test_a_measurement_leaves_nothing_behind(small):
     assert sorted(small.workspace.root.rglob("*")) == before
     assert plan.rates.train > 0
     assert plan.rates.predict > 0
+    assert plan.rates.validate is not None
     assert plan.work == Work(folds=2, epochs=2, n_train=48, n_valid=24, n_test=9 + 36, views=2, devices=2)
     assert (plan.image_size, plan.limit, plan.fits) == ((32, 32), HOUR, True)
 

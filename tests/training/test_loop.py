@@ -9,7 +9,7 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.config import derive
-from kaggle_kit.errors import DeviceMemoryError, TrainingError
+from kaggle_kit.errors import ConfigError, DeviceMemoryError, TrainingError
 from kaggle_kit.files import read_json
 from kaggle_kit.machine.device import make_fabric
 from kaggle_kit.models import load_model
@@ -91,6 +91,33 @@ def test_the_best_epoch_is_kept_or_the_last(shared, monkeypatch):
     for keep, epoch in (("best", 2), ("last", 3)):
         job = job_of(shared, "epochs=3", f"keep={keep}")
         assert train_fold(job).epoch == epoch
+
+
+def test_validating_less_often_changes_nothing_that_is_learnt(shared):
+    made = {}
+    for every in (1, 2, 0):
+        job = job_of(shared, "epochs=3", "keep=last", f"validate_every={every}", run=f"every-{every}")
+        assert train_fold(job).score == job_metric(job, read_predictions(job.folder / runs.OOF))
+        made[every] = load_model(job.folder / runs.MODEL).model.state_dict(), history(job)
+    validated = {every: rows["valid_loss"].notna().tolist() for every, (_, rows) in made.items()}
+    assert validated == {1: [True] * 4, 2: [True, False, True, True], 0: [False] * 4}
+    assert all(rows["train_loss"].iloc[1:].notna().all() for _, rows in made.values())
+    for every in (2, 0):
+        assert all(torch.equal(one, other) for one, other in zip(made[1][0].values(), made[every][0].values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        (("validate_every=2", "early_stopping.patience=3"), "early_stopping looks at the score of each epoch"),
+        (("validate_every=2", "schedule=plateau"), "schedule plateau looks at"),
+        (("validate_every=0", "keep=last", "average.name=soup"), "average soup looks at"),
+        (("validate_every=0",), "set keep=last"),
+    ],
+)
+def test_what_needs_the_scores_of_epochs_is_refused_without_them(shared, entries, named):
+    with pytest.raises(ConfigError, match=named):
+        shared.setup(*entries)
 
 
 def test_multilabel(tiny_multilabel):
