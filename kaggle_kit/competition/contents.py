@@ -12,7 +12,7 @@ import hashlib
 import json
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,15 +75,18 @@ def contents_of(rows: Iterable[ImageRow], cache_dir: Path | None, *, workers: in
     known = {} if cache is None else _read_cache(cache)
     paths = list(dict.fromkeys(path for some in paths_of.values() for path in some))
     parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
-    found: dict[str, _Hashed] = {}
+    found: dict[str, str] = {}
+    new: dict[str, list[object]] = {}
     with ThreadPoolExecutor(workers or 2 * available_cpus()) as pool:
         for part, hashed in zip(parts, pool.map(lambda some: [_hash(path, known) for path in some], parts), strict=True):
-            found |= zip(part, hashed, strict=True)
-    settled = {path: [*hashed.stamp, hashed.content] for path, hashed in found.items() if hashed.settled}
-    if cache is not None and any(known.get(path) != entry for path, entry in settled.items()):
+            for path, one in zip(part, hashed, strict=True):
+                found[path] = one.content
+                if one.settled and known.get(path) != (entry := [*one.stamp, one.content]):
+                    new[path] = entry
+    if cache is not None and new:
         with contextlib.suppress(StorageError):  # what is not remembered is read again
-            _write_cache(cache, known, settled)
-    return Contents({row_id: _together([found[path].content for path in some]) for row_id, some in paths_of.items()})
+            _write_cache(cache, known, new, found)
+    return Contents({row_id: _together([found[path] for path in some]) for row_id, some in paths_of.items()})
 
 
 def _together(hashes: Sequence[str]) -> str:
@@ -178,12 +181,13 @@ def _read_cache(path: Path) -> dict[str, object]:
     return entries if content.get("format") == _FORMAT and isinstance(entries, dict) else {}
 
 
-def _write_cache(path: Path, known: Mapping[str, object], settled: Mapping[str, object]) -> None:
-    """Write the entries of this call and, up to :data:`MAX_CACHED` in all, those of earlier ones, the latest last."""
-    older = {name: entry for name, entry in known.items() if name not in settled}
-    room = max(MAX_CACHED - len(settled), 0)
-    kept = dict(list(older.items())[len(older) - min(room, len(older)) :])
-    text = json.dumps({"format": _FORMAT, "files": {**kept, **settled}}, ensure_ascii=True, separators=(",", ":"))
+def _write_cache(path: Path, known: Mapping[str, object], new: Mapping[str, object], asked: Collection[str]) -> None:
+    """Write the entries of the files ``asked`` for and, up to :data:`MAX_CACHED` in all, those of others, the latest last."""
+    others = [name for name in known if name not in asked]
+    mine = [name for name in asked if name in new or name in known]
+    room = max(MAX_CACHED - len(mine), 0)
+    entries = {name: new.get(name, known.get(name)) for name in (*others[len(others) - min(room, len(others)) :], *mine)}
+    text = json.dumps({"format": _FORMAT, "files": entries}, ensure_ascii=True, separators=(",", ":"))
     files.write_text(path, text)
 
 

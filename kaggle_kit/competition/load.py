@@ -157,7 +157,7 @@ def _listed(
     cells = [cell for row_id in ids for cell in table[row_id]]
     found = dict(zip(cells, _find_test(index, cells, source), strict=True))
     paths = [[data_dir / found[cell] for cell in table[row_id]] for row_id in ids]
-    return [ImageRow(row_id, some[0], more=tuple(some[1:])) for row_id, some in zip(ids, paths, strict=True)]
+    return [ImageRow(row_id, some[0], further=tuple(some[1:])) for row_id, some in zip(ids, paths, strict=True)]
 
 
 def _read_listing(path: Path, test: TestDataConfig) -> dict[str, list[str]]:

@@ -24,26 +24,35 @@ class ImageRow:
 
     Attributes:
         id: the text that names it everywhere; unique within the training or the test images.
-        path: the file.
+        file: the file, as text: a hundred thousand paths take five times the memory of their names.
         labels: one class name, or for multi-label any number; empty for test images.
         group: rows of one group stay in one fold.
         train_only: whether it is external data, never validated on.
         fold: the fold that the data itself gives it; None where it gives none.
-        more: further images of the same id. Each is trained on and predicted; what is said of them becomes one row.
+        further: more images of the same id, as text. Each is trained on and predicted; what is said of them becomes one row.
     """
 
     id: str
-    path: Path
+    file: str | Path
     labels: Labels = ()
     group: str | None = None
     train_only: bool = False
     fold: int | None = None
-    more: tuple[Path, ...] = ()
+    further: tuple[str | Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file", str(self.file))
+        object.__setattr__(self, "further", tuple(map(str, self.further)))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All images of the id."""
-        return (self.path, *self.more)
+        return (self.path, *map(Path, self.further))
 
 
 @dataclass(frozen=True, repr=False)

@@ -117,8 +117,8 @@ def file_state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def read_entries(directory: Path) -> Iterator[tuple[Path, Entry]]:
-    """Every entry, oldest shard first; files that another builder is still writing begin with a dot."""
+def read_listings(directory: Path) -> Iterator[tuple[Path, list[Entry]]]:
+    """Every shard with its entries, the oldest first; files that another builder is still writing begin with a dot."""
     for listing in sorted(directory.glob("[!.]*.json")):
         if listing.name == META:
             continue
@@ -128,8 +128,7 @@ def read_entries(directory: Path) -> Iterator[tuple[Path, Entry]]:
             continue
         except (ValueError, RecursionError) as error:
             raise DataError(f"{listing} is damaged ({error}). Drop this store with `kk cache drop`.") from error
-        for row in rows:
-            yield listing.with_suffix(".bin"), Entry(*row)
+        yield listing.with_suffix(".bin"), [Entry(*row) for row in rows]
 
 
 def bytes_of(directory: Path) -> int:

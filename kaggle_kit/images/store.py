@@ -14,10 +14,12 @@ import contextlib
 import logging
 import shutil
 import zlib
+from bisect import bisect_right
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +40,7 @@ from kaggle_kit.images.shards import (
     bytes_of,
     file_state,
     fill,
-    read_entries,
+    read_listings,
     remove_leftovers,
 )
 from kaggle_kit.machine.host import free_budget
@@ -52,6 +54,48 @@ Shape = tuple[int, int, int]
 """Height and width that images are prepared for, and their channels."""
 
 _VERSION = 1  # of the layout, and of decode_image and prepare: raise it when the pixels change
+
+
+class _Place(NamedTuple):
+    """Where one image lies, offset and length in bytes; and size and modification time of the file that it was read from."""
+
+    shard: Path
+    offset: int
+    length: int
+    height: int
+    width: int
+    state: tuple[int, int]
+
+
+class _Index:
+    """Absolute path -> place; where an image was stored again after a change, the later one.
+
+    In a table, which takes a third of the memory that an object for each image would.
+    """
+
+    _COLUMNS = ("offset", "length", "height", "width", "file_bytes", "modified_ns")
+
+    def __init__(self, directory: Path) -> None:
+        self._shards: list[Path] = []
+        self._rows: dict[str, int] = {}
+        parts, self._ends = [np.empty((0, len(self._COLUMNS)), np.int64)], list[int]()
+        for shard, entries in read_listings(directory):
+            first = self._ends[-1] if self._ends else 0
+            self._rows |= zip((entry.path for entry in entries), count(first))
+            parts.append(np.array([[getattr(entry, name) for name in self._COLUMNS] for entry in entries], np.int64))
+            self._shards.append(shard)
+            self._ends.append(first + len(entries))
+        self._table = np.concatenate([part.reshape(-1, len(self._COLUMNS)) for part in parts])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, path: Path) -> _Place | None:
+        row = self._rows.get(absolute(path))
+        if row is None:
+            return None
+        offset, length, height, width, *state = self._table[row].tolist()
+        return _Place(self._shards[bisect_right(self._ends, row)], offset, length, height, width, (state[0], state[1]))
 
 
 class ImageStore:
@@ -72,36 +116,35 @@ class ImageStore:
         self.unreadable: dict[Hashable, str] = {}
         self._codec = lookup(CODECS, self.codec, "codec of an image store")
         self._files = FileSource(self.size, self.channels)
-        self._index: dict[str, tuple[Path, Entry]] | None = None
+        self._index: _Index | None = None
         self._shards: dict[Path, npt.NDArray[np.uint8]] = {}
 
     def __call__(self, path: Path) -> Pixels:
         """(H, W, 3) uint8. Raises ImageError."""
-        found = self.index.get(absolute(path))
-        if found is None:
+        place = self.index.find(path)
+        if place is None:
             return self._files(path)
-        shard, entry = found
         try:
-            data = self.stored_bytes(shard, entry)
+            data = self.stored_bytes(place.shard, place.offset, place.length)
         except FileNotFoundError:  # dropped meanwhile
             return self._files(path)
-        return self._codec.decode(data, entry.height, entry.width)
+        return self._codec.decode(data, place.height, place.width)
 
     def at(self, size: tuple[int, int]) -> PixelSource:
         """This store where it holds enough pixels, else the files."""
         return self if size[0] <= self.size[0] and size[1] <= self.size[1] else FileSource(size, self.channels)
 
     def __contains__(self, path: Path) -> bool:
-        return absolute(path) in self.index
+        return self.index.find(path) is not None
 
     def __len__(self) -> int:
         return len(self.index)
 
     @property
-    def index(self) -> dict[str, tuple[Path, Entry]]:
-        """Absolute path -> shard and entry; where an image was stored again after a change, the later one."""
+    def index(self) -> _Index:
+        """Where the images lie, read when it is first needed."""
         if self._index is None:
-            self._index = {entry.path: (shard, entry) for shard, entry in read_entries(self.directory)}
+            self._index = _Index(self.directory)
         return self._index
 
     def reload(self) -> None:
@@ -110,14 +153,14 @@ class ImageStore:
 
     def is_current(self, path: Path) -> bool:
         """Whether the file's pixels are stored and the file has not changed since."""
-        found = self.index.get(absolute(path))
-        return found is not None and file_state(path) == (found[1].file_bytes, found[1].modified_ns)
+        place = self.index.find(path)
+        return place is not None and file_state(path) == place.state
 
-    def stored_bytes(self, shard: Path, entry: Entry) -> npt.NDArray[np.uint8]:
+    def stored_bytes(self, shard: Path, offset: int, length: int) -> npt.NDArray[np.uint8]:
         """The encoded image, a view of the mapped shard. Raises FileNotFoundError when the store was dropped meanwhile."""
         if shard not in self._shards:
             self._shards[shard] = np.memmap(shard, dtype=np.uint8, mode="r")
-        return self._shards[shard][entry.offset : entry.offset + entry.length]
+        return self._shards[shard][offset : offset + length]
 
     def __reduce__(self) -> tuple[type[ImageStore], tuple[Path]]:
         return ImageStore, (self.directory,)
@@ -373,13 +416,14 @@ def verify_store(directory: Path, *, sources: bool = True, progress: Progress | 
     """
     store = _existing(directory)
     problems = []
-    for done, (shard, entry) in enumerate(store.index.values(), 1):
+    latest = {entry.path: (shard, entry) for shard, entries in read_listings(directory) for entry in entries}
+    for done, (shard, entry) in enumerate(latest.values(), 1):
         if not _is_intact(store, shard, entry):
             problems.append(f"{entry.path}: its pixels in {shard.name} are damaged; drop this store.")
         if sources and (reason := _source_problem(entry)):
             problems.append(f"{entry.path}: {reason}")
         if progress is not None:
-            progress(done, len(store))
+            progress(done, len(latest))
     return problems
 
 
@@ -405,7 +449,7 @@ def _existing(directory: Path) -> ImageStore:
 
 def _is_intact(store: ImageStore, shard: Path, entry: Entry) -> bool:
     try:
-        data = store.stored_bytes(shard, entry).tobytes()
+        data = store.stored_bytes(shard, entry.offset, entry.length).tobytes()
     except (OSError, ValueError):  # gone, or empty and not to be mapped
         return False
     return len(data) == entry.length and zlib.crc32(data) == entry.crc

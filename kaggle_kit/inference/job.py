@@ -11,7 +11,7 @@ from typing import Any
 from kaggle_kit import files, runs
 from kaggle_kit.choices import MERGES
 from kaggle_kit.competition.contents import Contents, contents_of, describe_change, keep_contents, training_contents
-from kaggle_kit.competition.records import Competition
+from kaggle_kit.competition.records import Competition, ImageRow
 from kaggle_kit.errors import ConfigError, DataError, FoldError, MissingFileError
 from kaggle_kit.fold_names import FULL, fold_name, fold_text
 from kaggle_kit.inference.control import CONTROL_ROWS, sample_control
@@ -72,9 +72,9 @@ class RunJob:
     mixes: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
-    def train_paths(self) -> dict[str, tuple[Path, ...]]:
-        """Training id -> its images."""
-        return {row.id: row.paths for row in self.competition.train}
+    def train_rows(self) -> dict[str, ImageRow]:
+        """Training id -> its row."""
+        return {row.id: row for row in self.competition.train}
 
     @cached_property
     def todo(self) -> tuple[FoldRun, ...]:
@@ -181,12 +181,12 @@ class RunJob:
         if fold.fold == FULL:
             return []
         oof = read_predictions(fold.path / runs.OOF)
-        unknown = [row_id for row_id in oof.ids if row_id not in self.train_paths]
+        unknown = [row_id for row_id in oof.ids if row_id not in self.train_rows]
         if unknown:
             raise DataError(
                 f"{fold.path / runs.OOF} holds rows that the competition lacks: {shown(unknown)}. Train the fold again."
             )
-        return [(row_id, path) for row_id in oof.ids for path in self.train_paths[row_id]]
+        return [(row_id, path) for row_id in oof.ids for path in self.train_rows[row_id].paths]
 
     def merged(self, fold: FoldRun, probs: Probs, owners: Owners) -> Probs:
         """Return what a fold's model says of images (M, C) as rows of ids (N, C), by the rule that training settled."""
@@ -239,7 +239,7 @@ def _chosen_views(run: Run) -> tuple[str, dict[int, str]]:
 
 def control_paths(jobs: Sequence[RunJob]) -> dict[str, tuple[Path, ...]]:
     """Return the control rows of all jobs, id -> images."""
-    return {row_id: job.train_paths[row_id] for job in jobs for row_id in job.control_ids}
+    return {row_id: job.train_rows[row_id].paths for job in jobs for row_id in job.control_ids}
 
 
 def _require_same_origin(competition: Competition, run: Run, folds: FoldTable) -> None:

@@ -175,7 +175,7 @@ class Outputs:
     def _own_pixels(self, job: RunJob, fold: FoldRun, ids: Sequence[str]) -> npt.NDArray[np.uint64]:
         """Return the hashes (N,) of the ids' own images, looked up by the ids' files; those of what the model saw came with the
         rows of the stream."""
-        files_of = {**self.test, **{hidden: job.train_paths[real] for real, hidden in self.disguises.items()}}
+        files_of = {**self.test, **{hidden: job.train_rows[real].paths for real, hidden in self.disguises.items()}}
         images = [(row_id, path) for row_id in ids for path in files_of[row_id] if path not in self.unreadable]
         origins = self.result.origins_of((job.run.name, fold.fold))
         hashes = np.array([origins.get(str(path), 0) for _, path in images], dtype=np.uint64)

@@ -60,7 +60,7 @@ class TestSet:
     def image_rows(self, elsewhere: Path | None = None) -> tuple[ImageRow, ...]:
         """The rows that have an image, with all their images; with ``elsewhere`` the others, too, as if they had that."""
         kept = [(row_id, path or elsewhere) for row_id, path in self.rows]
-        return tuple(ImageRow(row_id, path, more=self.more.get(row_id, ())) for row_id, path in kept if path is not None)
+        return tuple(ImageRow(row_id, path, further=self.more.get(row_id, ())) for row_id, path in kept if path is not None)
 
 
 def find_test_set(

@@ -199,8 +199,8 @@ def test_a_hidden_test_set_of_several_images_an_id_has_fewer_ids_with_all_their_
     assert [image.id for image in hidden] != sorted(image.id for image in hidden)
     found = find_test_set(tmp_path / "input", config, scratch=tmp_path / "scratch")
     assert [row_id for row_id, _ in found.rows] == [image.id for image in hidden]
-    images = {row.id: [path.name for path in (row.path, *row.more)] for row in competition.test}
-    assert {row.id: [path.name for path in (row.path, *row.more)] for row in found.image_rows()} == {
+    images = {row.id: [path.name for path in row.paths] for row in competition.test}
+    assert {row.id: [path.name for path in row.paths] for row in found.image_rows()} == {
         image.id: images[image.id] for image in hidden
     }
 

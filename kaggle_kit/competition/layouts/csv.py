@@ -191,7 +191,7 @@ def together(rows: Sequence[ImageRow], *, source: str) -> list[ImageRow]:
         known = found.get(row.id)
         if known is not None and known.labels != row.labels:
             raise DataError(f"{source}: the images of {row.id!r} have different labels, {known.labels} and {row.labels}.")
-        found[row.id] = row if known is None else replace(known, more=(*known.more, row.path))
+        found[row.id] = row if known is None else replace(known, further=(*known.further, row.file))
     return list(found.values())
 
 

@@ -85,7 +85,7 @@ def write_test_data(target: Path, images: Sequence[TestImage], config: Competiti
 
 def is_packed(competition: Competition, config: CompetitionConfig) -> bool:
     """Return whether the test set can only be given as it lies here: in containers, or with several images an id."""
-    return bool(needed(config)) or any(row.more for row in competition.test)
+    return bool(needed(config)) or any(row.further for row in competition.test)
 
 
 def copy_test_data(target: Path, config: CompetitionConfig, source: Path) -> None:
@@ -142,7 +142,7 @@ def write_hidden_ids(
     kept = [competition.test[at] for at in np.random.default_rng(seed).permutation(len(competition.test))[:n_kept]]
     if not {row.id for row in kept} <= place.keys():
         return None
-    paths = [path.relative_to(data_dir) for row in kept for path in (row.path, *row.more)]
+    paths = [path.relative_to(data_dir) for row in kept for path in row.paths]
     for path in paths:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(data_dir / path, target / path)
