@@ -57,9 +57,12 @@ def commands(entries: Entries) -> list[str]:
     kept = set(blends[-1]["runs"]) if blends else set()
     folds = [entry["command"] for entry in entries if entry["kind"] == "folds"]
     trained = [text for entry in entries if entry["kind"] == "trained" and entry["run"] in kept for text in entry["commands"]]
+    mirrored = [
+        entry["command"] for entry in entries if entry["kind"] == "mirrors" and entry.get("better") and entry["run"] in kept
+    ]
     viewed = [entry["command"] for entry in entries if entry["kind"] == "viewed" and entry["better"] and entry["of"] in kept]
     full = [text for entry in entries if entry["kind"] == "completed" and entry["of"] in kept for text in entry["commands"]]
-    return list(dict.fromkeys([*folds, *trained, *viewed, *full, *(entry["command"] for entry in blends[-1:])]))
+    return list(dict.fromkeys([*folds, *trained, *mirrored, *viewed, *full, *(entry["command"] for entry in blends[-1:])]))
 
 
 _WORDS = {

@@ -211,6 +211,7 @@ class _Search:
             if first is None:
                 raise _Ended("nothing is left to try")
             return first
+        self._mirror(self.state.kept[0])
         self._fetch()
         self._measure()
         self._shorten()
@@ -315,7 +316,7 @@ class _Search:
 
     @property
     def _views(self) -> str:
-        return "hflip" if self.state.mirrors in (None, True) else "none"
+        return "hflip" if self.state.mirrors else "none"
 
     def _try(self, candidate: Candidate) -> None:
         """Train a run, predict with it, and keep it if that makes the blend better."""
@@ -404,7 +405,7 @@ class _Search:
             if run in self.state.tried:  # before a kill
                 continue
             trained = self._now()
-            predict = self._predict(run)
+            predict = self._predicted(self._prediction(run))
             facts = {"run": run, "idea": candidate.idea, "model": candidate.model, "strategy": candidate.strategy}
             entries = () if candidate.cycles else candidate.step.entries
             times = {"estimate": estimate, "seconds": training + self._now() - trained}
@@ -416,18 +417,34 @@ class _Search:
     def _scored(self, run: str, views: str) -> Scored:
         return scored_rows(read_oof(read_run(self.setup.workspace, run), tta=views), self._folds(), self.setup.metric)
 
-    def _predict(self, run: str) -> Step:
-        """Predict with the views that help here; the first time it is found out whether mirrored images do."""
-        step = self._predicted(self._prediction(run))
-        if self.state.mirrors is not None:
-            return step
-        plain, mirrored = self._scored(run, "none"), self._scored(run, "hflip")
-        found = compare(self.setup.metric, plain.truth, plain.probs, mirrored.probs, plain.groups)
+    def _mirror(self, run: str) -> None:
+        """Find out, once, whether mirrored images mean the same, by a run of the blend; it keeps them if that is better so.
+
+        Raises:
+            _Ended: there is no time for it.
+        """
+        # It takes less time than the run did, which has computed more.
+        if self.state.mirrors is not None or self.state.tried[run].seconds + self._tail > self.left:
+            return
+        kept, method = self.state.kept, self.state.method
+        plain, before = self._scored(run, "none"), self._rows(kept).blended(kept, method)
+        step = Step("predict", options={"run": run, "tta": "hflip"})
+        try:
+            self._predicted(step)
+        except KaggleKitError as error:
+            raise _Ended(f"mirrored images could not be looked at: {error}") from error
+        found = compare(self.setup.metric, plain.truth, plain.probs, self._scored(run, "hflip").probs, plain.groups)
+        rows = self._rows(kept)
         mirrors = not found.difference < -found.error
+        better = mirrors and rows.judge(before, rows.blended(kept, method)).better
         said = "mean the same" if mirrors else "mean something else"
-        self._note("mirrors", mirrors=mirrors, difference=found.difference, error=found.error, run=run)
         self.say(f"mirrored images {said} here: {found.difference:+.4f} with them, standard error {found.error:.4f}")
-        return step if mirrors else self._predicted(self._prediction(run))
+        if better:
+            self._blend(kept, method)
+        else:
+            self._predicted(Step("predict", options={"run": run, "tta": "none"}))
+        facts = {"mirrors": mirrors, "better": better, "difference": found.difference, "error": found.error}
+        self._note("mirrors", **facts, run=run, command=step.text)
 
     def _prediction(self, run: str) -> Step:
         tta = "auto" if self.state.viewed.get(views_of(run)) else self._views

@@ -120,7 +120,8 @@ def entries(project, kind):
 
 def test_the_first_submission_is_of_a_probe_of_the_smallest_backbone_and_the_best_is_the_latest(project):
     result, said = project.auto()
-    assert project.calls[:3] == ["train auto-probe-small all", "predict auto-probe-small hflip", "blend auto-probe-small"]
+    first = ["train auto-probe-small all", "predict auto-probe-small none", "blend auto-probe-small"]
+    assert project.calls[:4] == [*first, "predict auto-probe-small hflip"]
     assert result.verdict == "PASSED"
     assert result.submission == project.workspace.latest_submission()
     scores = [entry["score"] for entry in entries(project, "blended")]
@@ -480,8 +481,8 @@ def test_where_mirrored_images_mean_something_else_nothing_is_mirrored(tmp_path,
     project.auto()
     assert entries(project, "mirrors")[0]["mirrors"] is False
     views = [call.split()[2] for call in project.calls if call.startswith("predict")]
-    assert views[0] == "hflip"
-    assert set(views[1:]) == {"none"}
+    assert views[:3] == ["none", "hflip", "none"]
+    assert set(views[3:]) == {"none"}
     assert not any("augment=medium" in call or "augment=light" in call for call in commands(list(entries(project, "trained"))))
     assert any("augment=shift" in text for entry in entries(project, "trained") for text in entry["commands"])
 
