@@ -105,7 +105,7 @@ def world(world_of_module: World, tmp_path: Path) -> World:
 
 
 def _moved(row: Any, old: Path, new: Path) -> Any:
-    return replace(row, path=new / row.path.relative_to(old))
+    return replace(row, file=new / row.path.relative_to(old))
 
 
 def test_two_kk_init(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
