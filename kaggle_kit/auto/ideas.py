@@ -30,6 +30,7 @@ _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
 _FROZEN, _TAIL_TIME = 0.6, 0.45
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
 model: what comes before needs no gradients (docs/tricks.md)."""
+_COMPILED = 1.4  # compiled training of small networks on a CPU, as a multiple of what is measured without
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
 """Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
@@ -55,7 +56,7 @@ class Scene:
         folds: name of the fold table.
         n_folds: of it.
         shorter: the epochs of the goal are divided by this, where there is no time for them.
-        compiled: how many times as fast training is as it was measured, where it is compiled and the measurement was not.
+        compiled_from: pixels to train on, images times epochs, from which training is compiled, and faster than measured.
     """
 
     backbones: Sequence[LocalBackbone]
@@ -67,7 +68,7 @@ class Scene:
     folds: str = "folds"
     n_folds: int = 5
     shorter: int = 1
-    compiled: float = 1.0
+    compiled_from: float = math.inf
 
     @property
     def epochs(self) -> int:
@@ -384,7 +385,9 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     told = dict(entry.split("=", 1) for entry in entries)
     side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_in(scene)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
-    trained = measured.seconds(side=side, epochs=epochs, share=idea.share, faster=scene.compiled)
+    pixels = measured.work.n_train / measured.work.folds * epochs * side**2
+    faster = _COMPILED if pixels >= scene.compiled_from else 1.0
+    trained = measured.seconds(side=side, epochs=epochs, share=idea.share, faster=faster)
     seconds = (trained + head) * state.slowness(pace_of(idea.name, strategy))
     lacking = idea.teacher and any(step.text not in state.prepared for step in _teacher(backbone, scene, state))
     return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)

@@ -41,7 +41,6 @@ from kaggle_kit.units import format_duration
 FOLDER, NAME = "auto", "auto"
 _MARGIN = 1.1  # a run must fit with so many times the seconds that it is expected to take
 _MEASURE_SECONDS = 6.0
-_COMPILED = 1.4  # compiled training of small networks on a CPU, as a multiple of what is measured without
 _TIME_TO_FETCH = 1800.0  # seconds that must be left for a download to pay
 _SAMPLED = 64  # images whose size is read
 _SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
@@ -164,7 +163,7 @@ class _Search:
             "greater": self.setup.metric.greater_is_better,
             "folds": self.setup.config.run.folds,
             "n_folds": self.n_folds,
-            "compiled": _COMPILED if self._compiles else 1.0,
+            "compiled_from": self._compiled_from,
         }
         if not (self._anywhere and self.options.internet):
             require_some(self.options.only, self._pretrained)
@@ -186,10 +185,13 @@ class _Search:
         return Scene(found, side, self.options.goal, **facts)
 
     @property
-    def _compiles(self) -> bool:
-        """Whether training is compiled, which takes longer than to measure it: on a CPU, unless the run is told otherwise."""
+    def _compiled_from(self) -> float:
+        """Pixels to train on from which training is compiled, which the measurement, for its few seconds, is not."""
+        from kaggle_kit.training.learner import COMPILE_PAYS_FROM  # torch
+
         run = self.setup.config.run
-        return run.model.compile is not False and choose_device(run.hardware.accelerator).type == "cpu"
+        pays = run.model.compile == "auto" and choose_device(run.hardware.accelerator).type == "cpu"
+        return COMPILE_PAYS_FROM["cpu"] if pays else math.inf
 
     @property
     def _pretrained(self) -> bool | str:

@@ -300,7 +300,7 @@ def test_where_probabilities_are_scored_a_temperature_is_tried(project, monkeypa
 
 
 def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
-    project.rate, project.seconds["finetune"] = 6.0, 60.0
+    project.rate, project.seconds["finetune"] = 10.0, 60.0
     project.auto(110.0)
     tuned = [call.split()[1] for call in project.calls if call.startswith("train") and "finetune" in call]
     assert tuned
