@@ -449,7 +449,8 @@ class _Search:
         self._note("mirrors", **facts, run=run, command=step.text)
 
     def _prediction(self, run: str) -> Step:
-        tta = "auto" if self.state.viewed.get(views_of(run)) else self._views
+        plain = "none" if run == self.state.plain else self._views
+        tta = "auto" if self.state.viewed.get(views_of(run)) else plain
         return Step("predict", options={"run": run, "tta": tta})
 
     def _predicted(self, step: Step) -> Step:

@@ -65,6 +65,7 @@ class State:
         kept: the runs of the best blend; ``method``, ``score``, ``blend`` and ``verdict`` are that blend's. Without test images
             it has no name.
         mirrors: whether mirrored images mean the same here; None before it was looked at.
+        plain: the run by which that was found out, where the blend is no better with its mirrored images; else empty.
         tried: run -> how it came out.
         failed: run -> why it could not be used.
         settled: runs of which it was decided whether they join the blend.
@@ -88,6 +89,7 @@ class State:
     blend: str = ""
     verdict: str = ""
     mirrors: bool | None = None
+    plain: str = ""
     tried: dict[str, Tried] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
@@ -195,6 +197,7 @@ def _fetched(state: State, entry: Entry) -> None:  # noqa: ARG001
 
 def _mirrors(state: State, entry: Entry) -> None:
     state.mirrors = bool(entry["mirrors"])
+    state.plain = "" if entry.get("better", state.mirrors) else str(entry["run"])
 
 
 def _failed(state: State, entry: Entry) -> None:
