@@ -181,8 +181,7 @@ def _write_content(folder: Path, setup: Setup, content: Content) -> _Written:
         write_training(dataset, setup)
         return _Written()
     recipe, notes = choose_recipe(workspace, setup.competition, runs=content.runs, blend=content.blend, force=content.force)
-    cpu = content.cpu or recipe.coarse
-    write_inference(dataset, setup, recipe, half=content.half, cpu=cpu)
+    cpu = write_inference(dataset, setup, recipe, half=content.half, cpu=content.cpu)
     if recipe.name:
         copy_verdict(workspace.submission_path(recipe.name), folder / VERDICT)
     return _Written(notes, (*recipe.packages, *(CPU_NEEDS if cpu else ())), gpu=not cpu)

@@ -70,11 +70,6 @@ class Recipe:
     thresholds: list[float] | None
 
     @property
-    def coarse(self) -> bool:
-        """Whether some of it was predicted in 8-bit integers, which are computed on a CPU."""
-        return any(in_int8(_views_of(run)[0]) for run in self.runs)
-
-    @property
     def packages(self) -> tuple[str, ...]:
         """What the blend cannot be repeated without, beside what every kernel needs."""
         needs = get_blender(self.fitted.parameters.get("chosen", self.fitted.blender.name)).needs
@@ -110,12 +105,12 @@ def choose_recipe(
     return Recipe(path.stem, tuple(chosen), fitted_from_dict(record.blend), thresholds), []
 
 
-def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool, cpu: bool = False) -> None:
-    """Models and plan of an inference kernel.
+def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool, cpu: bool = False) -> bool:
+    """Models and plan of an inference kernel; return whether it is for a session without a GPU.
 
     Args:
         half: weights in 16 bits.
-        cpu: for a session without a GPU.
+        cpu: for a session without a GPU; what was predicted in 8-bit integers always is.
 
     Raises:
         MissingFileError, DataError: a model is missing, or is not the one that was trained.
@@ -128,12 +123,14 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool, c
     hot = competition.classes.hot(row.labels for row in competition.train if not row.train_only)
     prior = hot.sum(axis=0) / len(hot)
     data_dir = data_folder(workspace.root.resolve(), config.competition)
+    entries = [_write_predicting_run(folder, run, setup, half=half) for run in recipe.runs]
+    cpu = cpu or any(entry["int8"] for entry in entries)
     plan = {
         "competition": {**config.competition.model_dump(mode="json"), "data_dir": "."},
         "blend_name": recipe.name,
         "blend": recipe.fitted.to_dict(),
         "thresholds": recipe.thresholds,
-        "runs": [_write_predicting_run(folder, run, setup, half=half) for run in recipe.runs],
+        "runs": entries,
         "prior": [float(share) for share in prior],
         "batch_size": max(run.record.config.last_stage.data.evaluated_at_once for run in recipe.runs),
         "id_style": style_of([(row.id, row.path) for row in competition.test], data_dir, config.competition.test.dirs),
@@ -142,6 +139,7 @@ def write_inference(folder: Path, setup: Setup, recipe: Recipe, *, half: bool, c
         "n_visible": len(competition.test),
     }
     files.write_json(folder / PLAN, plan)
+    return cpu
 
 
 def write_training(folder: Path, setup: Setup) -> None:
@@ -269,14 +267,14 @@ def _write_run(folder: Path, run: Run, root: Path, *, half: bool) -> dict[str, A
     # Without the fingerprint of the competition, which holds the ids of the visible test set.
     kept = replace(run.record, competition_fingerprint=None, config_fingerprint=None).to_dict()
     record = without_paths_of_config(kept)
-    entry = {"name": run.name, "views": views_of(seen), "merge": merge, **mixes, "models": models, "several": several}
-    return {**entry, **code, "record": record}
+    how = {"views": views_of(seen), "merge": merge, "int8": in_int8(seen), **mixes}
+    return {"name": run.name, **how, "models": models, "several": several, **code, "record": record}
 
 
 def _write_predicting_run(folder: Path, run: Run, setup: Setup, *, half: bool) -> dict[str, Any]:
     """Copy the finished models of a run, in 8-bit integers as well where it was predicted so; returns its entry of the plan."""
     entry = _write_run(folder, run, setup.workspace.root, half=half)
-    return entry if not in_int8(_views_of(run)[0]) else {**entry, "graphs": _write_graphs(folder, run, entry, setup)}
+    return entry if not entry["int8"] else {**entry, "graphs": _write_graphs(folder, run, entry, setup)}
 
 
 def _write_graphs(folder: Path, run: Run, entry: Mapping[str, Any], setup: Setup) -> dict[str, list[str]]:
