@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from kaggle_kit.auto.state import TAIL, State, pace_of
@@ -20,6 +20,8 @@ from kaggle_kit.models.backbones import LocalBackbone, can_join, n_stages
 _SCRATCH_LONGER = 5  # times as many epochs for a model that begins from random weights
 _RACE = 0.5  # chance that a run which was trained on one fold earns the others
 _STEP = 32  # image sizes are multiples of it
+TINY = 2 * _STEP
+"""Pixels on the short side: smaller images are enlarged to it for pretrained networks, which have learnt from larger ones."""
 LONGER = ("balanced", "best")  # goals with time for more than the main ideas
 _CYCLES = 2  # of a training with restarts
 _PRETRAINED = ("lr=0.0001", "batch_size=16", "model.freeze_bn=true")
@@ -48,41 +50,52 @@ class Scene:
     """What ideas are made for.
 
     Attributes:
-        backbones: whose weights are here, the smallest first; without ``pretrained`` one that begins from random weights.
+        backbones: those whose weights are here, the smallest first; before them, where there is one, what begins from random
+            weights.
         side: of most images, pixels on the short side.
         goal: an entry of GOALS.
         ordered: whether the metric counts how far a class is off.
         greater: whether a greater score is better.
         folds: name of the fold table.
         n_folds: of it.
-        shorter: the epochs of the goal are divided by this, where there is no time for them.
+        shorter: backbone -> the epochs of the goal are divided by this, where there is no time for them.
         compiled_from: pixels to train on, images times epochs, from which training is compiled, and faster than measured.
     """
 
     backbones: Sequence[LocalBackbone]
     side: float
     goal: str
-    pretrained: bool = True
     ordered: bool = False
     greater: bool = True
     folds: str = "folds"
     n_folds: int = 5
-    shorter: int = 1
+    shorter: Mapping[str, int] = field(default_factory=dict)
     compiled_from: float = math.inf
 
     @property
-    def epochs(self) -> int:
-        """Epochs of a fine-tuned run."""
-        return max(1, GOALS[self.goal] * (1 if self.pretrained else _SCRATCH_LONGER) // self.shorter)
+    def pretrained(self) -> bool:
+        """Whether there are weights to begin from."""
+        return any(one.pretrained for one in self.backbones)
+
+    def epochs(self, backbone: LocalBackbone) -> int:
+        """Return the epochs of a fine-tuned run."""
+        longer = 1 if backbone.pretrained else _SCRATCH_LONGER
+        return max(1, GOALS[self.goal] * longer // self.shorter.get(backbone.name, 1))
+
+    def shortened(self, backbones: Sequence[LocalBackbone], times: int) -> Scene:
+        """Return the same with the epochs of some backbones divided once more."""
+        further = {one.name: times * self.shorter.get(one.name, 1) for one in backbones}
+        return replace(self, shorter={**self.shorter, **further})
 
     def run(self, idea: str, backbone: LocalBackbone) -> str:
         """Return the name of a run; one of fewer epochs than the goal's is another."""
-        short = f"-{self.epochs}ep" if self.shorter > 1 and idea not in (*HEADS, TEACHER, TAIL) else ""
+        shorter = self.shorter.get(backbone.name, 1) > 1 and idea not in (*HEADS, TEACHER, TAIL)
+        short = f"-{self.epochs(backbone)}ep" if shorter else ""
         return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone.name)}"[:100] + short
 
     def tuned_side(self, backbone: LocalBackbone) -> int:
         """Return the image size to fine-tune at: the model's own, or less where the images are much smaller."""
-        least = 2 * _STEP if self.pretrained else _STEP
+        least = TINY if backbone.pretrained else _STEP
         return int(min(backbone.side, max(least, math.ceil(self.side / _STEP) * _STEP)))
 
 
@@ -127,10 +140,15 @@ class Candidate:
         """Gain a second."""
         return self.gain / max(self.seconds, 1e-9)
 
+    @property
+    def races(self) -> bool:
+        """Whether only fold 0 is trained, to be compared with others."""
+        return self.step.options.get("fold") == "0"
+
     def on_one_fold(self, folds: int) -> Candidate:
         """Return the same for fold 0 only, as the first round of a race."""
         step = replace(self.step, options={**self.step.options, "fold": "0"})
-        return replace(self, idea="race", step=step, gain=self.gain * _RACE, seconds=self.seconds / folds)
+        return replace(self, step=step, gain=self.gain * _RACE, seconds=self.seconds / folds)
 
 
 @dataclass(frozen=True)
@@ -157,9 +175,9 @@ class Idea:
     cycles: int = 0
     share: float = 1.0
 
-    def strategy_in(self, scene: Scene) -> str:
-        """The strategy of its runs."""
-        return self.strategy or ("probe-then-finetune" if scene.pretrained else "finetune")
+    def strategy_of(self, backbone: LocalBackbone) -> str:
+        """Return the strategy of its run of a backbone."""
+        return self.strategy or ("probe-then-finetune" if backbone.pretrained else "finetune")
 
 
 def _augmentation(state: State, *, mirrored: str = "medium", else_: str = "shift") -> str:
@@ -167,7 +185,7 @@ def _augmentation(state: State, *, mirrored: str = "medium", else_: str = "shift
 
 
 def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    return _seen(backbone, state, whole=_whole_is_better(scene, state)) if scene.pretrained else None
+    return _seen(backbone, state, whole=_whole_is_better(scene, state)) if backbone.pretrained else None
 
 
 def _other_look(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
@@ -215,21 +233,21 @@ def _joined(backbone: LocalBackbone) -> list[str]:
 
 
 def _tuned(scene: Scene, backbone: LocalBackbone, state: State, side: int, epochs: int, *further: str) -> list[str]:
-    look = _look(backbone, whole=_whole_is_better(scene, state)) if scene.pretrained else [_WHOLE]
-    start = _PRETRAINED if scene.pretrained else _SCRATCH
-    size = [f"image_size={side}"] if side != backbone.side or not scene.pretrained else []
+    look = _look(backbone, whole=_whole_is_better(scene, state)) if backbone.pretrained else [_WHOLE]
+    start = _PRETRAINED if backbone.pretrained else _SCRATCH
+    size = [f"image_size={side}"] if side != backbone.side or not backbone.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
     # probe over again, and it would be chosen on the rows that judge it.
     return [f"epochs={epochs}", "keep=last", "validate_every=0", *look, *start, *size, *further]
 
 
 def _finetune(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
-    return _tuned(scene, backbone, state, scene.tuned_side(backbone), scene.epochs, _augmentation(state))
+    return _tuned(scene, backbone, state, scene.tuned_side(backbone), scene.epochs(backbone), _augmentation(state))
 
 
 def _tail(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     """Later stages alone: what comes before, the most pixels, has learnt from more images than there are here."""
-    if not scene.pretrained or not (count := n_stages(backbone.name)):
+    if not backbone.pretrained or not (count := n_stages(backbone.name)):
         return None
     further = f"model.freeze={math.ceil(_FROZEN * count)}", _augmentation(state, mirrored="light")
     found = _tuned(scene, backbone, state, scene.tuned_side(backbone), _TAIL_EPOCHS, *further)
@@ -238,14 +256,14 @@ def _tail(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | No
 
 def _mixed(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     mixing = ["augment.cutmix=1.0", "augment.mix_prob=0.5", _augmentation(state, mirrored="light")]
-    return _tuned(scene, backbone, state, scene.tuned_side(backbone), math.ceil(1.5 * scene.epochs), *mixing)
+    return _tuned(scene, backbone, state, scene.tuned_side(backbone), math.ceil(1.5 * scene.epochs(backbone)), *mixing)
 
 
 def _larger(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     side = math.ceil(1.2 * scene.tuned_side(backbone) / _STEP) * _STEP
     if side > 2 * scene.side:  # there is no more to see
         return None
-    return _tuned(scene, backbone, state, side, scene.epochs, _augmentation(state))
+    return _tuned(scene, backbone, state, side, scene.epochs(backbone), _augmentation(state))
 
 
 def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
@@ -253,23 +271,24 @@ def _again(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
 
 
 def _ordinal(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    new = [_NEW_HEAD] if scene.pretrained else []
+    new = [_NEW_HEAD] if backbone.pretrained else []
     return [*_finetune(scene, backbone, state), "head=ordinal", *new] if scene.ordered else None
 
 
 def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     learnt = [f"teacher.runs={scene.run(TEACHER, backbone)}", "teacher.mix=0.3"]
-    return [*_finetune(scene, backbone, state), *learnt] if scene.pretrained else None
+    return [*_finetune(scene, backbone, state), *learnt] if backbone.pretrained else None
 
 
 def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
     restarts = ["schedule=warm_restarts", f"schedule.options={{cycles: {_CYCLES}}}", f"snapshots={_CYCLES}"]
-    return _tuned(scene, backbone, state, scene.tuned_side(backbone), _CYCLES * scene.epochs, _augmentation(state), *restarts)
+    side, epochs = scene.tuned_side(backbone), _CYCLES * scene.epochs(backbone)
+    return _tuned(scene, backbone, state, side, epochs, _augmentation(state), *restarts)
 
 
 def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
     base = scene.run("finetune", backbone)
-    if base not in state.tried or not scene.pretrained:
+    if base not in state.tried or not backbone.pretrained:
         return None
     found = [entry for entry in _finetune(scene, backbone, state) if not entry.startswith("lr=")]
     return [*found, "lr=0.00005", f"init_from={base}", f"specialists.confused_by={scene.run(TEACHER, backbone)}"]
@@ -315,7 +334,7 @@ def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) 
     if entries is None:
         return None
     run = scene.run(idea.name, backbone)
-    step = _training(backbone, entries, idea.strategy_in(scene), run)
+    step = _training(backbone, entries, idea.strategy_of(backbone), run)
     gain, seconds = _gain(idea, backbone, state, run), _seconds(idea, backbone, scene, state, entries)
     before = _teacher(backbone, scene, state) if idea.teacher else ()
     return Candidate(idea.name, run, backbone.name, step, gain, seconds, before, idea.cycles)
@@ -383,7 +402,7 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     if measured is None:
         return math.nan
     told = dict(entry.split("=", 1) for entry in entries)
-    side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_in(scene)
+    side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_of(backbone)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
     pixels = measured.work.n_train / measured.work.folds * epochs * side**2
     faster = _COMPILED if pixels >= scene.compiled_from else 1.0

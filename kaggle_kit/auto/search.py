@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import files, seeds
-from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, Scene, candidates, views_of
+from kaggle_kit.auto.ideas import FULL, LONGER, TINY, VIEWS, Candidate, Scene, candidates, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
@@ -43,7 +43,8 @@ _MARGIN = 1.1  # a run must fit with so many times the seconds that it is expect
 _MEASURE_SECONDS = 6.0
 _TIME_TO_FETCH = 1800.0  # seconds that must be left for a download to pay
 _SAMPLED = 64  # images whose size is read
-_SCRATCH = "resnet10t"  # a small network that learns from random weights, where no pretrained ones are
+# A small network that learns from random weights: where no pretrained ones are, and beside them where images are tiny.
+_SCRATCH = LocalBackbone("resnet10t", 224, 21_765_496, pretrained=False)
 _METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
 _OF_GRADES = "grades"  # one more where the metric counts how far a class is off
 _OF_PROBABILITIES = "temperature"  # one more where the metric looks at probabilities: smoothed labels make runs too unsure
@@ -180,9 +181,13 @@ class _Search:
                 self.say(
                     f"no pretrained weights are in {self._pretrained}; a small network is trained from random ones instead"
                 )
-            return Scene([LocalBackbone(_SCRATCH, 224, 0)], side, self.options.goal, pretrained=False, **facts)
+            return Scene([_SCRATCH], side, self.options.goal, **facts)
         self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
-        return Scene(found, side, self.options.goal, **facts)
+        return Scene(self._with_scratch(found, side), side, self.options.goal, **facts)
+
+    def _with_scratch(self, found: Sequence[LocalBackbone], side: float) -> Sequence[LocalBackbone]:
+        """Return backbones with one that begins from random weights where images have few pixels, which it learns quickly."""
+        return [_SCRATCH, *found] if side < TINY and chosen_by(self.options.only, _SCRATCH.name) else found
 
     @property
     def _compiled_from(self) -> float:
@@ -246,12 +251,25 @@ class _Search:
         """What fits into the time; where not all does, fine-tuned runs first race on fold 0, and the better half goes on."""
         fitting = [one for one in self._candidates() if self._fits(one)]
         tuned = [one for one in fitting if one.tunes]
-        if self.n_folds < 3 or len(tuned) < 2 or sum(one.seconds for one in tuned) < self.left:
+        if self.n_folds < 3 or sum(one.seconds for one in tuned) < self.left or not (racers := self._racers(tuned)):
             return fitting
-        raced = sorted((one for one in tuned if one.run in self.state.raced), key=lambda one: -self.state.raced[one.run])
-        waiting = [one.on_one_fold(self.n_folds) for one in tuned if one.run not in self.state.raced]
+        waiting = [one.on_one_fold(self.n_folds) for one in racers if one.run not in self.state.raced]
         others = [one for one in fitting if one not in tuned]
-        return [*others, *(waiting or raced[: math.ceil(len(raced) / 2)])]
+        return [*others, *(waiting or self._better_half(racers))]
+
+    def _racers(self, tuned: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return the runs that race: as many of those that gain most a second as leave time for all folds of half of them."""
+        by_rate, share = sorted(tuned, key=lambda one: -one.rate), 1 / self.n_folds
+        for count in range(len(by_rate), 1, -1):
+            racers = by_rate[:count]
+            first = [0.0 if one.run in self.state.raced else share * one.seconds for one in racers]
+            rest = sorted((one.seconds - done for one, done in zip(racers, first, strict=True)), reverse=True)
+            if (sum(first) + sum(rest[: math.ceil(count / 2)])) * _MARGIN + self._tail <= self.left:
+                return racers
+        return ()
+
+    def _better_half(self, raced: Sequence[Candidate]) -> Sequence[Candidate]:
+        return sorted(raced, key=lambda one: -self.state.raced[one.run])[: math.ceil(len(raced) / 2)]
 
     def _fits(self, candidate: Candidate) -> bool:
         if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
@@ -282,7 +300,8 @@ class _Search:
         except WeightsError as error:
             why = str(error)
             self.say(f"no further backbones can be had: {why}")
-        self.scene = replace(self.scene, backbones=local_backbones(self.options.only))
+        found = self._with_scratch(local_backbones(self.options.only), self.scene.side)
+        self.scene = replace(self.scene, backbones=found)
         self._note("fetched", models=[one.name for one in self.scene.backbones if one.name not in here], why=why)
 
     def _measure(self) -> None:
@@ -305,16 +324,19 @@ class _Search:
 
     def _could_tune(self) -> bool:
         """Whether there is time to fine-tune a backbone that was measured, for an epoch at least."""
-        shortest = replace(self.scene, shorter=self.scene.shorter * self.scene.epochs)
+        backbones = self.scene.backbones
+        shortest = self.scene.shortened(backbones, max(self.scene.epochs(one) for one in backbones))
         return any(one.tunes and self._fits(one) for one in candidates(shortest, self.state))
 
     def _shorten(self) -> None:
-        """Halve the epochs of fine-tuned runs as long as none of them fits."""
-        while self.scene.epochs > 1:
-            tuned = [one for one in self._candidates() if one.tunes]
-            if not tuned or any(self._fits(one) or math.isnan(one.seconds) for one in tuned):
-                return
-            self.scene = replace(self.scene, shorter=2 * self.scene.shorter)
+        """Halve the epochs of fine-tuned runs as long as none fits of those from pretrained weights, or from random ones."""
+        for pretrained in (True, False):
+            backbones = [one for one in self.scene.backbones if one.pretrained == pretrained]
+            while any(self.scene.epochs(one) > 1 for one in backbones):
+                tuned = [one for one in self._candidates() if one.tunes and one.model in {each.name for each in backbones}]
+                if not tuned or any(self._fits(one) or math.isnan(one.seconds) for one in tuned):
+                    break
+                self.scene = self.scene.shortened(backbones, 2)
 
     @property
     def _views(self) -> str:
@@ -323,7 +345,8 @@ class _Search:
     def _try(self, candidate: Candidate) -> None:
         """Train a run, predict with it, and keep it if that makes the blend better."""
         expected = "" if not math.isfinite(candidate.seconds) else f", about {format_duration(candidate.seconds)}"
-        self.say(f"{format_duration(self.used)} used. {candidate.idea}{expected}: {candidate.step.text}")
+        what = f"race of {candidate.idea}" if candidate.races else candidate.idea
+        self.say(f"{format_duration(self.used)} used. {what}{expected}: {candidate.step.text}")
         began, of_a_run = self._now(), {VIEWS: self._review, FULL: self._complete}
         try:
             if candidate.idea in of_a_run:
@@ -335,8 +358,8 @@ class _Search:
         except KaggleKitError as error:
             self._fail(candidate, str(error))
             return
-        if candidate.idea == "race":
-            self._judge_race(candidate, summary.oof_score)
+        if candidate.races:
+            self._judge_race(candidate, summary.oof_score, self._now() - began)
         else:
             self._finish(candidate, began)
 
@@ -459,11 +482,13 @@ class _Search:
                 raise _Ended(f"the time is over; {step.options['run']} was not predicted in full")
         return step
 
-    def _judge_race(self, candidate: Candidate, score: float) -> None:
+    def _judge_race(self, candidate: Candidate, score: float, seconds: float) -> None:
         """Note what share of the error of fold 0 the run would remove from the blend."""
         rows = self._rows((*self.state.kept, candidate.run))
         found = rows.judge(rows.blended(self.state.kept), rows.blended((*self.state.kept, candidate.run)), fold=0)
-        self._note("raced", run=candidate.run, score=score, gain=found.gain, why=found.why, command=candidate.step.text)
+        facts = {"run": candidate.run, "idea": candidate.idea, "strategy": candidate.strategy}
+        times = {"estimate": candidate.seconds, "seconds": seconds}
+        self._note("raced", **facts, **times, score=score, gain=found.gain, why=found.why, command=candidate.step.text)
         self.say(f"{candidate.run} on fold 0: {score:.4f}; the blend would be {found.after:.4f} after {found.before:.4f} there")
 
     def _join(self, run: str) -> None:

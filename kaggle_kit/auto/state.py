@@ -206,6 +206,8 @@ def _failed(state: State, entry: Entry) -> None:
 
 def _raced(state: State, entry: Entry) -> None:
     state.raced[entry["run"]] = number_or_nan(entry["gain"])
+    if "idea" in entry:  # not in journals of before
+        state.keep_pace(pace_of(entry["idea"], entry["strategy"]), entry)
 
 
 _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {

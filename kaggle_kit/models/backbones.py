@@ -26,14 +26,15 @@ WORTH_FETCHING = (
 
 @dataclass(frozen=True)
 class LocalBackbone:
-    """A backbone whose weights are here.
+    """A backbone whose weights are here, or one that begins from random weights.
 
     Attributes:
         name: as timm calls it.
         side: of the images that it was trained on, pixels.
-        n_bytes: of the file with its weights.
+        n_bytes: of its weights.
         text: where that is, in words.
-        path: the file; an empty path where it begins from random weights.
+        path: the file.
+        pretrained: whether there are weights to begin from.
     """
 
     name: str
@@ -41,6 +42,7 @@ class LocalBackbone:
     n_bytes: int
     text: str = ""
     path: Path = Path()
+    pretrained: bool = True
 
 
 def local_backbones(patterns: Sequence[str] = (), pretrained: bool | str = True) -> list[LocalBackbone]:

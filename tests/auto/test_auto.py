@@ -1,5 +1,6 @@
 """The search on a made workspace: commands are played by a fake project, whose clock stands still between them."""
 
+import math
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -111,6 +112,7 @@ class FakeProject:
 def project(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [SMALL, LARGE])
     monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
+    monkeypatch.setattr(search, "_usual_side", lambda competition: 224)
     return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
 
 
@@ -470,6 +472,43 @@ def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_
     assert tuned
     assert tuned[0].startswith("auto-mix")
     assert any(run.startswith("auto-mix") for run in result.runs)
+
+
+@pytest.mark.parametrize("limit", [80.0, 90.0, 100.0])
+def test_no_more_runs_race_than_leave_time_to_finish_half_of_them(project, monkeypatch, limit):
+    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name == "probe" or idea.name in TUNED])
+    project.rate = 80.0  # as fast as the runs will be
+    project.seconds |= dict.fromkeys(("mix", "finetune", "larger", "soft"), 30.0)
+    project.auto(limit, "balanced")
+    assert any(entry["idea"] in TUNED for entry in entries(project, "trained"))
+
+
+def test_what_a_race_takes_corrects_the_time_that_the_other_folds_are_expected_to_take(project):
+    project.seconds |= dict.fromkeys(TUNED, 60.0)
+    project.auto(200.0, "balanced")
+    raced = entries(project, "raced")
+    assert raced
+    pace = State.of(Journal(project.workspace.root / "auto" / "auto.jsonl").read()).pace["probe-then-finetune"]
+    assert pace[: len(raced)] == pytest.approx([entry["seconds"] / entry["estimate"] for entry in raced])
+
+
+@pytest.mark.parametrize(("side", "only", "small"), [(32, (), True), (63, ("res*", "small"), True), (64, (), False)])
+def test_tiny_images_are_learnt_from_random_weights_as_well(project, monkeypatch, side, only, small):
+    monkeypatch.setattr(search, "_usual_side", lambda competition: side)
+    result, _ = project.auto(only=only)
+    tuned = {entry["run"]: entry["entries"] for entry in entries(project, "trained") if entry["model"] == "resnet10t"}
+    assert result.runs[0] == "auto-probe-small"  # the first submission is of pretrained weights all the same
+    assert (set(tuned) == {"auto-finetune-resnet10t"}) == small
+    if small:
+        expected = {"pretrained=false", f"image_size={32 * math.ceil(side / 32)}", "epochs=10"}
+        assert expected <= set(tuned["auto-finetune-resnet10t"])
+        assert "pretrained=false" not in entries(project, "trained")[0]["entries"]
+
+
+def test_backbones_that_are_not_asked_for_are_not_learnt_from_random_weights(project, monkeypatch):
+    monkeypatch.setattr(search, "_usual_side", lambda competition: 32)
+    project.auto(only=("small", "large"))
+    assert not any("resnet10t" in call for call in project.calls)
 
 
 def test_where_mirrored_images_mean_something_else_nothing_is_mirrored(tmp_path, project, monkeypatch):
