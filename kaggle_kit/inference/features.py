@@ -1,8 +1,8 @@
 """Features of images, computed once by a frozen backbone and kept: for folds, runs and `kk predict` alike.
 
-Under the workspace's cache lies a folder for each backbone, image specification and type of number. Parts are added to it and
-never changed: a part is a folder with one array a view and an index, and counts once it has its final name. An image is known
-by path, size and modification time, an augmented view by the augmentation and the seed as well.
+Under the workspace's cache lies a folder for each backbone, image specification and type of number. Parts are added to it about
+once a minute and never changed: a part is a folder with one array a view and an index, and counts once it has its final name.
+An image is known by path, size and modification time, an augmented view by the augmentation and the seed as well.
 
 Training images and the images of a test pass are kept apart: control rows, which are training images hidden in a test pass,
 would prove nothing if they were answered from what training computed.
@@ -14,10 +14,10 @@ import hashlib
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
 import numpy as np
@@ -44,13 +44,13 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[tuple[str, Path]]
 Features = npt.NDArray[np.float32]
 Stamp = tuple[str, int, int]
-Fill = Callable[[Sequence[Features], Hashes], None]
-"""Fills one array (N, F) a view, and the hashes (N, 2) of the plain view's pixels."""
 PLAIN, MIRRORED = "plain", "hflip"
 KEPT_VIEWS: dict[str, tuple[str, ...]] = {"none": (PLAIN,), "hflip": (PLAIN, MIRRORED)}
 """Entries of ``VIEWS`` that can be answered from kept features -> the views they consist of, in order."""
+_Batch = tuple[npt.NDArray[np.int64], Mapping[str, Features], Hashes]
+"""Positions (B,) of rows, their features (B, F) by view, and hashes (B, 2) of the plain view's pixels."""
 _VERSION = 2  # of the layout and of what the features are made from: raise it when decoding or a transform changes
-_PART = 8192  # images; what an interrupted extraction loses at most
+_SECONDS, _IMAGES = 60.0, 4096  # a part is written after so long, or when it has so many: what a kill loses at most
 _INDEX, _HASHES = "index.json", "pixels"
 
 
@@ -132,29 +132,29 @@ class FeatureTable:
         found = [where[stamp(path)] for path in paths]
         return np.array([self._array(part, _HASHES)[row] for part, row in found], dtype=np.uint64).reshape(-1, 2)
 
-    def add(self, rows: Rows, views: Sequence[str], compute: Fill, width: int) -> None:
-        """Keep a part: ``compute`` fills one array (N, ``width``) a view, and pixel hashes (N, 2), in the order of ``rows``.
+    def add(self, rows: Rows, features: Mapping[str, Features], hashes: Hashes) -> None:
+        """Keep a part.
+
+        Args:
+            features: of ``rows``, by view, each (N, F).
+            hashes: (N, 2) as :meth:`pixels` returns them.
 
         Raises:
             StorageError: it cannot be written.
         """
-        stamps = [stamp(path) for _, path in rows]
         final = self.folder / f"{self._role}-{uuid.uuid4().hex[:12]}"
         temporary = final.with_name(f".{final.name}.tmp")
         try:
             temporary.mkdir(parents=True)
-            shape = (len(rows), width)
-            arrays = [np.lib.format.open_memmap(temporary / f"{view}.npy", "w+", np.float32, shape) for view in views]
-            hashes = np.lib.format.open_memmap(temporary / f"{_HASHES}.npy", "w+", np.uint64, (len(rows), 2))
-            compute(arrays, hashes)
-            for array in (*arrays, hashes):
-                array.flush()
-            files.write_json(temporary / _INDEX, {"views": list(views), "images": stamps})
+            arrays: dict[str, npt.NDArray[Any]] = {**features, _HASHES: hashes}
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array)
+            files.write_json(temporary / _INDEX, {"views": list(features), "images": [stamp(path) for _, path in rows]})
             temporary.rename(final)
         except OSError as error:
-            if isinstance(error, StorageError | DataError):
+            if isinstance(error, StorageError):
                 raise
-            needed = 4 * len(rows) * width * len(views)
+            needed = sum(array.nbytes for array in features.values())
             raise StorageError(f"cannot keep features in {self.folder} ({needed:,} bytes wanted): {error}.") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -268,15 +268,18 @@ class Extractor:
         lacking = ~table.has([path for _, path in rows], plan.names)  # (V, N)
         todo = [rows[position] for position in np.flatnonzero(lacking.any(axis=0)).tolist()]
         views = [name for name, lacks in zip(plan.names, lacking, strict=True) if lacks.any()]
-        for start in range(0, len(todo), _PART):
-            part = todo[start : start + _PART]
-            table.add(part, views, partial(self._fill, part, views, plan), self._width())
+        part = _Part(table, todo)
+        try:
+            for positions, features, hashes in self._computed(todo, views, plan):
+                part.take(positions, features, hashes)
+                self.on_batch(len(positions))
+        finally:  # what was computed until somebody stopped it is kept, too
+            part.write()
         return len(todo)
 
-    def _fill(self, rows: Rows, views: Sequence[str], plan: ViewPlan, arrays: Sequence[Features], hashes: Hashes) -> None:
+    def _computed(self, rows: Rows, views: Sequence[str], plan: ViewPlan) -> Iterator[_Batch]:
         augmented = [view for view in views if view in plan.augmented]
         transform = StackedViews(self.spec, plan.augment, augmented, [row_id for row_id, _ in rows])
-        into = dict(zip(views, arrays, strict=True))
         with EvalLoader(
             *(rows, self.spec),
             batch_size=self.batch_size,
@@ -287,12 +290,16 @@ class Extractor:
         ) as loader:
             for batch in loader:
                 positions = batch.rows.numpy()
-                hashes[positions, 0] = batch_hashes(batch.images[:, :, : self.spec.height])
-                hashes[positions, 1] = [(batch.origins or {})[str(rows[at][1])] for at in positions.tolist()]
-                for view, images in self._views(batch.images, augmented, mirrored=MIRRORED in into):
-                    if view in into:
-                        into[view][positions] = self.engine.logits(images).cpu().numpy()
-                self.on_batch(len(positions))
+                hashes = np.empty((len(positions), 2), dtype=np.uint64)
+                hashes[:, 0] = batch_hashes(batch.images[:, :, : self.spec.height])
+                hashes[:, 1] = [(batch.origins or {})[str(rows[at][1])] for at in positions.tolist()]
+                found = self._views(batch.images, augmented, mirrored=MIRRORED in views)
+                features = {view: self._features(images) for view, images in found if view in views}
+                yield positions, features, hashes
+
+    def _features(self, images: torch.Tensor) -> Features:
+        """(B, F), a copy, since an engine may hand out its own memory."""
+        return self.engine.logits(images).float().cpu().numpy().copy()
 
     def _views(self, stacked: torch.Tensor, augmented: Sequence[str], *, mirrored: bool) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and normalised images (B, 3, H, W) of each view in a batch of stacks (B, 3, (1 + A) * H, W)."""
@@ -305,7 +312,31 @@ class Extractor:
         for view, part in zip(augmented, parts[1:], strict=True):
             yield view, to_input(part, self.spec, self.device, channels_last=channels_last)
 
-    def _width(self) -> int:
-        """F, which only the engine knows for sure."""
-        nothing = torch.zeros(1, self.spec.channels, *self.spec.size, device=self.device)
-        return int(self.engine.logits(nothing).shape[1])
+
+class _Part:
+    """Gathers what is computed of some rows, and adds it to a table from time to time."""
+
+    def __init__(self, table: FeatureTable, rows: Rows) -> None:
+        self._table, self._rows = table, rows
+        self._batches: list[_Batch] = []
+        self._began = monotonic()
+
+    def take(self, positions: npt.NDArray[np.int64], features: Mapping[str, Features], hashes: Hashes) -> None:
+        self._batches.append((positions, features, hashes))
+        full = sum(len(positions) for positions, _, _ in self._batches) >= _IMAGES
+        if full or monotonic() - self._began >= _SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Add what there is.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        batches, self._batches, self._began = self._batches, [], monotonic()
+        if not batches:
+            return
+        positions, features, hashes = zip(*batches, strict=True)
+        rows = [self._rows[position] for position in np.concatenate(positions).tolist()]
+        together = {view: np.concatenate([of_batch[view] for of_batch in features]) for view in features[0]}
+        self._table.add(rows, together, np.concatenate(hashes))

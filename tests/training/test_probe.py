@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +43,14 @@ def probe(tiny, *overrides, fold="all", restart=False, **options):
 def counted(monkeypatch):
     """Images that were put through a backbone for features."""
     seen = []
-    extract = features_module.Extractor._fill
+    compute = features_module.Extractor._computed
 
-    def fill(self, rows, *rest):
-        seen.extend(row_id for row_id, _ in rows)
-        return extract(self, rows, *rest)
+    def computed(self, rows, *rest):
+        for batch in compute(self, rows, *rest):
+            seen.extend(rows[position][0] for position in batch[0])
+            yield batch
 
-    monkeypatch.setattr(features_module.Extractor, "_fill", fill)
+    monkeypatch.setattr(features_module.Extractor, "_computed", computed)
     return seen
 
 
@@ -145,6 +147,38 @@ def test_a_changed_image_is_computed_again(tiny, counted):
     path.write_bytes(path.read_bytes() + b" ")
     probe(tiny, fold="1", restart=True)
     assert counted[36:] == [tiny.competition.train[3].id]
+
+
+def test_an_interrupted_extraction_keeps_what_it_has_computed(tiny, counted, monkeypatch):
+    compute = features_module.Extractor._computed
+
+    def interrupted(self, rows, *rest):
+        for number, batch in enumerate(compute(self, rows, *rest)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features_module.Extractor, "_computed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            probe(tiny, fold="0")
+    kept = counted[:16]  # of two batches; the third was computed, and lost
+    counted.clear()
+    probe(tiny, fold="0")
+    assert sorted([*kept, *counted]) == sorted(tiny.folds.ids)
+
+
+def test_a_kill_loses_a_part_of_the_features_at_most(tiny, counted, monkeypatch):
+    monkeypatch.setattr(features_module, "_IMAGES", 8)
+    probe(tiny, fold="0")
+    parts = sorted((tiny.workspace.cache_dir / "features").glob("*/train-*"))
+    assert len(parts) == 5  # of 8 images, and one of the last 4
+    first, before = len(counted), read_predictions(tiny.workspace.run_dir("p") / "fold0" / runs.OOF)
+    shutil.rmtree(parts[0])
+    probe(tiny, fold="0", restart=True)
+    assert len(counted) - first <= 8
+    after = read_predictions(tiny.workspace.run_dir("p") / "fold0" / runs.OOF)
+    np.testing.assert_allclose(after.probs, before.probs, atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_probe(tmp_path):
