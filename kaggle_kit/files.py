@@ -30,6 +30,7 @@ from kaggle_kit.errors import ConfigError, DataError, KaggleKitError, LockedErro
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free space or choose another folder, then run the same command again",
@@ -257,6 +258,18 @@ def open_regular(path: Path, *, most: int = LARGEST) -> BufferedReader:
         kind = next((words for test, words in _KINDS if test(about.st_mode)), f"a file of {about.st_size:,} bytes")
         raise DataError(f"{path} is {kind}, expected a regular file of at most {most:,} bytes.")
     return open(descriptor, "rb")
+
+
+def open_for_arrow(path: Path, *, most: int = LARGEST) -> pa.NativeFile:
+    """Open a file for pyarrow; raises what :func:`open_regular` does.
+
+    Its threads need the interpreter's lock for a file of Python's. Where one still does when the interpreter ends, the process
+    aborts, or never ends (https://github.com/apache/arrow/issues/34314 and 50482).
+    """
+    import pyarrow as pa
+
+    open_regular(path, most=most).close()
+    return pa.OSFile(str(path))
 
 
 def read_bytes(path: Path, *, most: int = LARGEST) -> bytes:

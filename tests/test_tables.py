@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,6 +163,15 @@ class TestPredictions:
             path.write_bytes(content)
             with pytest.raises(DataError, match="not a prediction file of kaggle_kit, or it is damaged"):
                 read_predictions(path)
+
+    def test_arrow_reads_a_file_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One of Python's makes some processes abort when they end, see `files.open_for_arrow`."""
+        seen: list[type] = []
+        opened = pq.ParquetFile
+        monkeypatch.setattr(pq, "ParquetFile", lambda source: seen.append(type(source)) or opened(source))
+        make_predictions().write(tmp_path / "a.parquet")
+        read_predictions(tmp_path / "a.parquet")
+        assert seen == [pa.OSFile]
 
     def test_a_parquet_file_of_somebody_else(self, tmp_path: Path) -> None:
         import pandas as pd

@@ -180,9 +180,9 @@ def read_predictions(path: Path) -> Predictions:
     path = Path(path)
     with (
         files.parsing(path, fault=_PREDICTIONS, remedy=_PREDICT, also=(pa.ArrowException,)),
-        files.open_regular(path) as handle,
+        files.open_for_arrow(path) as file,
     ):
-        table = pq.ParquetFile(handle).read()  # not read_table, which refuses two columns called "id"
+        table = pq.ParquetFile(file).read()  # not read_table, which refuses two columns called "id"
         meta = json.loads(table.schema.metadata[_METADATA_KEY])
         classes = Classes(tuple(meta.pop("classes")))
         fingerprint = meta.pop("classes_fingerprint")
@@ -250,9 +250,9 @@ def read_prediction_meta(path: Path) -> dict[str, Any]:
     path = Path(path)
     with (
         files.parsing(path, fault=_PREDICTIONS, remedy=_PREDICT, also=(pa.ArrowException,)),
-        files.open_regular(path) as handle,
+        files.open_for_arrow(path) as file,
     ):
-        meta = json.loads((pq.read_schema(handle).metadata or {})[_METADATA_KEY])
+        meta = json.loads((pq.read_schema(file).metadata or {})[_METADATA_KEY])
     if not isinstance(meta, dict):
         raise DataError(f"{path} is not a prediction file of kaggle_kit, or it is damaged. Make it again.")
     return meta

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit.competition.containers.base import Container, Item, Options, is_picture, opened, shape_of, text, value_range
+from kaggle_kit import files
+from kaggle_kit.competition.containers.base import MOST, Container, Item, Options, is_picture, shape_of, text, value_range
 
 _ROWS = 256
 _LEAST = 64
@@ -58,15 +59,15 @@ def _recognise(path: Path) -> Options | None:
 def _names(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
-    with opened(path) as handle:
-        return list(pq.ParquetFile(handle).schema_arrow.names)
+    with files.open_for_arrow(path, most=MOST) as file:
+        return list(pq.ParquetFile(file).schema_arrow.names)
 
 
 def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     import pyarrow.parquet as pq
 
-    with opened(path) as handle:
-        for batch in pq.ParquetFile(handle).iter_batches(_ROWS):
+    with files.open_for_arrow(path, most=MOST) as file:
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS):
             yield batch.to_pylist()
 
 

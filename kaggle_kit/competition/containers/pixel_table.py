@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kaggle_kit.competition.containers.base import Container, Item, Options, opened, shape_of, value_range
+from kaggle_kit import files
+from kaggle_kit.competition.containers.base import MOST, Container, Item, Options, opened, shape_of, value_range
 
 _PIXEL = re.compile(r"(?:(?P<start>pix(?:el)?s?|px|p|v|x)?[ _.-]?\d+|\d+x\d+)", re.IGNORECASE)
 _LEAST = 64
@@ -49,9 +50,9 @@ def _blocks(path: Path, size: int = _BLOCK) -> Iterator[tuple[np.ndarray, list[l
     header, pixels = _columns(path)
     wanted = set(pixels)
     kinds = {name: pa.string() for at, name in enumerate(header) if at not in wanted}
-    with opened(path) as handle:
+    with files.open_for_arrow(path, most=MOST) as file:
         reader = arrow.open_csv(
-            handle,
+            file,
             read_options=arrow.ReadOptions(block_size=max(size, 64 * len(header)), column_names=header, skip_rows=1),
             convert_options=arrow.ConvertOptions(column_types=kinds, strings_can_be_null=False),
         )
