@@ -77,7 +77,7 @@ FOR_MANY = ("logistic", "mlp")
 
 def logistic(task: Task) -> Fitted:
     """A linear layer with the loss of the run, by L-BFGS."""
-    head, tried = _by_strength(task, task.loss)
+    head, tried, _ = _by_strength(task, task.loss)
     strength = _best(tried)
     return Fitted(_layer(head), f"strength {strength:g}", strength=strength, tried=tuple(tried))
 
@@ -85,12 +85,11 @@ def logistic(task: Task) -> Fitted:
 def svm(task: Task) -> Fitted:
     """A linear support vector machine: squared hinge loss, one class against the rest; its scores are made probabilities by a
     temperature of least log loss on the inner rows."""
-    head, tried = _by_strength(task, SquaredHinge())
+    head, tried, of_part = _by_strength(task, SquaredHinge())
     strength = _best(tried)
-    if task.part is not None and task.inner is not None:
-        # Of a fit without the inner rows: on those that were fitted, scores are surer than they will be.
-        fitter = HeadFitter(task.part, SquaredHinge(), task.n_classes, task.device)
-        head = _sharpened(head, _temperature(_layer(fitter.fit(strength)), task.inner, task))
+    if of_part is not None and task.inner is not None:
+        # Of the fit without the inner rows: on those that were fitted, scores are surer than they will be.
+        head = _sharpened(head, _temperature(_layer(of_part), task.inner, task))
     return Fitted(_layer(head), f"strength {strength:g}", strength=strength, tried=tuple(tried))
 
 
@@ -211,8 +210,9 @@ def _neighbours(samples: AnySamples, task: Task) -> Neighbours:
     return Neighbours.of(features, votes, several=task.multilabel)
 
 
-def _by_strength(task: Task, loss: nn.Module) -> tuple[Head, list[Tried]]:
-    """The head at the strength that is best on the inner rows, fitted to all; and what was tried."""
+def _by_strength(task: Task, loss: nn.Module) -> tuple[Head, list[Tried], Head | None]:
+    """The head at the strength that is best on the inner rows, fitted to all; what was tried; and the best one that was fitted
+    without them, None where there are none."""
     strengths, start = task.config.strengths, None
     tried = [Tried(strengths[len(strengths) // 2], float("nan"), float("nan"))]
     if task.part is not None and task.inner is not None:
@@ -221,7 +221,7 @@ def _by_strength(task: Task, loss: nn.Module) -> tuple[Head, list[Tried]]:
     fitter = HeadFitter(task.whole, loss, task.n_classes, task.device)
     if start is not None:
         fitter.start_from(start)
-    return fitter.fit(_best(tried)), tried
+    return fitter.fit(_best(tried)), tried, start
 
 
 def _best(tried: list[Tried]) -> float:

@@ -53,7 +53,7 @@ def environment(tmp_path_factory):
 
 
 def test_the_environment_holds_what_the_image_names_and_nothing_else(environment, tmp_path):
-    done = subprocess.run([environment.python, "-c", PROBE], check=True, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([environment.python, "-I", "-c", PROBE], check=True, capture_output=True, text=True, cwd=tmp_path)
     answer = json.loads(done.stdout)
     assert answer["found"] == {"torch": True, "ttach": False, "kaggle_kit": False, "openvino": False, "pip": True}
     assert (answer["outside"], answer["named"]) == ("unreachable", "unreachable")
