@@ -31,7 +31,8 @@ class Judgement:
     Attributes:
         difference: of the scores; positive is better, whatever the metric.
         error: its standard error, by leaving out parts of the rows in turn (jackknife), groups whole.
-        gain: share of the error that is gone: of 1 - score, or of the score where small ones are good.
+        gain: share of the error that is gone: the mean of that of 1 - score, or of the score where small ones are good, and of
+            that of the log loss, which tells runs apart that are right on the same rows.
         better: whether to keep it.
         why: in words.
     """
@@ -121,6 +122,9 @@ def compare(
         better, why = True, f"no worse ({difference:+.4f}), and log loss lower by {likelier:.4f} ± {spread:.4f}"
     else:
         better, why = False, f"difference {difference:+.4f}, standard error {error:.4f}: not shown to be better"
-    wrong = 1.0 - old if metric.greater_is_better else old
-    share = difference / wrong if wrong > 0 and math.isfinite(difference) else 0.0
-    return Judgement(old, new, difference, error, share, better, why)
+    gone = _share(difference, 1.0 - old if metric.greater_is_better else old), _share(likelier, log_loss(truth, before))
+    return Judgement(old, new, difference, error, sum(gone) / 2, better, why)
+
+
+def _share(difference: float, whole: float) -> float:
+    return difference / whole if whole > 0 and math.isfinite(difference) else 0.0

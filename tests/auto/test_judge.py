@@ -27,10 +27,22 @@ def test_a_better_blend_is_kept_and_a_worse_one_is_not():
         assert not compare(metric, truth, old, old, rows).better
     found = compare(ACCURACY, truth, old, new, rows)
     assert found.difference == pytest.approx(found.after - found.before)
-    assert found.gain == pytest.approx(found.difference / (1 - found.before))
     lower = compare(LOSS, truth, old, new, rows)
     assert lower.difference == pytest.approx(lower.before - lower.after)
     assert lower.difference > 0
+    assert lower.gain == pytest.approx(lower.difference / lower.before)
+    assert found.gain == pytest.approx(0.5 * found.difference / (1 - found.before) + 0.5 * lower.gain)
+
+
+def test_of_blends_that_are_right_on_the_same_rows_the_likelier_gains_more():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, 300)
+    old = probabilities(truth, 0.9, rng)
+    found = [
+        compare(ACCURACY, truth, old, share * np.eye(3)[truth] + (1 - share) * old, np.arange(300)) for share in (0.05, 0.1)
+    ]
+    assert [one.difference for one in found] == [0.0, 0.0]
+    assert 0 < found[0].gain < found[1].gain
 
 
 def test_equally_good_blends_are_seldom_taken_for_better():
