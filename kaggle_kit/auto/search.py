@@ -20,6 +20,7 @@ from kaggle_kit.auto.ideas import FULL, LONGER, TINY, VIEWS, Candidate, Scene, c
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
+from kaggle_kit.auto.race import race
 from kaggle_kit.auto.result import AutoResult
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Commands, Step
@@ -248,28 +249,12 @@ class _Search:
         return sum(fold.finished for fold in read_run(self.project.workspace, run).folds)
 
     def _fitting(self) -> list[Candidate]:
-        """What fits into the time; where not all does, fine-tuned runs first race on fold 0, and the better half goes on."""
+        """What fits into the time; where not all fine-tuned runs do, they race first."""
         fitting = [one for one in self._candidates() if self._fits(one)]
         tuned = [one for one in fitting if one.tunes]
-        if self.n_folds < 3 or sum(one.seconds for one in tuned) < self.left or not (racers := self._racers(tuned)):
-            return fitting
-        waiting = [one.on_one_fold(self.n_folds) for one in racers if one.run not in self.state.raced]
-        others = [one for one in fitting if one not in tuned]
-        return [*others, *(waiting or self._better_half(racers))]
-
-    def _racers(self, tuned: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Return the runs that race: as many of those that gain most a second as leave time for all folds of half of them."""
-        by_rate, share = sorted(tuned, key=lambda one: -one.rate), 1 / self.n_folds
-        for count in range(len(by_rate), 1, -1):
-            racers = by_rate[:count]
-            first = [0.0 if one.run in self.state.raced else share * one.seconds for one in racers]
-            rest = sorted((one.seconds - done for one, done in zip(racers, first, strict=True)), reverse=True)
-            if (sum(first) + sum(rest[: math.ceil(count / 2)])) * _MARGIN + self._tail <= self.left:
-                return racers
-        return ()
-
-    def _better_half(self, raced: Sequence[Candidate]) -> Sequence[Candidate]:
-        return sorted(raced, key=lambda one: -self.state.raced[one.run])[: math.ceil(len(raced) / 2)]
+        others = [one for one in fitting if not one.tunes]
+        seconds = (self.left - self._tail) / _MARGIN
+        return [*others, *race(tuned, self.state.raced, folds=self.n_folds, seconds=seconds)]
 
     def _fits(self, candidate: Candidate) -> bool:
         if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
