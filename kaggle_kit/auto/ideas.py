@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
+from kaggle_kit.auto.scene import STEP, Scene
 from kaggle_kit.auto.state import TAIL, State, pace_of
 from kaggle_kit.auto.steps import Step
 from kaggle_kit.choices import GOALS
 from kaggle_kit.models.backbones import LocalBackbone, can_join, n_stages
 
-_SCRATCH_LONGER = 5  # times as many epochs for a model that begins from random weights
 _RACE = 0.5  # chance that a run which was trained on one fold earns the others
-_STEP = 32  # image sizes are multiples of it
-TINY = 2 * _STEP
-"""Pixels on the short side: smaller images are enlarged to it for pretrained networks, which have learnt from larger ones."""
 LONGER = ("balanced", "best")  # goals with time for more than the main ideas
 _CYCLES = 2  # of a training with restarts
 _PRETRAINED = ("lr=0.0001", "batch_size=16", "model.freeze_bn=true")
@@ -43,60 +40,6 @@ _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are cho
 TEACHER, PAIRS = "teacher", "auto-pairs"
 LOOK, VIEWS, FULL = "look", "views", "full"
 """Another probe of a backbone; and ideas that make no run, but something for a run of the blend."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What ideas are made for.
-
-    Attributes:
-        backbones: those whose weights are here, the smallest first; before them, where there is one, what begins from random
-            weights.
-        side: of most images, pixels on the short side.
-        goal: an entry of GOALS.
-        ordered: whether the metric counts how far a class is off.
-        greater: whether a greater score is better.
-        folds: name of the fold table.
-        n_folds: of it.
-        shorter: backbone -> the epochs of the goal are divided by this, where there is no time for them.
-        compiled_from: pixels to train on, images times epochs, from which training is compiled, and faster than measured.
-    """
-
-    backbones: Sequence[LocalBackbone]
-    side: float
-    goal: str
-    ordered: bool = False
-    greater: bool = True
-    folds: str = "folds"
-    n_folds: int = 5
-    shorter: Mapping[str, int] = field(default_factory=dict)
-    compiled_from: float = math.inf
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether there are weights to begin from."""
-        return any(one.pretrained for one in self.backbones)
-
-    def epochs(self, backbone: LocalBackbone) -> int:
-        """Return the epochs of a fine-tuned run."""
-        longer = 1 if backbone.pretrained else _SCRATCH_LONGER
-        return max(1, GOALS[self.goal] * longer // self.shorter.get(backbone.name, 1))
-
-    def shortened(self, backbones: Sequence[LocalBackbone], times: int) -> Scene:
-        """Return the same with the epochs of some backbones divided once more."""
-        further = {one.name: times * self.shorter.get(one.name, 1) for one in backbones}
-        return replace(self, shorter={**self.shorter, **further})
-
-    def run(self, idea: str, backbone: LocalBackbone) -> str:
-        """Return the name of a run; one of fewer epochs than the goal's is another."""
-        shorter = self.shorter.get(backbone.name, 1) > 1 and idea not in (*HEADS, TEACHER, TAIL)
-        short = f"-{self.epochs(backbone)}ep" if shorter else ""
-        return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone.name)}"[:100] + short
-
-    def tuned_side(self, backbone: LocalBackbone) -> int:
-        """Return the image size to fine-tune at: the model's own, or less where the images are much smaller."""
-        least = TINY if backbone.pretrained else _STEP
-        return int(min(backbone.side, max(least, math.ceil(self.side / _STEP) * _STEP)))
 
 
 @dataclass(frozen=True)
@@ -189,7 +132,7 @@ def _probe(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | N
 
 
 def _other_look(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    probe = state.tried.get(scene.run("probe", backbone))
+    probe = state.tried.get(run_of(scene, "probe", backbone))
     return None if probe is None or not probe.entries else _seen(backbone, state, whole=_WHOLE not in probe.entries)
 
 
@@ -220,7 +163,7 @@ def _other_head(classifier: str) -> Callable[[Scene, LocalBackbone, State], list
     """Another classifier on the features that the probe of a backbone has left: other mistakes at little cost."""
 
     def entries(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-        probe = state.tried.get(scene.run("probe", backbone))
+        probe = state.tried.get(run_of(scene, "probe", backbone))
         if probe is None or not probe.entries:
             return None
         return [*(entry for entry in probe.entries if not entry.startswith("model=")), f"probe.classifier={classifier}"]
@@ -260,7 +203,7 @@ def _mixed(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
 
 
 def _larger(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    side = math.ceil(1.2 * scene.tuned_side(backbone) / _STEP) * _STEP
+    side = math.ceil(1.2 * scene.tuned_side(backbone) / STEP) * STEP
     if side > 2 * scene.side:  # there is no more to see
         return None
     return _tuned(scene, backbone, state, side, scene.epochs(backbone), _augmentation(state))
@@ -276,7 +219,7 @@ def _ordinal(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] |
 
 
 def _soft(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    learnt = [f"teacher.runs={scene.run(TEACHER, backbone)}", "teacher.mix=0.3"]
+    learnt = [f"teacher.runs={run_of(scene, TEACHER, backbone)}", "teacher.mix=0.3"]
     return [*_finetune(scene, backbone, state), *learnt] if backbone.pretrained else None
 
 
@@ -287,11 +230,11 @@ def _cyclic(scene: Scene, backbone: LocalBackbone, state: State) -> list[str]:
 
 
 def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[str] | None:
-    base = scene.run("finetune", backbone)
+    base = run_of(scene, "finetune", backbone)
     if base not in state.tried or not backbone.pretrained:
         return None
     found = [entry for entry in _finetune(scene, backbone, state) if not entry.startswith("lr=")]
-    return [*found, "lr=0.00005", f"init_from={base}", f"specialists.confused_by={scene.run(TEACHER, backbone)}"]
+    return [*found, "lr=0.00005", f"init_from={base}", f"specialists.confused_by={run_of(scene, TEACHER, backbone)}"]
 
 
 IDEAS: tuple[Idea, ...] = (
@@ -314,6 +257,13 @@ HEADS = tuple(idea.name for idea in IDEAS if idea.strategy == "probe")
 """Ideas that train no network."""
 
 
+def run_of(scene: Scene, idea: str, backbone: LocalBackbone) -> str:
+    """Return the name of a run; one of fewer epochs than the goal's is another."""
+    shorter = scene.shorter.get(backbone.name, 1) > 1 and idea not in (*HEADS, TEACHER, TAIL)
+    short = f"-{scene.epochs(backbone)}ep" if shorter else ""
+    return f"auto-{idea}-{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone.name)}"[:100] + short
+
+
 def candidates(scene: Scene, state: State) -> Iterator[Candidate]:
     """Yield all that was neither tried nor has failed."""
     for idea in IDEAS:
@@ -333,7 +283,7 @@ def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) 
     entries = idea.entries(scene, backbone, state)
     if entries is None:
         return None
-    run = scene.run(idea.name, backbone)
+    run = run_of(scene, idea.name, backbone)
     step = _training(backbone, entries, idea.strategy_of(backbone), run)
     gain, seconds = _gain(idea, backbone, state, run), _seconds(idea, backbone, scene, state, entries)
     before = _teacher(backbone, scene, state) if idea.teacher else ()
@@ -348,7 +298,7 @@ def _teacher(backbone: LocalBackbone, scene: Scene, state: State) -> tuple[Step,
     """What makes the run that others learn from: a probe of the same backbone, which leaves out two folds at a time."""
     entries = [*(_probe(scene, backbone, state) or ()), f"folds={PAIRS}"]
     pairs = Step("folds", options={"pairs_of": scene.folds, "name": PAIRS})
-    return pairs, _training(backbone, entries, "probe", scene.run(TEACHER, backbone))
+    return pairs, _training(backbone, entries, "probe", run_of(scene, TEACHER, backbone))
 
 
 def _views(state: State) -> Iterator[Candidate]:
@@ -416,7 +366,7 @@ def _share_of_probe(idea: Idea, scene: Scene, state: State) -> float:
     """Return the seconds of a head over those of its backbone's probe: as it was with the others, or as the idea has it."""
     found = []
     for backbone in scene.backbones:
-        head, probe = (state.tried.get(scene.run(name, backbone)) for name in (idea.name, "probe"))
+        head, probe = (state.tried.get(run_of(scene, name, backbone)) for name in (idea.name, "probe"))
         if head is not None and probe is not None and probe.seconds > 0:
             found.append(head.seconds / probe.seconds)
     return median(found) if found and idea.name != "probe" else idea.share

@@ -7,7 +7,6 @@ moment, the best submission so far stands, and the same call goes on.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,24 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_kit import files, seeds
-from kaggle_kit.auto.ideas import FULL, LONGER, TINY, VIEWS, Candidate, Scene, candidates, views_of
+from kaggle_kit import files
+from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, candidates, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
 from kaggle_kit.auto.race import race
 from kaggle_kit.auto.result import AutoResult
+from kaggle_kit.auto.scene import find_scene, may_fetch, with_fetched
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Commands, Step
-from kaggle_kit.competition import Competition, Setup, open_setup
-from kaggle_kit.errors import ImageError, KaggleKitError, TrainingError, WeightsError
+from kaggle_kit.competition import Setup, open_setup
+from kaggle_kit.errors import KaggleKitError, TrainingError
 from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
-from kaggle_kit.images.decode import image_facts
-from kaggle_kit.machine.device import choose_device
-from kaggle_kit.models import find_weights
-from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones, require_some
-from kaggle_kit.models.weights import weights_folder
 from kaggle_kit.runs import MODEL, read_oof, read_run
 from kaggle_kit.runs.scored import Scored
 from kaggle_kit.runs.scored import score as scored_rows
@@ -43,9 +38,6 @@ FOLDER, NAME = "auto", "auto"
 _MARGIN = 1.1  # a run must fit with so many times the seconds that it is expected to take
 _MEASURE_SECONDS = 6.0
 _TIME_TO_FETCH = 1800.0  # seconds that must be left for a download to pay
-_SAMPLED = 64  # images whose size is read
-# A small network that learns from random weights: where no pretrained ones are, and beside them where images are tiny.
-_SCRATCH = LocalBackbone("resnet10t", 224, 21_765_496, pretrained=False)
 _METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
 _OF_GRADES = "grades"  # one more where the metric counts how far a class is off
 _OF_PROBABILITIES = "temperature"  # one more where the metric looks at probabilities: smoothed labels make runs too unsure
@@ -124,7 +116,8 @@ class _Search:
         self._note("begun", limit=self.options.limit, goal=self.options.goal, only=self.options.only)
         self.setup = self._with_folds()
         self.n_folds = self._folds().n_splits
-        self.scene = self._scene()
+        only, internet = self.options.only, self.options.internet
+        self.scene = find_scene(self.setup, self.options.goal, only, internet=internet, n_folds=self.n_folds, say=self.say)
         ended = self._until_over()
         unknown = [one.run for one in self._candidates() if not math.isfinite(one.seconds)]
         more = (*self._would_do(self.options.limit), *(f"{run} (not measured yet)" for run in unknown))
@@ -151,62 +144,8 @@ class _Search:
             self._note("folds", command=step.text)
         return setup
 
-    @property
-    def _ordered(self) -> bool:
-        return self.setup.metric.ordered and not self.setup.competition.multilabel
-
     def _folds(self) -> FoldTable:
         return folds_for(self.setup.workspace, self.setup.competition, self.setup.config.run.folds)
-
-    def _scene(self) -> Scene:
-        side = _usual_side(self.setup.competition)
-        facts: dict[str, Any] = {
-            "ordered": self._ordered,
-            "greater": self.setup.metric.greater_is_better,
-            "folds": self.setup.config.run.folds,
-            "n_folds": self.n_folds,
-            "compiled_from": self._compiled_from,
-        }
-        if not (self._anywhere and self.options.internet):
-            require_some(self.options.only, self._pretrained)
-        found = local_backbones(self.options.only, self._pretrained)
-        if not found and self._anywhere:
-            name = self.setup.config.run.model.name
-            try:
-                find_weights(name, True)
-                found = local_backbones([name])
-            except WeightsError as error:
-                self.say(f"no pretrained weights are here ({error}); a small network is trained from random ones instead")
-        if not found:
-            if not self._anywhere and self._pretrained is not False:
-                self.say(
-                    f"no pretrained weights are in {self._pretrained}; a small network is trained from random ones instead"
-                )
-            return Scene([_SCRATCH], side, self.options.goal, **facts)
-        self.say(f"backbones: {', '.join(one.name for one in found)}; images of about {side:.0f} pixels on the short side")
-        return Scene(self._with_scratch(found, side), side, self.options.goal, **facts)
-
-    def _with_scratch(self, found: Sequence[LocalBackbone], side: float) -> Sequence[LocalBackbone]:
-        """Return backbones with one that begins from random weights where images have few pixels, which it learns quickly."""
-        return [_SCRATCH, *found] if side < TINY and chosen_by(self.options.only, _SCRATCH.name) else found
-
-    @property
-    def _compiled_from(self) -> float:
-        """Pixels to train on from which training is compiled, which the measurement, for its few seconds, is not."""
-        from kaggle_kit.training.learner import COMPILE_PAYS_FROM  # torch
-
-        run = self.setup.config.run
-        pays = run.model.compile == "auto" and choose_device(run.hardware.accelerator).type == "cpu"
-        return COMPILE_PAYS_FROM["cpu"] if pays else math.inf
-
-    @property
-    def _pretrained(self) -> bool | str:
-        return self.setup.config.run.model.pretrained
-
-    @property
-    def _anywhere(self) -> bool:
-        """Whether weights may come from anywhere: ``kk.yaml`` asks for some, and names no folder of them."""
-        return self._pretrained is not False and weights_folder(self._pretrained) is None
 
     def _next(self) -> Candidate:
         """Return what is expected to gain most a second of what fits.
@@ -273,20 +212,11 @@ class _Search:
 
     def _fetch(self) -> None:
         """Fetch weights of further backbones, once, where there is time to use them and a network to get them from."""
-        wanted = self.options.internet and self.scene.pretrained and self._anywhere
+        wanted = self.options.internet and self.scene.pretrained and may_fetch(self.setup.config.run)
         if not wanted or self.state.asked_hub or self.left < _TIME_TO_FETCH:
             return
-        here, why = {one.name for one in self.scene.backbones}, ""
-        try:
-            for name in WORTH_FETCHING:
-                if name not in here and chosen_by(self.options.only, name):
-                    self.say(f"fetching the weights of {name}")
-                    find_weights(name, True)
-        except WeightsError as error:
-            why = str(error)
-            self.say(f"no further backbones can be had: {why}")
-        found = self._with_scratch(local_backbones(self.options.only), self.scene.side)
-        self.scene = replace(self.scene, backbones=found)
+        here = {one.name for one in self.scene.backbones}
+        self.scene, why = with_fetched(self.scene, self.options.only, self.say)
         self._note("fetched", models=[one.name for one in self.scene.backbones if one.name not in here], why=why)
 
     def _measure(self) -> None:
@@ -515,7 +445,7 @@ class _Search:
     @property
     def _methods(self) -> tuple[str, ...]:
         """Ways to blend that suit the metric."""
-        further = ((_OF_GRADES, self._ordered), (_OF_PROBABILITIES, self.setup.metric.needs == "probs"))
+        further = ((_OF_GRADES, self.scene.ordered), (_OF_PROBABILITIES, self.setup.metric.needs == "probs"))
         return (*_METHODS, *(method for method, suits in further if suits))
 
     def _tell(self, run: str, found: Judgement, *, better: bool) -> None:
@@ -572,17 +502,3 @@ class _Search:
             **files_made,
             _state=state,
         )
-
-
-def _usual_side(competition: Competition) -> float:
-    """Return the median short side of some training images, pixels; 224 where none can be opened."""
-    rows = competition.train
-    some = seeds.generator(0, "auto sizes").choice(len(rows), size=min(_SAMPLED, len(rows)), replace=False)
-    sides = []
-    for row in sorted(some.tolist()):
-        try:
-            facts = image_facts(rows[row].path)
-        except ImageError:
-            continue
-        sides.append(min(facts.height, facts.width))
-    return float(statistics.median(sides)) if sides else 224.0

@@ -10,7 +10,7 @@ import pytest
 from factories import Made, make_workspace, write_run
 
 from kaggle_kit import files
-from kaggle_kit.auto import AutoOptions, ideas, run_auto, search
+from kaggle_kit.auto import AutoOptions, ideas, run_auto, scene, search
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.page import commands
 from kaggle_kit.auto.state import State
@@ -110,9 +110,9 @@ class FakeProject:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [SMALL, LARGE])
-    monkeypatch.setattr(search, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
-    monkeypatch.setattr(search, "_usual_side", lambda competition: 224)
+    monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: [SMALL, LARGE])
+    monkeypatch.setattr(scene, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
+    monkeypatch.setattr(scene, "_usual_side", lambda competition: 224)
     return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
 
 
@@ -318,7 +318,7 @@ def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
 
 def test_further_backbones_are_fetched_once_where_there_is_a_network(project, monkeypatch):
     here, asked = [SMALL], []
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: list(here))
+    monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: list(here))
 
     def find_weights(name, pretrained):
         asked.append(name)
@@ -326,7 +326,7 @@ def test_further_backbones_are_fetched_once_where_there_is_a_network(project, mo
             raise WeightsError("the line is cut")
         here.append(LARGE)
 
-    monkeypatch.setattr(search, "find_weights", find_weights)
+    monkeypatch.setattr(scene, "find_weights", find_weights)
     project.auto(internet=False)
     assert not asked
     result, said = project.auto()
@@ -339,7 +339,7 @@ def test_further_backbones_are_fetched_once_where_there_is_a_network(project, mo
 
 
 def test_patterns_that_choose_no_backbone_are_refused_where_none_can_be_fetched(project, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", backbones.local_backbones)
+    monkeypatch.setattr(scene, "local_backbones", backbones.local_backbones)
     monkeypatch.setattr(backbones, "_in_hub_cache", lambda: iter(()))
     with pytest.raises(ConfigError, match=r"--only resnet\* chooses none of the backbones whose weights are here: tf_eff"):
         project.auto(only=("resnet*",), internet=False)
@@ -494,7 +494,7 @@ def test_what_a_race_takes_corrects_the_time_that_the_other_folds_are_expected_t
 
 @pytest.mark.parametrize(("side", "only", "small"), [(32, (), True), (63, ("res*", "small"), True), (64, (), False)])
 def test_tiny_images_are_learnt_from_random_weights_as_well(project, monkeypatch, side, only, small):
-    monkeypatch.setattr(search, "_usual_side", lambda competition: side)
+    monkeypatch.setattr(scene, "_usual_side", lambda competition: side)
     result, _ = project.auto(only=only)
     tuned = {entry["run"]: entry["entries"] for entry in entries(project, "trained") if entry["model"] == "resnet10t"}
     assert result.runs[0] == "auto-probe-small"  # the first submission is of pretrained weights all the same
@@ -506,7 +506,7 @@ def test_tiny_images_are_learnt_from_random_weights_as_well(project, monkeypatch
 
 
 def test_backbones_that_are_not_asked_for_are_not_learnt_from_random_weights(project, monkeypatch):
-    monkeypatch.setattr(search, "_usual_side", lambda competition: 32)
+    monkeypatch.setattr(scene, "_usual_side", lambda competition: 32)
     project.auto(only=("small", "large"))
     assert not any("resnet10t" in call for call in project.calls)
 
@@ -542,7 +542,7 @@ def test_what_cannot_be_trained_is_left_out_and_the_rest_goes_on(project):
 
 
 def test_without_pretrained_weights_a_small_network_is_trained_from_random_ones(project, monkeypatch):
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [])
+    monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: [])
     result, said = project.auto()
     assert result.runs[0] == "auto-finetune-resnet10t"
     assert "pretrained=false" in project.last

@@ -5,7 +5,7 @@ from ray_nodes import two_nodes
 from small_workspace import make_small
 
 from kaggle_kit import Project, runs
-from kaggle_kit.auto import search
+from kaggle_kit.auto import scene, search
 from kaggle_kit.errors import WeightsError
 from kaggle_kit.events import EpochEnded, FoldStarted
 from kaggle_kit.launch import LaunchOptions, launch_run
@@ -60,8 +60,8 @@ def test_kk_auto_trains_its_runs_on_both_nodes(tmp_path, cluster, monkeypatch):
         raise WeightsError("no weights")
 
     small = make_small(tmp_path)
-    monkeypatch.setattr(search, "local_backbones", lambda only=(), pretrained=True: [])
-    monkeypatch.setattr(search, "find_weights", nowhere)
+    monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: [])
+    monkeypatch.setattr(scene, "find_weights", nowhere)
     monkeypatch.setattr(search, "_MEASURE_SECONDS", 1e6)  # there is no time to measure what comes after the first run
     where = {"launcher": "ray", "address": cluster[0].address}
     result = Project(small.workspace).auto(time_limit="1h", goal="fast", internet=False, **where)
