@@ -30,6 +30,7 @@ _FROZEN, _TAIL_TIME = 0.6, 0.45
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
 model: what comes before needs no gradients (docs/tricks.md)."""
 _COMPILED = 1.4  # compiled training of small networks on a CPU, as a multiple of what is measured without
+_FROM_SCRATCH = 2.0  # times as large a gain where images are so tiny that a network from random weights is tried beside others
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
 """Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
@@ -339,7 +340,8 @@ def views_of(run: str) -> str:
 def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:
     """Expected share of the error removed: less for each run of the same backbone, and as a race on fold 0 has shown."""
     before = sum(one.model == backbone.name and one.idea not in HEADS for one in state.tried.values())
-    expected = state.expected_gain(idea.name, idea.gain) * 0.5**before
+    prior = idea.gain * (1.0 if backbone.pretrained else _FROM_SCRATCH)
+    expected = state.expected_gain(idea.name, prior) * 0.5**before
     return expected if run not in state.raced else 0.5 * expected + 0.5 * max(0.0, state.raced[run])
 
 
