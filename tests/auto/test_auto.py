@@ -505,6 +505,12 @@ def test_tiny_images_are_learnt_from_random_weights_as_well(project, monkeypatch
         assert "pretrained=false" not in entries(project, "trained")[0]["entries"]
 
 
+def test_more_is_expected_of_random_weights_than_of_others_that_must_enlarge_tiny_images():
+    small = replace(SMALL, name="tiny", pretrained=False)
+    found = {one.run: one.gain for one in ideas.candidates(scene.Scene([small, SMALL], 32, "fast"), State())}
+    assert found["auto-finetune-tiny"] == 2 * found["auto-finetune-small"]
+
+
 def test_backbones_that_are_not_asked_for_are_not_learnt_from_random_weights(project, monkeypatch):
     monkeypatch.setattr(scene, "_usual_side", lambda competition: 32)
     project.auto(only=("small", "large"))
