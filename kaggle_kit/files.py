@@ -263,8 +263,8 @@ def open_regular(path: Path, *, most: int = LARGEST) -> BufferedReader:
 def open_for_arrow(path: Path, *, most: int = LARGEST) -> pa.NativeFile:
     """Open a file for pyarrow; raises what :func:`open_regular` does.
 
-    Its threads need the interpreter's lock for a file of Python's. Where one still does when the interpreter ends, the process
-    aborts, or never ends (https://github.com/apache/arrow/issues/34314 and 50482).
+    To read a file of Python's its threads need the interpreter's lock. If one still waits for it when the interpreter ends, the
+    process aborts, or never ends (https://github.com/apache/arrow/issues/34314 and 50482).
     """
     import pyarrow as pa
 

@@ -286,7 +286,7 @@ def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) 
         return None
     run = run_of(scene, idea.name, backbone)
     step = _training(backbone, entries, idea.strategy_of(backbone), run)
-    gain, seconds = _gain(idea, backbone, state, run), _seconds(idea, backbone, scene, state, entries)
+    gain, seconds = _gain(idea, backbone, scene, state, run), _seconds(idea, backbone, scene, state, entries)
     before = _teacher(backbone, scene, state) if idea.teacher else ()
     return Candidate(idea.name, run, backbone.name, step, gain, seconds, before, idea.cycles)
 
@@ -337,10 +337,10 @@ def views_of(run: str) -> str:
     return f"views-of-{run}"
 
 
-def _gain(idea: Idea, backbone: LocalBackbone, state: State, run: str) -> float:
+def _gain(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, run: str) -> float:
     """Expected share of the error removed: less for each run of the same backbone, and as a race on fold 0 has shown."""
     before = sum(one.model == backbone.name and one.idea not in HEADS for one in state.tried.values())
-    prior = idea.gain * (1.0 if backbone.pretrained else _FROM_SCRATCH)
+    prior = idea.gain * (_FROM_SCRATCH if scene.pretrained and not backbone.pretrained else 1.0)
     expected = state.expected_gain(idea.name, prior) * 0.5**before
     return expected if run not in state.raced else 0.5 * expected + 0.5 * max(0.0, state.raced[run])
 

@@ -21,9 +21,8 @@ from kaggle_kit.models.weights import weights_folder
 Say = Callable[[str], None]
 STEP = 32
 """Image sizes are multiples of it."""
-_TINY = (
-    2 * STEP
-)  # pixels on the short side; for pretrained networks, which have learnt from larger ones, smaller images are enlarged
+_TINY = 2 * STEP
+"""Pixels on the short side. Smaller images are enlarged to it for pretrained networks, which have learnt from larger ones."""
 _SAMPLED = 64  # images whose size is read
 _LONGER_FROM_SCRATCH = 5  # times as many epochs for a model that begins from random weights
 # A small network that learns from random weights: where no pretrained ones are, and beside them where images are tiny.

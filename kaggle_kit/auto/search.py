@@ -193,7 +193,11 @@ class _Search:
         tuned = [one for one in fitting if one.tunes]
         others = [one for one in fitting if not one.tunes]
         seconds = (self.left - self._tail) / _MARGIN
-        return [*others, *race(tuned, self.state.raced, folds=self.n_folds, seconds=seconds)]
+        chosen = race(tuned, self.state.raced, folds=self.n_folds, seconds=seconds)
+        won = [one for one in chosen if not one.races and self.state.raced.get(one.run, 0.0) > 0]
+        # What is cheap takes no time from who has won a race.
+        kept_free = min((one.seconds for one in won), default=0.0)
+        return [*(one for one in others if one.seconds + kept_free <= seconds), *chosen]
 
     def _fits(self, candidate: Candidate) -> bool:
         if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
@@ -263,18 +267,20 @@ class _Search:
         what = f"race of {candidate.idea}" if candidate.races else candidate.idea
         self.say(f"{format_duration(self.used)} used. {what}{expected}: {candidate.step.text}")
         began, of_a_run = self._now(), {VIEWS: self._review, FULL: self._complete}
+        goes_on = self.project.workspace.run_dir(candidate.run).is_dir()
         try:
             if candidate.idea in of_a_run:
                 of_a_run[candidate.idea](candidate)
                 return
             for step in candidate.before:
                 self._prepare(step)
+            prepared = self._now()
             summary = self._trained(candidate.step)
         except KaggleKitError as error:
             self._fail(candidate, str(error))
             return
         if candidate.races:
-            self._judge_race(candidate, summary.oof_score, self._now() - began)
+            self._judge_race(candidate, summary.oof_score, None if goes_on else self._now() - prepared)
         else:
             self._finish(candidate, began)
 
@@ -397,12 +403,12 @@ class _Search:
                 raise _Ended(f"the time is over; {step.options['run']} was not predicted in full")
         return step
 
-    def _judge_race(self, candidate: Candidate, score: float, seconds: float) -> None:
-        """Note what share of the error of fold 0 the run would remove from the blend."""
+    def _judge_race(self, candidate: Candidate, score: float, seconds: float | None) -> None:
+        """Note what share of the error of fold 0 the run would remove from the blend; and the seconds, where it was all."""
         rows = self._rows((*self.state.kept, candidate.run))
         found = rows.judge(rows.blended(self.state.kept), rows.blended((*self.state.kept, candidate.run)), fold=0)
         facts = {"run": candidate.run, "idea": candidate.idea, "strategy": candidate.strategy}
-        times = {"estimate": candidate.seconds, "seconds": seconds}
+        times = {"estimate": None if seconds is None else candidate.seconds, "seconds": seconds}
         self._note("raced", **facts, **times, score=score, gain=found.gain, why=found.why, command=candidate.step.text)
         self.say(f"{candidate.run} on fold 0: {score:.4f}; the blend would be {found.after:.4f} after {found.before:.4f} there")
 

@@ -129,10 +129,10 @@ class State:
         return median(self.pace.get(kind) or [1.15])
 
     def keep_pace(self, kind: str, entry: Entry) -> None:
-        """Note how long something took beside what was expected, where an entry tells."""
+        """Note how long something took beside what would have been expected without what is known, where an entry tells."""
         estimate = float(entry.get("estimate") or 0)
         if estimate > 0:
-            self.pace.setdefault(kind, []).append(entry["seconds"] / estimate)
+            self.pace.setdefault(kind, []).append(self.slowness(kind) * entry["seconds"] / estimate)
 
     def expected_gain(self, idea: str, prior: float) -> float:
         """Return the share of the error that a run is expected to remove: ``prior``, corrected by what the idea gave here."""
@@ -206,7 +206,8 @@ def _failed(state: State, entry: Entry) -> None:
 
 def _raced(state: State, entry: Entry) -> None:
     state.raced[entry["run"]] = number_or_nan(entry["gain"])
-    if "idea" in entry:  # not in journals of before
+    # A race leaves out the prediction that the estimate has in it: it can tell of being slower, not of being quicker.
+    if float(entry.get("seconds") or 0) > float(entry.get("estimate") or math.inf):
         state.keep_pace(pace_of(entry["idea"], entry["strategy"]), entry)
 
 

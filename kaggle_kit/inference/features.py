@@ -10,6 +10,7 @@ would prove nothing if they were answered from what training computed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -50,7 +51,8 @@ KEPT_VIEWS: dict[str, tuple[str, ...]] = {"none": (PLAIN,), "hflip": (PLAIN, MIR
 _Batch = tuple[npt.NDArray[np.int64], Mapping[str, Features], Hashes]
 """Positions (B,) of rows, their features (B, F) by view, and hashes (B, 2) of the plain view's pixels."""
 _VERSION = 2  # of the layout and of what the features are made from: raise it when decoding or a transform changes
-_SECONDS, _IMAGES = 60.0, 4096  # a part is written after so long, or when it has so many: what a kill loses at most
+_SECONDS, _BYTES = 60.0, 32 << 20  # a part is written after so long, or when it is so large: what a kill loses at most
+_OPEN = 256  # arrays that are open at once; each holds a file descriptor
 _INDEX, _HASHES = "index.json", "pixels"
 
 
@@ -115,11 +117,10 @@ class FeatureTable:
             into, out_of = places.setdefault(found[0], ([], []))
             into.append(row)
             out_of.append(found[1])
-        arrays = {part: self._array(part, view) for part in places}
-        width = next((array.shape[1] for array in arrays.values()), 0)
+        width = self._array(next(iter(places)), view).shape[1] if places else 0
         result = np.empty((len(paths), width), dtype=np.float32)
         for part, (into, out_of) in places.items():
-            result[into] = arrays[part][out_of]
+            result[into] = self._array(part, view)[out_of]
         return result
 
     def pixels(self, paths: Sequence[Path]) -> npt.NDArray[np.uint64]:
@@ -132,11 +133,12 @@ class FeatureTable:
         found = [where[stamp(path)] for path in paths]
         return np.array([self._array(part, _HASHES)[row] for part, row in found], dtype=np.uint64).reshape(-1, 2)
 
-    def add(self, rows: Rows, features: Mapping[str, Features], hashes: Hashes) -> None:
+    def add(self, stamps: Sequence[Stamp], features: Mapping[str, Features], hashes: Hashes) -> None:
         """Keep a part.
 
         Args:
-            features: of ``rows``, by view, each (N, F).
+            stamps: of N images, as they were before they were read.
+            features: of those, by view, each (N, F).
             hashes: (N, 2) as :meth:`pixels` returns them.
 
         Raises:
@@ -148,8 +150,9 @@ class FeatureTable:
             temporary.mkdir(parents=True)
             arrays: dict[str, npt.NDArray[Any]] = {**features, _HASHES: hashes}
             for name, array in arrays.items():
-                np.save(temporary / f"{name}.npy", array)
-            files.write_json(temporary / _INDEX, {"views": list(features), "images": [stamp(path) for _, path in rows]})
+                with files.atomic_path(temporary / f"{name}.npy") as target:
+                    np.save(target, array)
+            files.write_json(temporary / _INDEX, {"views": list(features), "images": list(stamps)})
             temporary.rename(final)
         except OSError as error:
             if isinstance(error, StorageError):
@@ -168,6 +171,8 @@ class FeatureTable:
 
     def _array(self, part: Path, view: str) -> npt.NDArray[Any]:
         if (part, view) not in self._arrays:
+            if len(self._arrays) >= _OPEN:
+                self._arrays.pop(next(iter(self._arrays)))
             try:
                 self._arrays[part, view] = np.load(part / f"{view}.npy", mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
@@ -273,8 +278,11 @@ class Extractor:
             for positions, features, hashes in self._computed(todo, views, plan):
                 part.take(positions, features, hashes)
                 self.on_batch(len(positions))
-        finally:  # what was computed until somebody stopped it is kept, too
-            part.write()
+        except BaseException:
+            with contextlib.suppress(StorageError):  # what was computed until somebody stopped it is kept, too
+                part.write()
+            raise
+        part.write()
         return len(todo)
 
     def _computed(self, rows: Rows, views: Sequence[str], plan: ViewPlan) -> Iterator[_Batch]:
@@ -289,7 +297,7 @@ class Extractor:
             origins=True,
         ) as loader:
             for batch in loader:
-                positions = batch.rows.numpy()
+                positions = batch.rows.numpy().copy()  # lest a worker's memory, and its file descriptor, be held
                 hashes = np.empty((len(positions), 2), dtype=np.uint64)
                 hashes[:, 0] = batch_hashes(batch.images[:, :, : self.spec.height])
                 hashes[:, 1] = [(batch.origins or {})[str(rows[at][1])] for at in positions.tolist()]
@@ -317,14 +325,15 @@ class _Part:
     """Gathers what is computed of some rows, and adds it to a table from time to time."""
 
     def __init__(self, table: FeatureTable, rows: Rows) -> None:
-        self._table, self._rows = table, rows
+        self._table = table
+        self._stamps = [stamp(path) for _, path in rows]
         self._batches: list[_Batch] = []
-        self._began = monotonic()
+        self._bytes, self._began = 0, monotonic()
 
     def take(self, positions: npt.NDArray[np.int64], features: Mapping[str, Features], hashes: Hashes) -> None:
         self._batches.append((positions, features, hashes))
-        full = sum(len(positions) for positions, _, _ in self._batches) >= _IMAGES
-        if full or monotonic() - self._began >= _SECONDS:
+        self._bytes += sum(array.nbytes for array in features.values())
+        if self._bytes >= _BYTES or monotonic() - self._began >= _SECONDS:
             self.write()
 
     def write(self) -> None:
@@ -333,10 +342,10 @@ class _Part:
         Raises:
             StorageError: it cannot be written.
         """
-        batches, self._batches, self._began = self._batches, [], monotonic()
+        batches, self._batches, self._bytes, self._began = self._batches, [], 0, monotonic()
         if not batches:
             return
         positions, features, hashes = zip(*batches, strict=True)
-        rows = [self._rows[position] for position in np.concatenate(positions).tolist()]
+        stamps = [self._stamps[position] for position in np.concatenate(positions).tolist()]
         together = {view: np.concatenate([of_batch[view] for of_batch in features]) for view in features[0]}
-        self._table.add(rows, together, np.concatenate(hashes))
+        self._table.add(stamps, together, np.concatenate(hashes))

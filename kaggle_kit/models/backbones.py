@@ -32,7 +32,7 @@ class LocalBackbone:
         name: as timm calls it.
         side: of the images that it was trained on, pixels.
         n_bytes: of its weights.
-        text: where that is, in words.
+        text: where the weights are, in words.
         path: the file.
         pretrained: whether there are weights to begin from.
     """

@@ -218,8 +218,9 @@ def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_bett
     project.auto(500.0, "balanced")
     viewed = entries(project, "viewed")
     assert [entry["better"] for entry in viewed] == [False, False]
-    took = [entry["seconds"] / entry["estimate"] for entry in viewed]
-    assert State.of(viewed).slowness("views") == pytest.approx(np.median(took))  # what is expected of the next
+    first = viewed[0]
+    took = 1.15 * first["seconds"] / first["estimate"]  # as a multiple of what is expected without it
+    assert State.of(viewed).slowness("views") == pytest.approx(took)
     plain = project.predict
 
     def predict(*, run, tta, time_limit):
@@ -425,7 +426,9 @@ def test_later_stages_are_trained_alone_where_it_is_known_which_they_are(project
     assert not any(entry.startswith("model.freeze=") for entry in trained["auto-finetune-small"]["entries"])
     assert "auto-tail-large" not in trained
     pace = State.of(Journal(project.workspace.root / "auto" / "auto.jsonl").read()).pace
-    assert pace["tail"] == [pytest.approx(trained["auto-tail-small"]["seconds"] / trained["auto-tail-small"]["estimate"])]
+    # As a multiple of what is expected without it, which is 1.15 times as much for the first.
+    tail = trained["auto-tail-small"]
+    assert pace["tail"] == [pytest.approx(1.15 * tail["seconds"] / tail["estimate"])]
 
 
 def test_other_heads_take_the_features_that_a_probe_has_left(project):
@@ -486,10 +489,10 @@ def test_no_more_runs_race_than_leave_time_to_finish_half_of_them(project, monke
 def test_what_a_race_takes_corrects_the_time_that_the_other_folds_are_expected_to_take(project):
     project.seconds |= dict.fromkeys(TUNED, 60.0)
     project.auto(200.0, "balanced")
-    raced = entries(project, "raced")
-    assert raced
-    pace = State.of(Journal(project.workspace.root / "auto" / "auto.jsonl").read()).pace["probe-then-finetune"]
-    assert pace[: len(raced)] == pytest.approx([entry["seconds"] / entry["estimate"] for entry in raced])
+    first = entries(project, "raced")[0]
+    assert first["seconds"] > 1.2 * first["estimate"]
+    (whole,) = (entry for entry in entries(project, "trained") if entry["run"] == first["run"])
+    assert whole["estimate"] == pytest.approx(2 * first["seconds"])  # of three folds one has raced
 
 
 @pytest.mark.parametrize(("side", "only", "small"), [(32, (), True), (63, ("res*", "small"), True), (64, (), False)])

@@ -169,7 +169,7 @@ def test_an_interrupted_extraction_keeps_what_it_has_computed(tiny, counted, mon
 
 
 def test_a_kill_loses_a_part_of_the_features_at_most(tiny, counted, monkeypatch):
-    monkeypatch.setattr(features_module, "_IMAGES", 8)
+    monkeypatch.setattr(features_module, "_BYTES", 1)
     probe(tiny, fold="0")
     parts = sorted((tiny.workspace.cache_dir / "features").glob("*/train-*"))
     assert len(parts) == 5  # of 8 images, and one of the last 4
