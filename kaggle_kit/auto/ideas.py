@@ -22,7 +22,7 @@ _RACE = 0.5  # chance that a run which was trained on one fold earns the others
 LONGER = ("balanced", "best")  # goals with time for more than the main ideas
 _CYCLES = 2  # of a training with restarts
 _PRETRAINED = ("lr=0.0001", "batch_size=16", "model.freeze_bn=true")
-_SCRATCH = ("pretrained=false", "lr=0.003", "schedule.warmup_epochs=1")
+_SCRATCH = ("pretrained=false", "lr=0.003")
 """How a network is trained. In a few epochs on a few thousand images, batch norm that is measured anew forgets more than is
 learnt (docs/tricks.md)."""
 _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
@@ -178,7 +178,8 @@ def _joined(backbone: LocalBackbone) -> list[str]:
 
 def _tuned(scene: Scene, backbone: LocalBackbone, state: State, side: int, epochs: int, *further: str) -> list[str]:
     look = _look(backbone, whole=_whole_is_better(scene, state)) if backbone.pretrained else [_WHOLE]
-    start = _PRETRAINED if backbone.pretrained else _SCRATCH
+    warmed_up = ["schedule.warmup_epochs=1"] if epochs > 1 else []
+    start = _PRETRAINED if backbone.pretrained else (*_SCRATCH, *warmed_up)
     size = [f"image_size={side}"] if side != backbone.side or not backbone.pretrained else []
     # The rate ends at 0. The best epoch by a score as coarse as accuracy would often be the one before training, which is the
     # probe over again, and it would be chosen on the rows that judge it.

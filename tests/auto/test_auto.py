@@ -514,6 +514,18 @@ def test_more_is_expected_of_random_weights_than_of_others_that_must_enlarge_tin
     assert found["auto-finetune-tiny"] == 2 * found["auto-finetune-small"]
 
 
+@pytest.mark.parametrize(("shorter", "epochs", "warmed_up"), [(1, 10, True), (10, 1, False)])
+def test_one_epoch_from_random_weights_has_no_time_to_warm_up(shorter, epochs, warmed_up):
+    small = replace(SMALL, pretrained=False)
+    (run,) = (
+        one
+        for one in ideas.candidates(scene.Scene([small], 32, "fast", shorter={"small": shorter}), State())
+        if one.idea == "finetune"
+    )
+    assert f"epochs={epochs}" in run.step.entries
+    assert ("schedule.warmup_epochs=1" in run.step.entries) == warmed_up
+
+
 def test_backbones_that_are_not_asked_for_are_not_learnt_from_random_weights(project, monkeypatch):
     monkeypatch.setattr(scene, "_usual_side", lambda competition: 32)
     project.auto(only=("small", "large"))
