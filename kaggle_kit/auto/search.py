@@ -231,7 +231,7 @@ class _Search:
                 continue
             viewed = self.scene.goal in LONGER and any(self.state.tried[run].model == backbone.name for run in self.state.kept)
             if self.state.measured and not viewed and not self._could_tune():
-                continue  # it is slower still, and measuring takes longer than its six seconds on a slow machine
+                continue  # it is hardly quicker, and measuring takes longer than its six seconds on a slow machine
             side = self.scene.tuned_side(backbone)
             entries = (f"model={backbone.name}", f"image_size={side}", "model.compile=false")
             try:
@@ -251,8 +251,9 @@ class _Search:
         """Halve the epochs of fine-tuned runs as long as none fits of those from pretrained weights, or from random ones."""
         for pretrained in (True, False):
             backbones = [one for one in self.scene.backbones if one.pretrained == pretrained]
+            names = {one.name for one in backbones}
             while any(self.scene.epochs(one) > 1 for one in backbones):
-                tuned = [one for one in self._candidates() if one.tunes and one.model in {each.name for each in backbones}]
+                tuned = [one for one in self._candidates() if one.tunes and one.model in names]
                 if not tuned or any(self._fits(one) or math.isnan(one.seconds) for one in tuned):
                     break
                 self.scene = self.scene.shortened(backbones, 2)
