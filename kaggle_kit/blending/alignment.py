@@ -88,9 +88,8 @@ def _kept(probs: npt.NDArray[np.float32], n_runs: int, scratch: Path | None) -> 
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch) as handle:
-        mapped = np.memmap(handle, dtype=np.float32, mode="w+", shape=probs.shape)
-    mapped[:] = probs
-    return mapped
+        probs.tofile(handle)  # written, not copied into pages that the system would clear first
+        return np.memmap(handle, dtype=np.float32, mode="r", shape=probs.shape)
 
 
 def _positions(held: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from kaggle_kit.blending.crossfit import parts_of
 from kaggle_kit.competition import Competition
 from kaggle_kit.errors import ConfigError, DataError, FoldError
 from kaggle_kit.folds import rests_on_pairs, table_like
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.runs import Run
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold
 from kaggle_kit.tables import FoldTable, Predictions, read_folds, read_prediction_meta, shown
@@ -128,23 +129,23 @@ def align_test(
     """Test or control rows: each run's mean over its folds, and the views that each was made with."""
     views: dict[str, str] = {}
 
-    def means() -> Iterator[tuple[str, Predictions]]:
-        for run in chosen:
-            parts = run_files.read_test(run, file_name)
-            same_data = all(competition.is_state(part.meta.get("competition_fingerprint")) for part in parts)
-            tests = {part.meta.get("test_fingerprint", competition.test_fingerprint) for part in parts}
-            if not same_data or tests != {competition.test_fingerprint}:
-                raise DataError(
-                    f"the {file_name} files of run {run.name} were made for another state of the competition's data or of "
-                    f"kk.yaml. Run `kk predict --run {run.name}` again."
-                )
-            views[run.name] = str(parts[0].meta.get("views", "none"))
-            total = sum((part.probs for part in parts[1:]), start=parts[0].probs.astype(np.float64))
-            probs = (total / len(parts)).astype(np.float32)
-            yield run.name, Predictions(parts[0].ids, probs, parts[0].classes, parts[0].meta)
+    def mean(run: Run) -> tuple[str, Predictions]:
+        parts = run_files.read_test(run, file_name)
+        same_data = all(competition.is_state(part.meta.get("competition_fingerprint")) for part in parts)
+        tests = {part.meta.get("test_fingerprint", competition.test_fingerprint) for part in parts}
+        if not same_data or tests != {competition.test_fingerprint}:
+            raise DataError(
+                f"the {file_name} files of run {run.name} were made for another state of the competition's data or of "
+                f"kk.yaml. Run `kk predict --run {run.name}` again."
+            )
+        views[run.name] = str(parts[0].meta.get("views", "none"))
+        total = sum((part.probs for part in parts[1:]), start=parts[0].probs.astype(np.float64))
+        probs = (total / len(parts)).astype(np.float32)
+        return run.name, Predictions(parts[0].ids, probs, parts[0].classes, parts[0].meta)
 
-    aligned = align_runs(means(), competition.classes, common=common, n_runs=len(chosen), scratch=workspace.cache_dir)
-    return aligned, views
+    means = ahead(mean, chosen)
+    aligned = align_runs(means, competition.classes, common=common, n_runs=len(chosen), scratch=workspace.cache_dir)
+    return aligned, {run.name: views[run.name] for run in chosen}
 
 
 def gather(
@@ -157,16 +158,11 @@ def gather(
     notes: list[str],
 ) -> OutOfFoldRows:
     """Out-of-fold rows of all runs, made with the views of the test rows where ``kk predict`` made such."""
-    oof_views: dict[str, str] = {}
-
-    def read() -> Iterator[tuple[str, Predictions]]:
-        for run in chosen:
-            oof_views[run.name] = views[run.name] if _has_oof_views(run, views[run.name]) else "none"
-            yield run.name, run_files.read_oof(run, tta=oof_views[run.name])
-
+    oof_views = {run.name: views[run.name] if _has_oof_views(run, views[run.name]) else "none" for run in chosen}
+    tables = ahead(lambda run: (run.name, run_files.read_oof(run, tta=oof_views[run.name])), chosen)
     # Folds still to come, or unreadable images that were left out, are the sound reasons for runs of one table to differ.
     partial = any(not fold.finished or fold.record.left_out for run in chosen for fold in run.folds)
-    aligned = align_runs(read(), competition.classes, common=partial, n_runs=len(chosen), scratch=workspace.cache_dir)
+    aligned = align_runs(tables, competition.classes, common=partial, n_runs=len(chosen), scratch=workspace.cache_dir)
     for run_name, own in oof_views.items():
         if own != views[run_name]:
             notes.append(

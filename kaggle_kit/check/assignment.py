@@ -148,7 +148,7 @@ def judge_mapping(hot: Array, probs: Array, classes: Classes, *, level: float, r
     if len(classes) > MOST_CLASSES:
         return _judge_frequent(hot, probs, classes, level=level, rng=rng)
     rows = _sample(np.asarray(hot), rng)
-    labelled, probs = Labelled.of(np.asarray(hot)[rows]), np.asarray(probs[rows], dtype=np.float64)
+    labelled, probs = Labelled.of(np.asarray(hot)[rows]), np.asarray(probs[rows])
     scores, top = standardised(probs), probs.argmax(axis=1)
     proposals = _proposals(labelled, scores, top)
     pairs = {(int(min(i, j)), int(max(i, j))) for order in proposals for i, j in enumerate(order) if i != j}
@@ -207,12 +207,13 @@ def swap_tails(labelled: Labelled, evidence: Array, first: int, second: int) -> 
     ``evidence`` is (N, C), log probabilities or logits. Without a row of each label nothing can be said: AUC 1/2.
     """
     both = labelled.rows_of(first), labelled.rows_of(second)
-    exactly_one = (np.setdiff1d(own, other, assume_unique=True) for own, other in (both, both[::-1]))
+    exactly_one = (own[~np.isin(own, other, assume_unique=True)] for own, other in (both, both[::-1]))
     low, high = (evidence[rows, second] - evidence[rows, first] for rows in exactly_one)
     if not len(low) or not len(high):
         return Tails(0.5, 1.0, 1.0)
-    # u counts the pairs of rows that stand in the order in which the columns' names put them.
-    u = (high[:, None] > low[None, :]).sum() + 0.5 * (high[:, None] == low[None, :]).sum()
+    # u counts the pairs of rows that stand in the order in which the columns' names put them; ties count half.
+    low = np.sort(low)
+    u = 0.5 * sum(int(np.searchsorted(low, high, side).sum()) for side in ("left", "right"))
     pairs = len(low) * len(high)
     return Tails(
         float(u / pairs), _mann_whitney_tail(u, len(low), len(high)), _mann_whitney_tail(pairs - u, len(low), len(high))
@@ -254,8 +255,10 @@ def best_assignment(matrix: Array) -> Array:
 
 def standardised(probs: Array) -> Array:
     """Columns with mean 0 and spread 1, clipped at 3, so that neither a frequent class nor one certain row decides."""
-    spread = probs.std(axis=0)
-    return np.asarray(np.clip((probs - probs.mean(axis=0)) / np.where(spread > 0, spread, 1.0), -3, 3))
+    scores = probs - probs.mean(axis=0, dtype=np.float64)
+    spread = np.sqrt(np.einsum("ij,ij->j", scores, scores) / max(len(scores), 1))
+    scores /= np.where(spread > 0, spread, 1.0)  # in place: tables are large, and new memory is not free
+    return np.asarray(np.clip(scores, -3, 3, out=scores))
 
 
 def cycles(order: Array) -> list[list[int]]:

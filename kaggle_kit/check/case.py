@@ -205,11 +205,11 @@ class Case:
 
     def hot(self, ids: Sequence[str]) -> Array:
         """Labels of training rows as a 0/1 matrix, (N, C)."""
-        where = self._training_rows
-        unknown = [row_id for row_id in ids if row_id not in where]
-        if unknown:
-            raise DataError(f"{len(unknown)} rows are no training rows of the fold table, e.g. {unknown[0]!r}.")
-        return self._every_hot[np.array([where[row_id] for row_id in ids], dtype=np.int64)]
+        rows = np.array([self._training_rows.get(row_id, -1) for row_id in ids], dtype=np.int64)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            raise DataError(f"{len(unknown)} rows are no training rows of the fold table, e.g. {ids[unknown[0]]!r}.")
+        return self._every_hot[rows]
 
     def hot_of(self, labels: Iterable[Iterable[str]]) -> Array:
         """Rows of labels as a 0/1 matrix, (N, C)."""

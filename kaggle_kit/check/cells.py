@@ -13,6 +13,7 @@ from kaggle_kit.check.assignment import Mapping, best_assignment, judge_mapping
 from kaggle_kit.check.case import Case, Unavailable, rows_at
 from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.runs import Run
 from kaggle_kit.sparse import SparseRows, combined, ranking, with_column
 from kaggle_kit.tables import shown
@@ -40,10 +41,11 @@ def check_cells(case: Case) -> Iterator[Check]:
 def _blend(case: Case, name: str) -> Check:
     ids = case.blended.ids
     stored = rows_at(case.blended, ids)
-    means = [_mean_of_folds(case, run, ids) for run in case.runs]
     weights = _weights(case)
+    shares = np.full(len(case.runs), 1 / len(case.runs)) if weights is None else weights
+    means = ahead(lambda run: _mean_of_folds(case, run, ids), case.runs)
+    mean = cast(Array, sum(share * one for share, one in zip(shares, means, strict=True)))
     if weights is not None:
-        mean = cast(Array, sum(weight * one for weight, one in zip(weights, means, strict=True)))
         expected = _with_open_class(case, mean)
         if not case.multilabel:
             expected = expected / np.maximum(expected.sum(axis=1, keepdims=True), 1e-12)
@@ -53,8 +55,8 @@ def _blend(case: Case, name: str) -> Check:
                 f"{int(off.sum()):,} of {len(ids):,} rows of the blend are not the weighted mean of the runs' test predictions"
             )
             return Check(name, FAILED, text + _explain(case, stored, expected, ids), REMEDY)
-        return Check(name, PASSED, f"{len(ids):,} rows equal the weighted mean of {len(means)} runs within {TOLERANCE:g}")
-    return _resembles(case, name, stored, cast(Array, sum(means) / len(means)))
+        return Check(name, PASSED, f"{len(ids):,} rows equal the weighted mean of {len(case.runs)} runs within {TOLERANCE:g}")
+    return _resembles(case, name, stored, mean)
 
 
 def _furthest(expected: Array, stored: Array) -> Array:

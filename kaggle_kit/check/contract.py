@@ -16,6 +16,7 @@ from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
 from kaggle_kit.choices import COLUMN_FORMS
 from kaggle_kit.errors import KaggleKitError
 from kaggle_kit.fold_names import FULL, fold_name, fold_text
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.runs import BlendedRun, BlendRecord, FoldRun, Run
 from kaggle_kit.runs.model_header import read_model_record
 from kaggle_kit.runs.provenance import require_unseen, seen_by_fold, unknown_start
@@ -206,22 +207,19 @@ def _differing(found: Mapping[str, Any], expected: Mapping[str, Any], where: str
 
 def _predictions(case: Case, name: str) -> Check:
     """Prediction files against the models that made them, their own fold's rows and the test ids."""
-    count = 0
-    for run in case.runs:
-        views: set[str] = set()
-        for fold in runs.predicted_models(run):
-            tables = _tables(case, fold)
-            problem = (
-                _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables) or _other_pass(case, fold, tables)
-            )
-            if problem:
-                return Check(name, FAILED, problem, PREDICT_AGAIN)
-            views |= {"{views} {merge}".format(**{"views": "none", "merge": "", **tables[runs.TEST].meta})}
-            count += 1
-        if len(views) > 1:
-            text = f"run {run.name}: folds were predicted with different views: {shown(sorted(views))}"
-            return Check(name, FAILED, text, PREDICT_AGAIN)
-    return Check(name, PASSED, f"{count} folds; each file from its fold's model, its rows those of the fold or of the test set")
+    models = [(run, fold) for run in case.runs for fold in runs.predicted_models(run)]
+    views: dict[str, set[str]] = {}
+    for (run, fold), tables in zip(models, ahead(lambda one: _tables(case, one[1]), models), strict=True):
+        problem = _wrong_origin(case, run, fold, tables) or _wrong_rows(case, fold, tables) or _other_pass(case, fold, tables)
+        if not problem:
+            own = views.setdefault(run.name, set())
+            own.add("{views} {merge}".format(**{"views": "none", "merge": "", **tables[runs.TEST].meta}))
+            if len(own) > 1:
+                problem = f"run {run.name}: folds were predicted with different views: {shown(sorted(own))}"
+        if problem:
+            return Check(name, FAILED, problem, PREDICT_AGAIN)
+    done = f"{len(models)} folds; each file from its fold's model, its rows those of the fold or of the test set"
+    return Check(name, PASSED, done)
 
 
 def _tables(case: Case, fold: FoldRun) -> dict[str, Predictions]:

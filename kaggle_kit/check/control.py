@@ -22,6 +22,7 @@ from kaggle_kit.check.chance import LEVEL, more_lost_than_won
 from kaggle_kit.check.readback import read_answers, read_cells
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, WARNING, Check
 from kaggle_kit.choices import EXACT_FORMS
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.sparse import SparseRows, ranking
 
@@ -73,7 +74,8 @@ class Pair:
 
 
 def _sharp(case: Case, name: str) -> Check:
-    pairs = [pair for run in case.runs for fold in runs.predicted_folds(run) if (pair := _pair(case, run, fold)).ids]
+    folds = [(run, fold) for run in case.runs for fold in runs.predicted_folds(run)]
+    pairs = [pair for pair in ahead(lambda one: _pair(case, *one), folds) if pair.ids]
     rows = sum(len(pair.ids) for pair in pairs)
     if not rows:
         return Check(name, INCONCLUSIVE, "no control row was validated on by the fold that predicted it")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +15,12 @@ from kaggle_kit.check.case import Case, Unavailable
 from kaggle_kit.check.chance import LEVEL, fewer_than_explained, least_share
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check, Status
 from kaggle_kit.fold_names import FULL, fold_text
-from kaggle_kit.machine.host import available_cpus
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.runs import FoldRun, Run
 from kaggle_kit.sparse import together
 from kaggle_kit.tables import Predictions, shown
 
 Array = npt.NDArray[Any]
-MOST_THREADS = 4
-"""Tables that are judged at the same time; each takes some 300 MB."""
 TEST_ROWS = 5000
 HARDER = 0.1
 """Test rows may be this much harder than out-of-fold rows before models that agree by chance only are suspect."""
@@ -92,19 +88,11 @@ def _judge_all(case: Case, name: str, units: Iterable[Unit], count: int) -> Chec
 
 
 def _judge_each(case: Case, units: Iterable[Unit], level: float) -> list[tuple[str, Mapping]]:
-    """Judge units beside each other, no more in memory at a time than there are threads."""
-    names: list[str] = []
-    verdicts: list[Mapping] = []
-    begun: deque[Future[Mapping]] = deque()
-    threads = min(MOST_THREADS, available_cpus())
-    with ThreadPoolExecutor(threads) as pool:
-        for unit in units:
-            names.append(unit.name)
-            begun.append(pool.submit(_judge, case, unit, level))
-            if len(begun) == threads:
-                verdicts.append(begun.popleft().result())
-        verdicts += [verdict.result() for verdict in begun]
-    return list(zip(names, verdicts, strict=True))
+    """Judge units beside each other, each with its name."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):  # the units already keep every CPU busy
+        return list(ahead(lambda unit: (unit.name, _judge(case, unit, level)), units))
 
 
 def _line(case: Case, name: str, verdicts: list[tuple[str, Mapping]]) -> Check:
@@ -166,7 +154,8 @@ def _test_rows(case: Case, name: str) -> Check:
         return Check(name, INCONCLUSIVE, "there is one model only; its test rows have nothing to be compared with")
     every = case.predictions(folds[0][1], runs.TEST).ids
     ids = [every[row] for row in _thin(len(every))]
-    stack = {f"{run.name} {fold_text(fold.fold)}": case.predictions(fold, runs.TEST).take(ids).probs for run, fold in folds}
+    tables = ahead(lambda one: case.predictions(one[1], runs.TEST).take(ids).probs, folds)
+    stack = {f"{run.name} {fold_text(fold.fold)}": probs for (run, fold), probs in zip(folds, tables, strict=True)}
     total, level = sum((probs.astype(np.float64) for probs in stack.values()), start=0.0), LEVEL / len(stack)
     consensus = ((unit, probs, (total - probs) / (len(stack) - 1)) for unit, probs in stack.items())
     verdicts = _judge_each(case, (Unit(unit, _named(case, others), probs) for unit, probs, others in consensus), level)
@@ -174,7 +163,7 @@ def _test_rows(case: Case, name: str) -> Check:
     if refuted:
         status, text, remedy = _reading(case, refuted, LEVEL)
         return Check(name, status, "against the other models' test rows, " + text, remedy)
-    return _agreement(name, verdicts, [_right_out_of_fold(case, run, fold) for run, fold in folds])
+    return _agreement(name, verdicts, list(ahead(lambda one: _right_out_of_fold(case, *one), folds)))
 
 
 def _right_out_of_fold(case: Case, run: Run, fold: FoldRun) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from kaggle_kit import runs
 from kaggle_kit.check.case import Case
 from kaggle_kit.check.report import FAILED, INCONCLUSIVE, PASSED, Check
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.tables import Predictions, shown
 
 NAME = "pixels"
@@ -24,20 +25,18 @@ def check_pixels(case: Case) -> Iterator[Check]:
     known: dict[tuple[str, str, str], tuple[int, str]] = {}
     rows = tables = 0
     all_tests = True
-    for run in case.runs:
-        for fold in run.finished_models():
-            for name, kind in _FILES.items():
-                path = fold.path / name
-                table = case.table(path) if path.is_file() else None
-                if table is None or table.pixels is None:
-                    all_tests &= name != runs.TEST
-                    continue
-                where = case.relative(path)
-                problem = _within(table, where) or _across(table, (table.meta.get("prepared"), kind), where, known)
-                if problem:
-                    yield Check(NAME, FAILED, problem, REMEDY)
-                    return
-                rows, tables = rows + len(table), tables + 1
+    paths = [fold.path / name for run in case.runs for fold in run.finished_models() for name in _FILES]
+    found = ahead(lambda path: case.table(path) if path.is_file() else None, paths)
+    for path, table in zip(paths, found, strict=True):
+        if table is None or table.pixels is None:
+            all_tests &= path.name != runs.TEST
+            continue
+        where, kind = case.relative(path), (table.meta.get("prepared"), _FILES[path.name])
+        problem = _within(table, where) or _across(table, kind, where, known)
+        if problem:
+            yield Check(NAME, FAILED, problem, REMEDY)
+            return
+        rows, tables = rows + len(table), tables + 1
     if not tables:
         yield Check(NAME, INCONCLUSIVE, "no prediction says which pixels it was made from", "Run `kk predict` again.")
     else:

@@ -189,6 +189,17 @@ def test_swapping_two_columns_mirrors_the_pair_test() -> None:
     assert wrong.below == pytest.approx(right.above)
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_the_pair_test_counts_pairs_of_rows_and_ties_half(multilabel: bool) -> None:
+    rng = np.random.default_rng(3)
+    hot = rng.random((90, 3)) < 0.5 if multilabel else np.eye(3, dtype=bool)[rng.integers(0, 3, 90)]
+    evidence = rng.integers(0, 4, (90, 3)).astype(np.float32)  # many ties
+    one, two = hot[:, 0] & ~hot[:, 2], hot[:, 2] & ~hot[:, 0]  # rows with exactly one of the labels
+    contrast = evidence[:, 2] - evidence[:, 0]
+    pairs = np.sign(contrast[two][:, None] - contrast[one][None, :])
+    assert swap_tails(Labelled.of(hot), evidence, 0, 2).auc == pytest.approx(float(pairs.mean() + 1) / 2)
+
+
 def test_class_weights_do_not_move_the_pair_test() -> None:
     truth, probs = draw(5, 20, accuracy=0.7)
     labelled, evidence = Labelled.of(np.eye(5, dtype=bool)[truth]), np.log(probs.astype(np.float64))
