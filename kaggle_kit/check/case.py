@@ -39,7 +39,7 @@ class Unavailable(KaggleKitError):
 
 @dataclass
 class Case:
-    """A submission and everything around it.
+    """A submission and everything around it. Threads may read tables beside each other; then a table more may be kept.
 
     Attributes:
         path: the submission.

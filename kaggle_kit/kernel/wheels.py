@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 INFERENCE_NEEDS = (
     "numpy", "pandas", "scipy", "pillow", "opencv-python-headless", "torch", "torchvision", "timm", "ttach", "safetensors",
-    "pyarrow", "pydantic", "PyYAML", "scikit-learn", "psutil",
+    "pyarrow", "pydantic", "PyYAML", "scikit-learn", "psutil", "threadpoolctl",
 )  # fmt: skip
 """What predicting, blending and checking import; the rest of the package's requirements are for other commands."""
 TRAINING_NEEDS = (*INFERENCE_NEEDS, "albumentations", "lightning-fabric", "filelock", "tensorboard", "rich")
