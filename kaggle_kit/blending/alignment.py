@@ -89,7 +89,7 @@ def _kept(probs: npt.NDArray[np.float32], n_runs: int, scratch: Path | None) -> 
         scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=scratch) as handle:
         probs.tofile(handle)  # written, not copied into pages that the system would clear first
-        return np.memmap(handle, dtype=np.float32, mode="r", shape=probs.shape)
+        return np.memmap(handle, dtype=np.float32, mode="r+", shape=probs.shape)
 
 
 def _positions(held: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.int64]:
