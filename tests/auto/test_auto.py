@@ -13,7 +13,7 @@ from kaggle_kit import files
 from kaggle_kit.auto import AutoOptions, ideas, run_auto, scene, search
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.page import commands
-from kaggle_kit.auto.state import State
+from kaggle_kit.auto.state import State, Tried
 from kaggle_kit.blending.blend import blend
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError, WeightsError
 from kaggle_kit.launch.plan import Plan, Rates, Work
@@ -512,6 +512,29 @@ def test_more_is_expected_of_random_weights_than_of_others_that_must_enlarge_tin
     small = replace(SMALL, name="tiny", pretrained=False)
     found = {one.run: one.gain for one in ideas.candidates(scene.Scene([small, SMALL], 32, "fast"), State())}
     assert found["auto-finetune-tiny"] == 2 * found["auto-finetune-small"]
+
+
+@pytest.mark.parametrize(("greater", "scores"), [(True, (0.9, 0.95)), (False, (0.4, 0.2))])
+def test_whose_heads_are_better_is_rather_fine_tuned(greater: bool, scores: tuple[float, float]):
+    def gains(state: State) -> dict[str, float]:
+        backbones = [SMALL, replace(SMALL, name="other")]
+        return {one.run: one.gain for one in ideas.candidates(scene.Scene(backbones, 224, "best", greater=greater), state)}
+
+    def after(*heads: tuple[str, str, float]) -> dict[str, float]:
+        runs = [
+            Tried(f"auto-{idea}-{model}", idea, model, 1.0, score, "probe", ("augment=none",)) for idea, model, score in heads
+        ]
+        return gains(State(tried={one.run: one for one in runs}))
+
+    unknown = gains(State())
+    assert unknown["auto-finetune-small"] == unknown["auto-finetune-other"]
+    assert after(("probe", "small", scores[0]))["auto-finetune-small"] == unknown["auto-finetune-small"]
+    told = after(("probe", "small", scores[0]), ("probe", "other", scores[1]))
+    assert told["auto-finetune-other"] == unknown["auto-finetune-other"]
+    assert told["auto-finetune-small"] == pytest.approx(0.5 * unknown["auto-finetune-small"])
+    assert told["auto-lda-small"] == told["auto-lda-other"]  # costs so little that it is not put off
+    better = after(("probe", "small", scores[0]), ("lda", "small", scores[1]), ("probe", "other", scores[1]))
+    assert better["auto-finetune-small"] == unknown["auto-finetune-small"]
 
 
 @pytest.mark.parametrize(("shorter", "epochs", "warmed_up"), [(1, 10, True), (10, 1, False)])
