@@ -14,9 +14,8 @@ import json
 import logging
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,6 +29,7 @@ from kaggle_kit import files
 from kaggle_kit.errors import DataError, ImageError
 from kaggle_kit.images.decode import Pixels, Progress, decode_bytes, read_file
 from kaggle_kit.images.transforms import prepare
+from kaggle_kit.machine.ahead import ahead
 from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.registry import lookup
 
@@ -194,24 +194,16 @@ def _prepare_ahead(
 ) -> Generator[_Prepared, None, None]:
     """Images in order, decoded ahead by threads, but only a few, so that memory stays flat; unreadable ones go to
     ``reasons``."""
-    waiting = deque(paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
-    pending: deque[Future[list[_Prepared | _Unreadable]]] = deque()
-    done = 0
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            while pending or waiting:
-                while waiting and len(pending) < _CHUNKS_AHEAD * workers:
-                    pending.append(pool.submit(_prepare_files, waiting.popleft(), recipe))
-                for item in pending.popleft().result():
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(paths))
-                    if isinstance(item, _Unreadable):
-                        reasons[item.path] = item.reason
-                    else:
-                        yield item
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
+    found = ahead(lambda chunk: _prepare_files(chunk, recipe), chunks, threads=workers, depth=_CHUNKS_AHEAD * workers)
+    with closing(found):
+        for done, item in enumerate(chain.from_iterable(found), 1):
+            if progress is not None:
+                progress(done, len(paths))
+            if isinstance(item, _Unreadable):
+                reasons[item.path] = item.reason
+            else:
+                yield item
 
 
 def _prepare_files(paths: Sequence[Path], recipe: Recipe) -> list[_Prepared | _Unreadable]:
