@@ -281,6 +281,16 @@ def candidates(scene: Scene, state: State) -> Iterator[Candidate]:
         yield from _of_all_data(scene, state)
 
 
+def outdone(candidate: Candidate, state: State) -> bool:
+    """Return whether the same was trained already, for more epochs."""
+    of_same = (one.entries for one in state.tried.values() if (one.idea, one.model) == (candidate.idea, candidate.model))
+    return any(_epochs_of(entries) > _epochs_of(candidate.step.entries) for entries in of_same)
+
+
+def _epochs_of(entries: Sequence[str]) -> int:
+    return next((int(entry.removeprefix("epochs=")) for entry in entries if entry.startswith("epochs=")), 0)
+
+
 def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) -> Candidate | None:
     entries = idea.entries(scene, backbone, state)
     if entries is None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import files
-from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, candidates, views_of
+from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, candidates, outdone, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
@@ -119,6 +119,9 @@ class _Search:
         only, internet = self.options.only, self.options.internet
         self.scene = find_scene(self.setup, self.options.goal, only, internet=internet, n_folds=self.n_folds, say=self.say)
         ended = self._until_over()
+        # With so much more time, runs would have all their epochs again, or as many as fit into that.
+        self.scene = replace(self.scene, shorter={})
+        self._shorten(self.options.limit)
         unknown = [one.run for one in self._candidates() if not math.isfinite(one.seconds)]
         more = (*self._would_do(self.options.limit), *(f"{run} (not measured yet)" for run in unknown))
         self._note("ended", why=ended, more=more)
@@ -161,7 +164,7 @@ class _Search:
         self._mirror(self.state.kept[0])
         self._fetch()
         self._measure()
-        self._shorten()
+        self._shorten(self.left)
         if not self._told:
             self._told = True
             expected = self._would_do(self.left)
@@ -177,6 +180,8 @@ class _Search:
         """All that could be tried; what is partly done costs what is left of it."""
         found = []
         for one in candidates(self.scene, self.state):
+            if outdone(one, self.state):
+                continue
             done = self._finished_folds(one.run)
             seconds = one.seconds * (1 - done / self.n_folds) if done < self.n_folds else 0.0
             found.append(replace(one, seconds=seconds))
@@ -189,7 +194,7 @@ class _Search:
 
     def _fitting(self) -> list[Candidate]:
         """What fits into the time; where not all fine-tuned runs do, they race first."""
-        fitting = [one for one in self._candidates() if self._fits(one)]
+        fitting = [one for one in self._candidates() if self._fits(one, self.left)]
         tuned = [one for one in fitting if one.tunes]
         others = [one for one in fitting if not one.tunes]
         seconds = (self.left - self._tail) / _MARGIN
@@ -199,8 +204,8 @@ class _Search:
         kept_free = min((one.seconds for one in won), default=0.0)
         return [*(one for one in others if one.seconds + kept_free <= seconds), *chosen]
 
-    def _fits(self, candidate: Candidate) -> bool:
-        if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > self.left:
+    def _fits(self, candidate: Candidate, seconds: float) -> bool:
+        if not math.isfinite(candidate.seconds) or candidate.seconds * _MARGIN + self._tail > seconds:
             return False
         if self.options.max_bytes is None or candidate.idea == VIEWS:
             return True
@@ -245,16 +250,16 @@ class _Search:
         """Whether there is time to fine-tune a backbone that was measured, for an epoch at least."""
         backbones = self.scene.backbones
         shortest = self.scene.shortened(backbones, max(self.scene.epochs(one) for one in backbones))
-        return any(one.tunes and self._fits(one) for one in candidates(shortest, self.state))
+        return any(one.tunes and self._fits(one, self.left) for one in candidates(shortest, self.state))
 
-    def _shorten(self) -> None:
-        """Halve the epochs of fine-tuned runs as long as none fits of those from pretrained weights, or from random ones."""
+    def _shorten(self, seconds: float) -> None:
+        """Halve the epochs of fine-tuned runs until one of those from pretrained weights fits, and one from random ones."""
         for pretrained in (True, False):
             backbones = [one for one in self.scene.backbones if one.pretrained == pretrained]
             names = {one.name for one in backbones}
             while any(self.scene.epochs(one) > 1 for one in backbones):
                 tuned = [one for one in self._candidates() if one.tunes and one.model in names]
-                if not tuned or any(self._fits(one) or math.isnan(one.seconds) for one in tuned):
+                if not tuned or any(self._fits(one, seconds) or math.isnan(one.seconds) for one in tuned):
                     break
                 self.scene = self.scene.shortened(backbones, 2)
 

@@ -317,6 +317,21 @@ def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
     assert result.seconds == pytest.approx(project.clock)
 
 
+@pytest.mark.parametrize(("seconds", "trained"), [(156.0, {"small"}), (168.0, {"small", "large-1ep"})])
+def test_what_was_trained_in_full_is_not_trained_again_for_fewer_epochs(project, seconds, trained):
+    project.rate, project.seconds["finetune"] = 10.0, 60.0
+    project.auto(seconds)
+    tuned = [call.split()[1] for call in project.calls if call.startswith("train") and "finetune" in call]
+    assert {run.removeprefix("auto-finetune-") for run in tuned} == trained
+
+
+def test_what_more_time_would_be_used_for_is_told_for_that_time_and_not_for_the_rest_of_this(project):
+    project.rate, project.seconds["finetune"] = 10.0, 60.0
+    result, _ = project.auto(110.0)
+    assert any(run.startswith("auto-finetune-large (") for run in result.more)
+    assert not any("-1ep" in run for run in result.more)
+
+
 def test_further_backbones_are_fetched_once_where_there_is_a_network(project, monkeypatch):
     here, asked = [SMALL], []
     monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: list(here))
