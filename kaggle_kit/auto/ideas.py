@@ -288,7 +288,11 @@ def outdone(candidate: Candidate, state: State) -> bool:
 
 
 def _epochs_of(entries: Sequence[str]) -> int:
-    return next((int(entry.removeprefix("epochs=")) for entry in entries if entry.startswith("epochs=")), 0)
+    return int(_told(entries).get("epochs", 0))
+
+
+def _told(entries: Sequence[str]) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in entries)
 
 
 def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) -> Candidate | None:
@@ -381,8 +385,8 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     measured = state.measured.get(backbone.name)
     if measured is None:
         return math.nan
-    told = dict(entry.split("=", 1) for entry in entries)
-    side, epochs, strategy = float(told.get("image_size", backbone.side)), int(told["epochs"]), idea.strategy_of(backbone)
+    told = _told(entries)
+    side, epochs, strategy = float(told.get("image_size", backbone.side)), _epochs_of(entries), idea.strategy_of(backbone)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
     pixels = measured.work.n_train / measured.work.folds * epochs * side**2
     faster = _COMPILED if pixels >= scene.compiled_from else 1.0
