@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,11 @@ class Judgement:
     gain: float
     better: bool
     why: str
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """The numbers that a journal tells."""
+        return {"before": self.before, "after": self.after, "difference": self.difference, "error": self.error}
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,42 @@ def read_rows(setup: Setup, names: Sequence[str]) -> Rows:
     at = folds.rows_of(rows.aligned.ids)
     threshold = setup.competition.submission.score_threshold
     return Rows(tuple(names), rows, setup.metric, folds.groups[at], folds.assignments[0, at], threshold)
+
+
+def better_changes(
+    rows: Rows,
+    kept: tuple[str, ...],
+    method: str,
+    changes: Callable[[tuple[str, ...]], Mapping[str, tuple[str, ...]]],
+    in_time: Callable[[], bool],
+) -> Iterator[tuple[str, tuple[str, ...], Judgement]]:
+    """Change a blend by one run after another, the most useful one first, as long as it is shown to be better for it.
+
+    Each run changes at most once, so that this ends.
+
+    Args:
+        rows: of all runs that may take part.
+        kept: the runs of the blend.
+        changes: returns run -> the runs of the blend that it would change to.
+        in_time: asked before each comparison; when it says no, nothing more changes.
+
+    Yields:
+        The run, the runs of the blend after it, and how much better that is.
+    """
+    done = set[str]()
+    while True:
+        before, found = rows.blended(kept, method), {}
+        for run, names in changes(kept).items():
+            if not in_time():
+                return
+            if run not in done and (judged := rows.judge(before, rows.blended(names, method))).better:
+                found[run] = names, judged
+        if not found:
+            return
+        best = max(found, key=lambda run: found[run][1].difference)
+        kept, judged = found[best]
+        done.add(best)
+        yield best, kept, judged
 
 
 def _views(run: Run) -> str:

@@ -73,6 +73,7 @@ _WORDS = {
     "fetched": lambda entry: f"weights fetched: {', '.join(entry['models']) or 'none'}",
     "raced": lambda entry: f"{entry['run']} on fold 0 alone",
     "judged": lambda entry: f"{entry['run']} {'joins' if entry['better'] else 'is left out'}",
+    "dropped": lambda entry: f"{entry['run']} is left out again",
     "blended": lambda entry: (
         f"{entry['blend'] or 'no test images'}: {entry['method']} of {', '.join(entry['runs'])}, {entry['score']:.4f}"
     ),

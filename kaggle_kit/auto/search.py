@@ -17,7 +17,7 @@ import numpy as np
 from kaggle_kit import files
 from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, candidates, outdone, views_of
 from kaggle_kit.auto.journal import Journal
-from kaggle_kit.auto.judge import Judgement, Rows, compare, read_rows
+from kaggle_kit.auto.judge import Judgement, Rows, better_changes, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
 from kaggle_kit.auto.race import race
 from kaggle_kit.auto.result import AutoResult
@@ -438,21 +438,26 @@ class _Search:
             self._reconsider()
 
     def _reconsider(self) -> None:
-        """Add to the blend, one after another, runs that were left out and are worth having beside those of today."""
-        while True:
-            kept, method, most = self.state.kept, self.state.method, self.options.max_bytes
-            left_out = [run for run in self.state.tried if run in self.state.settled and run not in kept]
-            left_out = [run for run in left_out if most is None or self._bytes_of((*kept, run)) <= most]
-            if not left_out or self.left < self._tail:
-                return
-            rows = self._rows((*kept, *left_out))
-            before = rows.blended(kept, method)
-            found = {run: rows.judge(before, rows.blended((*kept, run), method)) for run in left_out}
-            best = max(left_out, key=lambda run: found[run].difference)
-            if not found[best].better:
-                return
-            self._tell(best, found[best], better=True)
-            self._blend((*kept, best), method)
+        """Add what was left out and is worth having beside the runs of today, and leave out what is worth nothing there."""
+        kept, method = self.state.kept, self.state.method
+        names, rows = kept, self._rows(tuple(dict.fromkeys((*kept, *self._changes(kept)))))
+        in_time = lambda: self.left >= self._tail  # noqa: E731
+        for run, names, found in better_changes(rows, kept, method, self._changes, in_time):
+            if run in names:
+                self._tell(run, found, better=True)
+            else:
+                self._note("dropped", run=run, **found.facts, why=found.why)
+                self.say(f"{run} is left out again: {found.before:.4f} -> {found.after:.4f}, {found.why}")
+        if names != kept:
+            self._blend(names, method)
+
+    def _changes(self, kept: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """Return run -> the blend with it, where it was left out, or without it, as long as two are left."""
+        most = self.options.max_bytes
+        more = {run: (*kept, run) for run in self.state.tried if run in self.state.settled and run not in kept}
+        more = {run: names for run, names in more.items() if most is None or self._bytes_of(names) <= most}
+        fewer = {run: tuple(one for one in kept if one != run) for run in kept if len(kept) > 2}
+        return more | fewer
 
     @property
     def _methods(self) -> tuple[str, ...]:
@@ -461,8 +466,7 @@ class _Search:
         return (*_METHODS, *(method for method, suits in further if suits))
 
     def _tell(self, run: str, found: Judgement, *, better: bool) -> None:
-        facts = {"before": found.before, "after": found.after, "difference": found.difference, "error": found.error}
-        self._note("judged", run=run, better=better, **facts, gain=found.gain if better else 0.0, why=found.why)
+        self._note("judged", run=run, better=better, **found.facts, gain=found.gain if better else 0.0, why=found.why)
         self.say(f"{run} is {'kept' if better else 'left out'}: {found.before:.4f} -> {found.after:.4f}, {found.why}")
 
     def _blend(self, names: Sequence[str], method: str) -> None:

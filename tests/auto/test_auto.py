@@ -12,9 +12,10 @@ from factories import Made, make_workspace, write_run
 from kaggle_kit import files
 from kaggle_kit.auto import AutoOptions, ideas, run_auto, scene, search
 from kaggle_kit.auto.journal import Journal
-from kaggle_kit.auto.page import commands
+from kaggle_kit.auto.page import commands, decisions
 from kaggle_kit.auto.state import State, Tried
 from kaggle_kit.blending.blend import blend
+from kaggle_kit.competition import open_setup
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError, WeightsError
 from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.models import backbones
@@ -460,9 +461,11 @@ def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_lat
     plain = search.Rows.judge
 
     def judge(rows, before, after, *, fold=None):
-        found, kept = plain(rows, before, after, fold=fold), set(rows.names)
-        alone = np.array_equal(after, rows.blended([name for name in rows.names if "large" not in name]))
-        return found if alone else replace(found, better="auto-finetune-small" in kept, difference=0.1)
+        found = plain(rows, before, after, fold=fold)
+        if np.array_equal(after, rows.blended([name for name in rows.names if "large" not in name])):
+            return found
+        joined = np.array_equal(after, rows.blended(rows.names))
+        return replace(found, better=joined and "auto-finetune-small" in rows.names, difference=0.1)
 
     monkeypatch.setattr(search.Rows, "judge", judge)
     names = ("probe", "finetune")
@@ -473,6 +476,24 @@ def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_lat
     assert "auto-finetune-small" in result.runs
     assert [entry["better"] for entry in entries(project, "judged") if entry["run"] == "auto-probe-large"] == [False, True]
     assert set(result.runs) == {"auto-probe-small", "auto-probe-large", "auto-finetune-small"}
+
+
+def test_a_run_of_the_blend_is_left_out_again_where_the_blend_is_better_without_it(project):
+    project.auto(60.0)
+    good = ["auto-probe-small", "auto-look-small"]
+    write_run(replace(project.made, spec=replace(project.made.spec, accuracy=0.05)), "auto-bad-small", seed=1)
+    blended = {"runs": [*good, "auto-bad-small"], "method": "mean", "score": 0.5, "blend": "b", "verdict": "PASSED"}
+    trained = {"run": "auto-bad-small", "idea": "mix", "model": "small", "strategy": "", "seconds": 1.0, "score": 0.05}
+    journal = Journal(project.workspace.root / "auto" / "auto.jsonl")
+    journal.add("trained", used=61.0, **trained, commands=[])
+    journal.add("blended", used=62.0, **blended, command="kk blend")
+    found = search._Search(project, AutoOptions(1000.0, "fast"), lambda line: None, lambda: project.clock)
+    found.setup = open_setup(project.workspace)
+    found._reconsider()
+    assert [entry["run"] for entry in entries(project, "dropped")] == ["auto-bad-small"]
+    assert set(good) <= set(found.state.kept)
+    assert "auto-bad-small" not in entries(project, "blended")[-1]["runs"]
+    assert decisions(journal.read())["what"].str.contains("auto-bad-small is left out again").any()
 
 
 def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project, monkeypatch):
@@ -513,9 +534,10 @@ def test_what_a_race_takes_corrects_the_time_that_the_other_folds_are_expected_t
 @pytest.mark.parametrize(("side", "only", "small"), [(32, (), True), (63, ("res*", "small"), True), (64, (), False)])
 def test_tiny_images_are_learnt_from_random_weights_as_well(project, monkeypatch, side, only, small):
     monkeypatch.setattr(scene, "_usual_side", lambda competition: side)
-    result, _ = project.auto(only=only)
+    project.auto(only=only)
     tuned = {entry["run"]: entry["entries"] for entry in entries(project, "trained") if entry["model"] == "resnet10t"}
-    assert result.runs[0] == "auto-probe-small"  # the first submission is of pretrained weights all the same
+    # The first submission is of pretrained weights all the same.
+    assert entries(project, "blended")[0]["runs"] == ["auto-probe-small"]
     assert (set(tuned) == {"auto-finetune-resnet10t"}) == small
     if small:
         expected = {"pretrained=false", f"image_size={32 * math.ceil(side / 32)}", "epochs=10"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kaggle_kit.auto.judge import compare
+from kaggle_kit.auto.judge import Judgement, better_changes, compare
 from kaggle_kit.metrics import get_metric
 
 ACCURACY, LOSS = get_metric("accuracy"), get_metric("log_loss")
@@ -59,3 +59,39 @@ def test_the_error_is_that_of_groups_where_rows_are_not_independent():
     old, new = (np.repeat(probabilities(truth[::10], share, rng), 10, axis=0) for share in (0.8, 0.85))
     apart, together = (compare(ACCURACY, truth, old, new, groups) for groups in (np.arange(1000), np.arange(1000) // 10))
     assert together.error > 2 * apart.error
+
+
+class Sums:
+    """Rows of runs whose blend is worth the sum of what they are worth."""
+
+    def __init__(self, worth, better=lambda difference: difference > 0):
+        self.worth, self.better = worth, better
+
+    def blended(self, names, method):
+        return sum(self.worth[name] for name in names)
+
+    def judge(self, before, after):
+        return Judgement(before, after, after - before, 0.0, 0.0, self.better(after - before), "")
+
+
+def changes_of(runs):
+    return lambda kept: {run: tuple(one for one in (*kept, run) if one != run or run not in kept) for run in runs}
+
+
+def test_a_blend_changes_by_the_run_that_helps_most_until_none_helps():
+    rows = Sums({"good": 3, "bad": -2, "better": 5, "worse": -4, "first": 1})
+    found = list(better_changes(rows, ("first", "bad", "worse"), "mean", changes_of(rows.worth), lambda: True))
+    assert [run for run, *_ in found] == ["better", "worse", "good", "bad"]
+    assert set(found[-1][1]) == {"first", "better", "good"}
+    assert [judged.difference for *_, judged in found] == [5, 4, 3, 2]
+
+
+def test_changes_end_even_where_each_is_for_the_better_and_stop_with_the_time():
+    always = Sums({"a": 1, "b": 2, "c": 3}, better=lambda difference: True)
+    assert [run for run, *_ in better_changes(always, ("a",), "mean", changes_of(always.worth), lambda: True)] == [
+        "c",
+        "b",
+        "a",
+    ]
+    asked = iter([True] * 4 + [False] * 9)
+    assert len(list(better_changes(always, ("a",), "mean", changes_of(always.worth), lambda: next(asked)))) == 1

@@ -1,0 +1,131 @@
+"""Whether the rule by which `kk auto` adds runs to its blend, or leaves them out again, holds on other rows, too.
+
+    python benchmarks/auto_blend.py WORKSPACE [WORKSPACE ...]      # of finished searches
+
+Each blend begins with all runs of the search and changes by the rule of `kk auto`. "rule": decided on all rows, and scored on
+them, as a search does it. "rule, other rows": decided on all folds but one, scored on that one, for each fold in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, describe, hardware, print_table, write_results
+
+Names = tuple[str, ...]
+
+
+@dataclass
+class Search:
+    """The runs of a finished search."""
+
+    root: Path
+    blends: dict[frozenset[str], Any] = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.root / "auto" / "auto.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    @cached_property
+    def names(self) -> Names:
+        return tuple(entry["run"] for entry in self.entries if entry["kind"] == "trained")
+
+    @cached_property
+    def method(self) -> str:
+        return str([entry for entry in self.entries if entry["kind"] == "blended"][-1]["method"])
+
+    @cached_property
+    def rows(self) -> Any:
+        from kaggle_kit.auto.judge import read_rows
+        from kaggle_kit.competition import open_setup
+        from kaggle_kit.workspace import Workspace
+
+        return read_rows(open_setup(Workspace(self.root.resolve())), self.names)
+
+    def blended(self, names: Names, method: str) -> Any:
+        """The cross-fitted probabilities, computed once."""
+        if (key := frozenset(names)) not in self.blends:
+            self.blends[key] = self.rows.blended([name for name in self.names if name in key], method)
+        return self.blends[key]
+
+    def judge_on(self, chosen: Any) -> Callable[[Any, Any], Any]:
+        """The judge of `kk auto` on some of the rows."""
+        from kaggle_kit.auto.judge import compare
+
+        rows = self.rows
+        truth, groups = rows.rows.truth[chosen], rows.groups[chosen]
+        return lambda before, after: compare(
+            rows.metric, truth, before[chosen], after[chosen], groups, threshold=rows.threshold
+        )
+
+    def decided_on(self, chosen: Any) -> Names:
+        """The runs that are left when the rule sees some of the rows."""
+        from kaggle_kit.auto.judge import better_changes
+
+        seen: Any = Seen(self.blended, self.judge_on(chosen))
+        found = list(better_changes(seen, self.names, self.method, self.changes, lambda: True))
+        return found[-1][1] if found else self.names
+
+    def changes(self, kept: Names) -> Mapping[str, Names]:
+        more = {run: (*kept, run) for run in self.names if run not in kept}
+        return more | {run: tuple(one for one in kept if one != run) for run in kept if len(kept) > 2}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What :func:`better_changes` asks of rows."""
+
+    blended: Callable[[Names, str], Any]
+    judge: Callable[[Any, Any], Any]
+
+
+def table(search: Search) -> list[dict[str, Any]]:
+    """A row for the blend of all runs, for that of the rule, and for the rule judged on rows that it has not seen."""
+    from kaggle_kit.scores import log_loss
+
+    rows, everything = search.rows, np.arange(len(search.rows.folds))
+    found, unseen, sizes = search.decided_on(everything), search.blended(search.names, search.method).copy(), []
+    for fold in np.unique(rows.folds):
+        at = rows.folds == fold
+        names = search.decided_on(np.flatnonzero(~at))
+        unseen[at] = search.blended(names, search.method)[at]
+        sizes.append(len(names))
+    blends = {
+        "all runs": (len(search.names), search.blended(search.names, search.method)),
+        "rule": (len(found), search.blended(found, search.method)),
+        "rule, other rows": ("/".join(str(size) for size in sizes), unseen),
+    }
+    return [
+        {
+            "search": search.root.name,
+            "blend": f"{name}, {search.method}",
+            "runs": count,
+            "metric": rows.metric.name,
+            "score": f"{rows.score(probs):.4f}",
+            "log loss": f"{log_loss(rows.rows.truth, probs):.4f}",
+        }
+        for name, (count, probs) in blends.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspaces", type=Path, nargs="+", help="workspaces of finished searches")
+    parser.add_argument("--out", type=Path, default=RESULTS / "auto_blend.json")
+    arguments = parser.parse_args()
+    facts = hardware()
+    rows = [row for root in arguments.workspaces for row in table(Search(root))]
+    print_table(rows)
+    print(describe(facts))
+    write_results(arguments.out, rows, facts)
+
+
+if __name__ == "__main__":
+    main()
