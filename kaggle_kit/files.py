@@ -213,6 +213,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
+    EOFError,
     ValueError,
     LookupError,
     TypeError,

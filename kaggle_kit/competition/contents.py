@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import os
 import stat
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from kaggle_kit import files
 from kaggle_kit.competition.records import Competition, ImageRow
@@ -24,7 +28,7 @@ from kaggle_kit.errors import DataError, StorageError
 from kaggle_kit.machine.host import available_cpus
 from kaggle_kit.tables import FoldTable, shown
 
-CACHE_NAME = "contents.json"
+CACHE_NAME = "contents.npy"
 FOLDER = "contents"
 """The folder of a run that keeps the lists behind the fingerprints in its records."""
 MAX_CACHED = 1_000_000
@@ -36,6 +40,9 @@ _BLOCK = 1 << 20
 _AT_ONCE = 256  # files a task of the thread pool
 _SETTLED_NS = 2_000_000_000  # file systems tell times in steps of up to two seconds
 _FORMAT = 1
+_ENTRY = np.dtype([("path", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8"), ("content", "<u8")])
+"""What the cache knows of a file, path and content by their hashes: as text they would take twenty times the memory."""
+Entries = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True)
@@ -70,22 +77,22 @@ def contents_of(rows: Iterable[ImageRow], cache_dir: Path | None, *, workers: in
         cache_dir: the workspace's cache; None: every file is read and nothing is remembered.
         workers: threads; none: two a CPU, since reading waits for the disk. Hashing releases the interpreter lock.
     """
-    paths_of = {row.id: tuple(map(str, row.paths)) for row in rows}
+    paths_of = {row.id: (str(row.file), *map(str, row.further)) for row in rows}
     cache = None if cache_dir is None else cache_dir / CACHE_NAME
-    known = {} if cache is None else _read_cache(cache)
+    known = _Known(np.empty(0, _ENTRY) if cache is None else _read_cache(cache))
     paths = list(dict.fromkeys(path for some in paths_of.values() for path in some))
     parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     found: dict[str, str] = {}
-    new: dict[str, list[object]] = {}
+    new: list[tuple[int, ...]] = []
     with ThreadPoolExecutor(workers or 2 * available_cpus()) as pool:
         for part, hashed in zip(parts, pool.map(lambda some: [_hash(path, known) for path in some], parts), strict=True):
             for path, one in zip(part, hashed, strict=True):
                 found[path] = one.content
-                if one.settled and known.get(path) != (entry := [*one.stamp, one.content]):
-                    new[path] = entry
+                if one.settled and not one.known:
+                    new.append((_short(path), *one.stamp, int(one.content, 16)))
     if cache is not None and new:
         with contextlib.suppress(StorageError):  # what is not remembered is read again
-            _write_cache(cache, known, new, found)
+            _write_cache(cache, known.entries, np.array(new, _ENTRY), np.array([_short(path) for path in paths], np.uint64))
     return Contents({row_id: _together([found[path] for path in some]) for row_id, some in paths_of.items()})
 
 
@@ -144,14 +151,38 @@ class _Hashed:
 
     Attributes:
         settled: whether a later change of the file would show in its stamp, so that the hash may be remembered.
+        known: whether it was remembered.
     """
 
     stamp: tuple[int, int, int]
     content: str
     settled: bool
+    known: bool = False
 
 
-def _hash(path: str, known: Mapping[str, object]) -> _Hashed:
+class _Known:
+    """Entries of the cache, found by path."""
+
+    def __init__(self, entries: Entries) -> None:
+        self.entries = entries
+        self._order = np.argsort(entries["path"], kind="stable")
+        self._paths = entries["path"][self._order]
+
+    def content(self, path: str, stamp: tuple[int, int, int]) -> str | None:
+        """The hash of a file, if its size and times are what they were."""
+        short = np.uint64(_short(path))
+        at = int(np.searchsorted(self._paths, short))
+        if at == len(self._paths) or self._paths[at] != short:
+            return None
+        _, *held, content = self.entries[self._order[at]].item()
+        return f"{content:016x}" if (*held,) == stamp else None
+
+
+def _short(path: str) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "big")
+
+
+def _hash(path: str, known: _Known) -> _Hashed:
     """Hash a file, unless ``known`` has it with the same size and times."""
     now = time.time_ns()
     try:
@@ -159,9 +190,8 @@ def _hash(path: str, known: Mapping[str, object]) -> _Hashed:
         stamp = (before.st_size, before.st_mtime_ns, before.st_ctime_ns)
         if not stat.S_ISREG(before.st_mode):  # a pipe or a device would never end
             return _Hashed(stamp, UNREADABLE, settled=False)
-        entry = known.get(path)
-        if isinstance(entry, list) and len(entry) == 4 and (*entry[:3],) == stamp and isinstance(entry[3], str):
-            return _Hashed(stamp, entry[3], settled=True)
+        if (content := known.content(path, stamp)) is not None:
+            return _Hashed(stamp, content, settled=True, known=True)
         digest = hashlib.blake2b(digest_size=8)
         with open(path, "rb", buffering=0) as handle:
             while block := handle.read(_BLOCK):
@@ -171,24 +201,25 @@ def _hash(path: str, known: Mapping[str, object]) -> _Hashed:
     return _Hashed(stamp, digest.hexdigest(), settled=max(stamp[1:]) < now - _SETTLED_NS)
 
 
-def _read_cache(path: Path) -> dict[str, object]:
-    """Path -> size, times and hash; empty when there is no cache or it is damaged."""
+def _read_cache(path: Path) -> Entries:
+    """The entries, those asked for last at the end; none when there is no cache or it is damaged."""
+    none = np.empty(0, _ENTRY)
     try:
-        content = files.read_json(path, made_by="kk train")
-    except (DataError, OSError, RecursionError):
-        return {}
-    entries = content.get("files")
-    return entries if content.get("format") == _FORMAT and isinstance(entries, dict) else {}
+        with files.open_regular(path) as handle:
+            entries: npt.NDArray[Any] = np.load(handle, allow_pickle=False)
+    except files.DAMAGE:
+        return none
+    return entries if entries.dtype == _ENTRY and entries.ndim == 1 else none
 
 
-def _write_cache(path: Path, known: Mapping[str, object], new: Mapping[str, object], asked: Collection[str]) -> None:
+def _write_cache(path: Path, known: Entries, new: Entries, asked: npt.NDArray[np.uint64]) -> None:
     """Write the entries of the files ``asked`` for and, up to :data:`MAX_CACHED` in all, those of others, the latest last."""
-    others = [name for name in known if name not in asked]
-    mine = [name for name in asked if name in new or name in known]
+    known = known[~np.isin(known["path"], new["path"])]
+    wanted = np.isin(known["path"], asked)
+    others, mine = known[~wanted], np.concatenate([known[wanted], new])
     room = max(MAX_CACHED - len(mine), 0)
-    entries = {name: new.get(name, known.get(name)) for name in (*others[len(others) - min(room, len(others)) :], *mine)}
-    text = json.dumps({"format": _FORMAT, "files": entries}, ensure_ascii=True, separators=(",", ":"))
-    files.write_text(path, text)
+    with files.atomic_path(path) as temporary:
+        np.save(temporary, np.concatenate([others[len(others) - min(room, len(others)) :], mine]), allow_pickle=False)
 
 
 def _list_path(run_dir: Path, fingerprint: str) -> Path:

@@ -175,7 +175,7 @@ class FeatureTable:
                 self._arrays.pop(next(iter(self._arrays)))
             try:
                 self._arrays[part, view] = np.load(part / f"{view}.npy", mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except files.DAMAGE as error:
                 raise DataError(f"the features in {part} are damaged ({error}). Delete that folder and run again.") from error
         return self._arrays[part, view]
 

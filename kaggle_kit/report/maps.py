@@ -131,9 +131,9 @@ def _read(path: Path, rows: int) -> npt.NDArray[np.float32] | None:
     """Return kept points; None where there are none that fit."""
     try:
         points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
+        return points if points.shape == (rows, 2) and np.isfinite(points).all() else None
+    except files.DAMAGE:
         return None
-    return points if points.shape == (rows, 2) and np.isfinite(points).all() else None
 
 
 def _write(path: Path, points: npt.NDArray[np.float32]) -> None:

@@ -184,3 +184,17 @@ def test_the_map_is_laid_out_once_and_puts_like_beside_like(world, monkeypatch):
     monkeypatch.setattr(maps, "lay_out", lambda _features: pytest.fail("laid out again"))
     np.testing.assert_array_equal(maps.map_of(world.workspace, subject).points, before.points)
     assert "log probabilities" in before.text  # these models cannot be loaded
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "other shape"])
+def test_a_damaged_map_is_laid_out_again(damage, tmp_path):
+    path, points = tmp_path / "map.npy", np.zeros((5, 2), np.float32)
+    maps._write(path, points)
+    np.testing.assert_array_equal(maps._read(path, 5), points)
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-3])
+    else:
+        np.save(path, np.full((5, 2), "x") if damage == "text" else points[:4])
+    assert maps._read(path, 5) is None

@@ -14,7 +14,7 @@ from tiny_competition import make_tiny
 
 from kaggle_kit import runs
 from kaggle_kit.competition import ImageRow, Setup
-from kaggle_kit.errors import ConfigError
+from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.folds import parse_folds
 from kaggle_kit.inference import Compute, PredictOptions, predict_rows
 from kaggle_kit.inference import features as features_module
@@ -139,6 +139,16 @@ def test_another_run_and_a_longer_plan_compute_only_what_is_new(tiny, counted):
     tables = list((tiny.workspace.cache_dir / "features").glob("*/train-*"))
     arrays = sorted(len(list(table.glob("*.npy"))) for table in tables)
     assert arrays == [2, 4]  # beside the hashes of the pixels; the second part holds the new view alone
+
+
+@pytest.mark.parametrize("size", [0, 1, 200])
+def test_features_that_were_damaged_are_named_with_what_to_do(tiny, size):
+    """The disk was full, or the machine went down: a file is shorter than it was written."""
+    probe(tiny, fold="0")
+    for path in (tiny.workspace.cache_dir / "features").glob("*/*/*.npy"):
+        path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"are damaged.*Delete that folder and run again"):
+        probe(tiny, fold="1")
 
 
 def test_a_changed_image_is_computed_again(tiny, counted):
