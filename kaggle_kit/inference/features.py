@@ -165,9 +165,9 @@ class FeatureTable:
 
     def _read(self, part: Path) -> None:
         index = files.read_json(part / _INDEX, made_by="kk train")
-        stamps = [(str(path), int(size), int(time)) for path, size, time in index["images"]]
+        places = {(str(path), int(size), int(time)): (part, row) for row, (path, size, time) in enumerate(index["images"])}
         for view in index["views"]:
-            self._where.setdefault(view, {}).update({one: (part, row) for row, one in enumerate(stamps)})
+            self._where.setdefault(view, {}).update(places)
 
     def _array(self, part: Path, view: str) -> npt.NDArray[Any]:
         if (part, view) not in self._arrays:
