@@ -65,11 +65,16 @@ class Search:
             rows.metric, truth, before[chosen], after[chosen], groups, threshold=rows.threshold
         )
 
+    @staticmethod
+    def may_be_better(*_: Any) -> bool:
+        """No pair is passed over: the rows that count are the judge's."""
+        return True
+
     def decided_on(self, chosen: Any) -> Names:
         """The runs that are left when the rule sees some of the rows."""
         from kaggle_kit.auto.judge import better_changes
 
-        seen: Any = Seen(self.blended, self.judge_on(chosen))
+        seen: Any = Seen(self.blended, self.judge_on(chosen), self.may_be_better)
         found = list(better_changes(seen, self.names, self.method, self.changes, lambda: True))
         return found[-1][1] if found else self.names
 
@@ -84,6 +89,7 @@ class Seen:
 
     blended: Callable[[Names, str], Any]
     judge: Callable[[Any, Any], Any]
+    no_worse: Callable[[Any, Any], bool]
 
 
 def table(search: Search) -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
 """Feature maps that a head sees beside the last one: finer, and less about ImageNet's classes (docs/tricks.md)."""
 _WHOLE = "data.crop_pct=1.0"
+_OF_LOOK = ("data.crop_pct=", "model.head.")  # what a run that goes on from another's weights must have as that one
 _TEACHER_PROBES = 2  # what a teacher costs: twice as many heads as a probe, on features that are there
 _VIEWS_GAIN = 0.03
 _VIEWS_TRIED, _VIEWS_TAKEN = 12, 3  # passes over the images while views are chosen, and of those that are chosen
@@ -235,8 +236,9 @@ def _specialists(scene: Scene, backbone: LocalBackbone, state: State) -> list[st
     base = run_of(scene, "finetune", backbone)
     if base not in state.tried or not backbone.pretrained:
         return None
-    found = [entry for entry in _finetune(scene, backbone, state) if not entry.startswith("lr=")]
-    return [*found, "lr=0.00005", f"init_from={base}", f"specialists.confused_by={run_of(scene, TEACHER, backbone)}"]
+    look = [entry for entry in state.tried[base].entries if entry.startswith(_OF_LOOK)]
+    found = [entry for entry in _finetune(scene, backbone, state) if not entry.startswith(("lr=", *_OF_LOOK))]
+    return [*found, *look, "lr=0.00005", f"init_from={base}", f"specialists.confused_by={run_of(scene, TEACHER, backbone)}"]
 
 
 IDEAS: tuple[Idea, ...] = (
@@ -257,6 +259,7 @@ IDEAS: tuple[Idea, ...] = (
 """To add an idea: a function and an entry."""
 HEADS = tuple(idea.name for idea in IDEAS if idea.strategy == "probe")
 """Ideas that train no network."""
+_WITH_CYCLES = tuple(idea.name for idea in IDEAS if idea.cycles)
 
 
 def run_of(scene: Scene, idea: str, backbone: LocalBackbone) -> str:
@@ -300,21 +303,23 @@ def _candidate(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State) 
     if entries is None:
         return None
     run = run_of(scene, idea.name, backbone)
-    step = _training(backbone, entries, idea.strategy_of(backbone), run)
-    gain, seconds = _gain(idea, backbone, scene, state, run), _seconds(idea, backbone, scene, state, entries)
+    step = _training(backbone, entries, idea.strategy_of(backbone), run, state)
+    gain, seconds = _gain(idea, backbone, scene, state, run), _seconds(idea, backbone, scene, state, step.entries)
     before = _teacher(backbone, scene, state) if idea.teacher else ()
     return Candidate(idea.name, run, backbone.name, step, gain, seconds, before, idea.cycles)
 
 
-def _training(backbone: LocalBackbone, entries: Sequence[str], strategy: str, run: str) -> Step:
-    return Step("train", (f"model={backbone.name}", *entries), {"strategy": strategy, "fold": "all", "run": run})
+def _training(backbone: LocalBackbone, entries: Sequence[str], strategy: str, run: str, state: State) -> Step:
+    """Return the command; a run that was begun goes on with the entries that it was begun with, whatever was learnt since."""
+    entries = state.started.get(run) or (f"model={backbone.name}", *entries)
+    return Step("train", entries, {"strategy": strategy, "fold": "all", "run": run})
 
 
 def _teacher(backbone: LocalBackbone, scene: Scene, state: State) -> tuple[Step, ...]:
     """What makes the run that others learn from: a probe of the same backbone, which leaves out two folds at a time."""
     entries = [*(_probe(scene, backbone, state) or ()), f"folds={PAIRS}"]
     pairs = Step("folds", options={"pairs_of": scene.folds, "name": PAIRS})
-    return pairs, _training(backbone, entries, "probe", run_of(scene, TEACHER, backbone))
+    return pairs, _training(backbone, entries, "probe", run_of(scene, TEACHER, backbone), state)
 
 
 def _views(state: State) -> Iterator[Candidate]:
@@ -340,7 +345,8 @@ def _of_all_data(scene: Scene, state: State) -> Iterator[Candidate]:
     """
     for run in state.kept:
         name, tried = f"full-of-{run}", state.tried[run]
-        if name in state.completed or name in state.failed or not tried.entries or tried.strategy == "specialists":
+        whole = tried.entries and tried.strategy != "specialists" and tried.idea not in _WITH_CYCLES
+        if name in state.completed or name in state.failed or not whole:
             continue
         step = Step("train", tried.entries, {"strategy": tried.strategy, "fold": "full", "run": run})
         # k folds train on k - 1 parts of k each.
@@ -396,6 +402,14 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)
 
 
+def prediction_seconds(candidate: Candidate, state: State) -> float:
+    """Expected seconds of predicting with a network that was trained; heads have features that mostly are there."""
+    measured = state.measured.get(candidate.model)
+    if measured is None or not candidate.tunes:
+        return 0.0
+    return measured.prediction(float(_told(candidate.step.entries).get("image_size", measured.side)))
+
+
 def _share_of_probe(idea: Idea, scene: Scene, state: State) -> float:
     """Return the seconds of a head over those of its backbone's probe: as it was with the others, or as the idea has it."""
     found = []
@@ -409,8 +423,9 @@ def _share_of_probe(idea: Idea, scene: Scene, state: State) -> float:
 def _probe_seconds(backbone: LocalBackbone, scene: Scene, state: State) -> float:
     """From the probes that were made: time goes with pixels and, about, with the size of the weights."""
     sizes = {one.name: one for one in scene.backbones}
-    known = [one for one in state.tried.values() if one.idea == "probe" and one.model in sizes]
-    if not known:
-        return math.nan
+    probes = [one for one in state.tried.values() if one.idea == "probe"]
+    known = [one for one in probes if one.model in sizes]
+    if not known:  # an earlier session had other backbones, whose size is not known here
+        return median(one.seconds for one in probes) if probes else math.nan
     work = {name: one.n_bytes * one.side**2 for name, one in sizes.items()}
     return sum(one.seconds for one in known) * work[backbone.name] / sum(work[one.model] for one in known)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_kit.blending import cross_fit, get_blender
+from kaggle_kit.blending.open_class import opened
 from kaggle_kit.blending.sources import OutOfFoldRows, common_folds, gather, usable_runs
 from kaggle_kit.competition import Setup
 from kaggle_kit.diagnosis import deal_groups, jackknife_error
@@ -53,7 +54,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Rows:
-    """Out-of-fold rows of several runs, with what is needed to judge blends of them."""
+    """Out-of-fold rows of several runs, with what is needed to judge blends of them.
+
+    Attributes:
+        open_column: of the class without an appearance of its own, which blends rank by a threshold; None: there is none.
+    """
 
     names: tuple[str, ...]
     rows: OutOfFoldRows
@@ -61,12 +66,15 @@ class Rows:
     groups: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
     threshold: float
+    open_column: int | None = None
 
     def blended(self, names: Sequence[str], method: str = "mean") -> Array:
         """Return the cross-fitted probabilities (N, C) of a blend of some of the runs."""
         stack = [self.rows.aligned.stack[self.names.index(name)] for name in names]
         blender = get_blender(method)
-        if len(stack) == 1 and not blender.learns_scale:
+        if self.open_column is not None:
+            blender = opened(blender, self.open_column)
+        elif len(stack) == 1 and not blender.learns_scale:
             return np.asarray(stack[0])
         fitted = cross_fit(blender, stack, self.rows.truth, self.rows.parts, self.metric, threshold=self.threshold)
         return fitted.probs
@@ -74,6 +82,11 @@ class Rows:
     def score(self, probs: Array) -> float:
         """Return the metric over all rows."""
         return self.metric(self.rows.truth, probs, threshold=self.threshold)
+
+    def no_worse(self, before: Array, after: Array) -> bool:
+        """Whether the score of ``after`` is not worse, without which nothing is better; :meth:`judge` takes far longer."""
+        gain = self.score(after) - self.score(before)
+        return (gain if self.metric.greater_is_better else -gain) >= 0
 
     def judge(self, before: Array, after: Array, *, fold: int | None = None) -> Judgement:
         """Compare two blends on all rows, or on those of one fold."""
@@ -91,7 +104,9 @@ def read_rows(setup: Setup, names: Sequence[str]) -> Rows:
     rows = gather(setup.workspace, setup.competition, chosen, folds, views, 0, notes)
     at = folds.rows_of(rows.aligned.ids)
     threshold = setup.competition.submission.score_threshold
-    return Rows(tuple(names), rows, setup.metric, folds.groups[at], folds.assignments[0, at], threshold)
+    competition = setup.competition
+    column = None if competition.open_class is None else competition.classes.index(competition.open_class)
+    return Rows(tuple(names), rows, setup.metric, folds.groups[at], folds.assignments[0, at], threshold, column)
 
 
 def better_changes(
@@ -120,7 +135,9 @@ def better_changes(
         for run, names in changes(kept).items():
             if not in_time():
                 return
-            if run not in done and (judged := rows.judge(before, rows.blended(names, method))).better:
+            if run in done or not rows.no_worse(before, after := rows.blended(names, method)):
+                continue
+            if (judged := rows.judge(before, after)).better:
                 found[run] = names, judged
         if not found:
             return

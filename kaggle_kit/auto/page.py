@@ -54,7 +54,7 @@ def decisions(entries: Entries) -> pd.DataFrame:
 def commands(entries: Entries) -> list[str]:
     """Return the commands that lead to the best submission when they are typed one after another."""
     blends = [entry for entry in entries if entry["kind"] == "blended"]
-    kept = set(blends[-1]["runs"]) if blends else set()
+    kept = _with_bases(set(blends[-1]["runs"]) if blends else set(), entries)
     folds = [entry["command"] for entry in entries if entry["kind"] == "folds"]
     trained = [text for entry in entries if entry["kind"] == "trained" and entry["run"] in kept for text in entry["commands"]]
     mirrored = [
@@ -63,6 +63,13 @@ def commands(entries: Entries) -> list[str]:
     viewed = [entry["command"] for entry in entries if entry["kind"] == "viewed" and entry["better"] and entry["of"] in kept]
     full = [text for entry in entries if entry["kind"] == "completed" and entry["of"] in kept for text in entry["commands"]]
     return list(dict.fromkeys([*folds, *trained, *mirrored, *viewed, *full, *(entry["command"] for entry in blends[-1:])]))
+
+
+def _with_bases(runs: set[str], entries: Entries) -> set[str]:
+    """Return runs with those whose weights they begin from."""
+    told = {entry["run"]: entry.get("entries", ()) for entry in entries if entry["kind"] == "trained"}
+    bases = {word.removeprefix("init_from=") for run in runs for word in told.get(run, ()) if word.startswith("init_from=")}
+    return runs if bases <= runs else _with_bases(runs | bases, entries)
 
 
 _WORDS = {
@@ -78,5 +85,6 @@ _WORDS = {
         f"{entry['blend'] or 'no test images'}: {entry['method']} of {', '.join(entry['runs'])}, {entry['score']:.4f}"
     ),
     "failed": lambda entry: f"{entry['run']} failed",
+    "gone": lambda entry: f"the folder of {entry['run']} is gone",
 }
 """Kinds of entries that the page tells -> what it says."""

@@ -6,6 +6,7 @@ moment, the best submission so far stands, and the same call goes on.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kaggle_kit import files
-from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, candidates, outdone, views_of
+from kaggle_kit.auto.ideas import FULL, LONGER, VIEWS, Candidate, candidates, outdone, prediction_seconds, views_of
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.judge import Judgement, Rows, better_changes, compare, read_rows
 from kaggle_kit.auto.page import write_auto_page
@@ -25,10 +26,10 @@ from kaggle_kit.auto.scene import find_scene, may_fetch, with_fetched
 from kaggle_kit.auto.state import State
 from kaggle_kit.auto.steps import Commands, Step
 from kaggle_kit.competition import Setup, open_setup
-from kaggle_kit.errors import KaggleKitError, TrainingError
+from kaggle_kit.errors import ConfigError, KaggleKitError, TrainingError
 from kaggle_kit.fold_names import fold_folders
 from kaggle_kit.folds import folds_for
-from kaggle_kit.runs import MODEL, read_oof, read_run
+from kaggle_kit.runs import MODEL, RUN_RECORD, read_oof, read_run
 from kaggle_kit.runs.scored import Scored
 from kaggle_kit.runs.scored import score as scored_rows
 from kaggle_kit.tables import FoldTable
@@ -37,6 +38,7 @@ from kaggle_kit.units import format_duration
 FOLDER, NAME = "auto", "auto"
 _MARGIN = 1.1  # a run must fit with so many times the seconds that it is expected to take
 _MEASURE_SECONDS = 6.0
+_SHARE_TO_RECONSIDER = 0.05  # of all time, at most, each time a run has joined
 _TIME_TO_FETCH = 1800.0  # seconds that must be left for a download to pay
 _METHODS = ("mean", "weights")  # ways to blend that are tried with each run that joins
 _OF_GRADES = "grades"  # one more where the metric counts how far a class is off
@@ -118,7 +120,12 @@ class _Search:
         self.n_folds = self._folds().n_splits
         only, internet = self.options.only, self.options.internet
         self.scene = find_scene(self.setup, self.options.goal, only, internet=internet, n_folds=self.n_folds, say=self.say)
-        ended = self._until_over()
+        try:
+            ended = self._until_over()
+        except BaseException:
+            with contextlib.suppress(KaggleKitError):  # the time counts all the same
+                self._note("interrupted")
+            raise
         # With so much more time, runs would have all their epochs again, or as many as fit into that.
         self.scene = replace(self.scene, shorter={})
         self._shorten(self.options.limit)
@@ -129,8 +136,7 @@ class _Search:
 
     def _until_over(self) -> str:
         try:
-            for run in self.state.pending:
-                self._join(run)
+            self._mend()
             while True:
                 self._try(self._next())
         except _Ended as ended:
@@ -138,6 +144,28 @@ class _Search:
                 why = "; ".join(f"{run}: {text}" for run, text in self.state.failed.items())
                 raise KaggleKitError(f"no submission could be made: {why}") from None
             return str(ended)
+
+    def _mend(self) -> None:
+        """Do what an end in the middle has left undone; a run whose folder was deleted is out."""
+        for run in [run for run in self.state.tried if not self._is_begun(run)]:
+            self._note("gone", run=run)
+            self.say(f"the folder of {run} is gone: it is left out")
+        self._restore()
+        for run in self.state.pending:
+            self._join(run)
+        if self.state.unblended and self.state.kept:
+            self._blend(self.state.kept, self.state.method)
+            self._reconsider()
+
+    def _restore(self) -> None:
+        """Predict again with a run of the blend whose predictions were about to be changed."""
+        if self.state.changing in self.state.tried:
+            self._predicted(self._prediction(self.state.changing))
+            self._note("restored", run=self.state.changing)
+
+    def _is_begun(self, run: str) -> bool:
+        """Whether a run was begun; an end before that may have left its folder."""
+        return (self.project.workspace.run_dir(run) / RUN_RECORD).is_file()
 
     def _with_folds(self) -> Setup:
         setup = open_setup(self.project.workspace)
@@ -172,6 +200,10 @@ class _Search:
             self.say("expected in the time left: " + ("; ".join(expected) or "nothing more"))
         fitting = self._fitting()
         if not fitting:
+            # No probe of an earlier session tells how long one takes.
+            unknown = [one for one in self._candidates() if one.idea == "probe" and math.isnan(one.seconds)]
+            if unknown and self.left > 2 * self._tail:
+                return unknown[0]
             left = [one for one in self._candidates() if math.isfinite(one.seconds)]
             raise _Ended("nothing more fits into the time left" if left else "nothing is left to try")
         return max(fitting, key=lambda one: one.rate)
@@ -180,15 +212,19 @@ class _Search:
         """All that could be tried; what is partly done costs what is left of it."""
         found = []
         for one in candidates(self.scene, self.state):
-            if outdone(one, self.state):
+            if outdone(one, self.state) or (one.idea == VIEWS and not self._has_tests):
                 continue
             done = self._finished_folds(one.run)
             seconds = one.seconds * (1 - done / self.n_folds) if done < self.n_folds else 0.0
-            found.append(replace(one, seconds=seconds))
+            found.append(replace(one, seconds=max(seconds, prediction_seconds(one, self.state) if done else 0.0)))
         return found
 
+    @property
+    def _has_tests(self) -> bool:
+        return bool(self.setup.competition.test)
+
     def _finished_folds(self, run: str) -> int:
-        if not self.project.workspace.run_dir(run).is_dir():
+        if not self._is_begun(run):
             return 0
         return sum(fold.finished for fold in read_run(self.project.workspace, run).folds)
 
@@ -209,7 +245,7 @@ class _Search:
             return False
         if self.options.max_bytes is None or candidate.idea == VIEWS:
             return True
-        own = next(one.n_bytes for one in self.scene.backbones if one.name == candidate.model)
+        own = next((one.n_bytes for one in self.scene.backbones if one.name == candidate.model), 0)
         models = 1 if candidate.idea == FULL else self.n_folds * len(candidate.makes)
         return self._bytes_of(self.state.kept) + own * models <= self.options.max_bytes
 
@@ -235,7 +271,8 @@ class _Search:
             if backbone.name in known or self.left < 10 * _MEASURE_SECONDS:
                 continue
             viewed = self.scene.goal in LONGER and any(self.state.tried[run].model == backbone.name for run in self.state.kept)
-            if self.state.measured and not viewed and not self._could_tune():
+            here = any(one.name in self.state.measured for one in self.scene.backbones)
+            if here and not viewed and not self._could_tune():
                 continue  # it is hardly quicker, and measuring takes longer than its six seconds on a slow machine
             side = self.scene.tuned_side(backbone)
             entries = (f"model={backbone.name}", f"image_size={side}", "model.compile=false")
@@ -273,7 +310,7 @@ class _Search:
         what = f"race of {candidate.idea}" if candidate.races else candidate.idea
         self.say(f"{format_duration(self.used)} used. {what}{expected}: {candidate.step.text}")
         began, of_a_run = self._now(), {VIEWS: self._review, FULL: self._complete}
-        goes_on = self.project.workspace.run_dir(candidate.run).is_dir()
+        goes_on = self._is_begun(candidate.run)
         try:
             if candidate.idea in of_a_run:
                 of_a_run[candidate.idea](candidate)
@@ -281,28 +318,34 @@ class _Search:
             for step in candidate.before:
                 self._prepare(step)
             prepared = self._now()
-            summary = self._trained(candidate.step)
+            after = 0.0 if candidate.races else prediction_seconds(candidate, self.state)
+            summary = self._trained(candidate.step, after=after)
         except KaggleKitError as error:
             self._fail(candidate, str(error))
+            self._restore()
             return
         if candidate.races:
             self._judge_race(candidate, summary.oof_score, None if goes_on else self._now() - prepared)
         else:
             self._finish(candidate, began)
 
-    def _trained(self, step: Step) -> Any:
-        """Train a run in the time that is left.
+    def _trained(self, step: Step, *, after: float = 0.0) -> Any:
+        """Train a run in the time that is left but for the seconds ``after`` it, which it is predicted in.
 
         Raises:
             _Ended: somebody stopped it, or the time is over.
             TrainingError: a fold failed.
         """
-        limit = max(1.0, self.left - self._tail)
-        summary = step.run(self.project, time_limit=limit, **self.options.where)
+        run, began = str(step.options["run"]), self._now()
+        if not self._is_begun(run):
+            self._note("starts", run=run, entries=step.entries)
+        summary = step.run(self.project, time_limit=max(1.0, self.left - self._tail - after), **self.options.where)
+        if summary.cut_short or summary.stopped:
+            self._note("stopped", run=run, seconds=self._now() - began)
         if summary.cut_short:
             raise _Ended(f"it was stopped: {summary.stopped}")
         if summary.stopped:
-            raise _Ended(f"the time is over; {step.options['run']} goes on when there is more")
+            raise _Ended(f"the time is over; {run} goes on when there is more")
         if summary.failed:
             raise TrainingError("; ".join(summary.failed.values()))
         return summary
@@ -322,27 +365,29 @@ class _Search:
         """Let views be chosen for a run of the blend, and keep them if they make the blend better."""
         run, kept, method = str(candidate.step.options["run"]), self.state.kept, self.state.method
         before, began = self._rows(kept).blended(kept, method), self._now()
+        self._note("changes", run=run)
         self._predicted(candidate.step)
         times = {"estimate": candidate.seconds if math.isfinite(candidate.seconds) else None, "seconds": self._now() - began}
         rows = self._rows(kept)
         after = rows.blended(kept, method)
         found = rows.judge(before, after)
         gain = found.gain if found.better else 0.0
+        if not found.better and not np.array_equal(before, after):
+            self._predicted(self._prediction(run))
         facts = {"better": found.better, "difference": found.difference, "error": found.error, "gain": gain, "why": found.why}
         self._note("viewed", run=candidate.run, of=run, **facts, **times, command=candidate.step.text)
         self.say(f"{candidate.run}: {found.before:.4f} -> {found.after:.4f}, {found.why}")
         if found.better:
             self._blend(kept, method)
-        elif not np.array_equal(before, after):
-            self._predicted(self._prediction(run))
 
     def _complete(self, candidate: Candidate) -> None:
         """Add a model of all data to a run of the blend, and blend it as before: its score is that of the folds."""
         run = str(candidate.step.options["run"])
+        self._note("changes", run=run)
         self._trained(candidate.step)
         predict = self._predicted(self._prediction(run))
         self._blend(self.state.kept, self.state.method)
-        self._note("completed", run=candidate.run, of=run, commands=[candidate.step.text, predict.text])
+        self._note("completed", run=candidate.run, of=run, commands=[candidate.step.text, *self._texts(predict)])
 
     def _fail(self, candidate: Candidate, why: str) -> None:
         self.say(f"{candidate.run} is left out: {why}")
@@ -359,12 +404,19 @@ class _Search:
             trained = self._now()
             predict = self._predicted(self._prediction(run))
             facts = {"run": run, "idea": candidate.idea, "model": candidate.model, "strategy": candidate.strategy}
-            entries = () if candidate.cycles else candidate.step.entries
-            times = {"estimate": estimate, "seconds": training + self._now() - trained}
-            commands = [*(step.text for step in (*candidate.before, candidate.step)), predict.text]
-            self._note("trained", **facts, entries=entries, **times, score=self._scored(run, "none").score, commands=commands)
-            self._join(run)
+            before = self.state.spent.get(candidate.run, 0.0) / count
+            times = {"estimate": estimate, "seconds": training + self._now() - trained, "before": before}
+            commands = self._texts(*candidate.before, candidate.step, predict)
+            score = self._scored(run, "none").score
+            self._note("trained", **facts, entries=candidate.step.entries, **times, score=score, commands=commands)
+            joined = self._join(run)
             self._tail = 1.5 * (self._now() - trained)
+            if joined:
+                self._reconsider()
+
+    def _texts(self, *steps: Step) -> list[str]:
+        """What a person types; without test images nothing is predicted."""
+        return [step.text for step in steps if self._has_tests or step.command != "predict"]
 
     def _scored(self, run: str, views: str) -> Scored:
         return scored_rows(read_oof(read_run(self.setup.workspace, run), tta=views), self._folds(), self.setup.metric)
@@ -376,11 +428,12 @@ class _Search:
             _Ended: there is no time for it.
         """
         # It takes less time than the run did, which has computed more.
-        if self.state.mirrors is not None or self.state.tried[run].seconds + self._tail > self.left:
+        if self.state.mirrors is not None or not self._has_tests or self.state.tried[run].seconds + self._tail > self.left:
             return
         kept, method = self.state.kept, self.state.method
         plain, before = self._scored(run, "none"), self._rows(kept).blended(kept, method)
         step = Step("predict", options={"run": run, "tta": "hflip"})
+        self._note("changes", run=run)
         try:
             self._predicted(step)
         except KaggleKitError as error:
@@ -391,12 +444,12 @@ class _Search:
         better = mirrors and rows.judge(before, rows.blended(kept, method)).better
         said = "mean the same" if mirrors else "mean something else"
         self.say(f"mirrored images {said} here: {found.difference:+.4f} with them, standard error {found.error:.4f}")
-        if better:
-            self._blend(kept, method)
-        else:
+        if not better:
             self._predicted(Step("predict", options={"run": run, "tta": "none"}))
         facts = {"mirrors": mirrors, "better": better, "difference": found.difference, "error": found.error}
         self._note("mirrors", **facts, run=run, command=step.text)
+        if better:
+            self._blend(kept, method)
 
     def _prediction(self, run: str) -> Step:
         plain = "none" if run == self.state.plain else self._views
@@ -404,9 +457,23 @@ class _Search:
         return Step("predict", options={"run": run, "tta": tta})
 
     def _predicted(self, step: Step) -> Step:
-        for outcome in step.run(self.project, time_limit=max(1.0, self.left)):
-            if outcome.left_out:
-                raise _Ended(f"the time is over; {step.options['run']} was not predicted in full")
+        """Predict in the time that is left; without test images there is nothing to predict.
+
+        Raises:
+            _Ended: the time is over.
+        """
+        if not self._has_tests:
+            return step
+        over = _Ended(f"the time is over; {step.options['run']} was not predicted in full")
+        limit, began = max(1.0, self.left), self._now()
+        try:
+            outcomes = step.run(self.project, time_limit=limit)
+        except ConfigError:
+            if self._now() - began > 0.5 * limit or limit < _MEASURE_SECONDS:
+                raise over from None
+            raise
+        if any(outcome.left_out for outcome in outcomes):
+            raise over
         return step
 
     def _judge_race(self, candidate: Candidate, score: float, seconds: float | None) -> None:
@@ -418,13 +485,13 @@ class _Search:
         self._note("raced", **facts, **times, score=score, gain=found.gain, why=found.why, command=candidate.step.text)
         self.say(f"{candidate.run} on fold 0: {score:.4f}; the blend would be {found.after:.4f} after {found.before:.4f} there")
 
-    def _join(self, run: str) -> None:
+    def _join(self, run: str) -> bool:
         """Blend the run with the others in each way, and write the submission if the best is better than what there is."""
         kept = self.state.kept
         rows = self._rows((*kept, run))
         if not kept:
             self._blend((run,), "mean")
-            return
+            return True
         before = best = rows.blended(kept, self.state.method)
         chosen = None
         for names, method in [*(((*kept, run), method) for method in self._methods), ((run,), "mean")]:
@@ -435,13 +502,14 @@ class _Search:
         self._tell(run, rows.judge(before, after), better=chosen is not None)
         if chosen is not None:
             self._blend(*chosen)
-            self._reconsider()
+        return chosen is not None
 
     def _reconsider(self) -> None:
         """Add what was left out and is worth having beside the runs of today, and leave out what is worth nothing there."""
         kept, method = self.state.kept, self.state.method
         names, rows = kept, self._rows(tuple(dict.fromkeys((*kept, *self._changes(kept)))))
-        in_time = lambda: self.left >= self._tail  # noqa: E731
+        until = self._now() + _SHARE_TO_RECONSIDER * min(self.options.limit, self._session)
+        in_time = lambda: self.left >= self._tail and self._now() <= until  # noqa: E731
         for run, names, found in better_changes(rows, kept, method, self._changes, in_time):
             if run in names:
                 self._tell(run, found, better=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from kaggle_kit import files
 from kaggle_kit.auto.result import AutoResult
 from kaggle_kit.auto.search import FOLDER, NAME, AutoOptions, run_auto
 from kaggle_kit.auto.steps import Commands
+from kaggle_kit.errors import MissingFileError
 from kaggle_kit.kernel.bundle import find_bundle, search
 from kaggle_kit.kernel.runtime import BUDGET, SUBMISSION, Say, timed
 from kaggle_kit.kernel.training import WORKSPACE, carry, drop_images, set_up
@@ -55,12 +57,11 @@ def run_auto_kernel(
     left = max(budget_seconds - (time.monotonic() - begin), 0.0)
     options = AutoOptions(plan["limit"], plan["goal"], tuple(plan["only"]), internet=False, session=left)
     try:
-        result = run_auto(project_at(workspace.root), options, say=tell)
-    finally:
+        return run_auto(project_at(workspace.root), options, say=tell)
+    finally:  # whatever ended it, what was found before counts
         drop_images(workspace)
-    if result.submission is not None:
-        files.write_bytes(Path(working) / SUBMISSION, files.read_bytes(result.submission))
-    return result
+        with contextlib.suppress(MissingFileError):
+            files.write_bytes(Path(working) / SUBMISSION, files.read_bytes(workspace.latest_submission()))
 
 
 def _take_over(workspace: Workspace, input_root: Path, say: Say) -> None:

@@ -35,6 +35,10 @@ class Measured:
         train, valid, predict = rates.seconds(replace(self.work, epochs=epochs, share=share, validate_every=0))
         return train / faster + valid + predict
 
+    def prediction(self, side: float) -> float:
+        """Return what predicting alone takes at another size."""
+        return self.rates.times((self.side / side) ** 2).seconds(self.work)[2]
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -42,7 +46,7 @@ class Tried:
 
     Attributes:
         idea, model: what it is.
-        seconds: training and prediction.
+        seconds: training, of all sessions, and prediction.
         score: of its own out-of-fold rows.
         strategy, entries: it was trained with; empty in journals that do not tell.
     """
@@ -71,6 +75,10 @@ class State:
         settled: runs of which it was decided whether they join the blend.
         unmeasured: models whose speed cannot be measured.
         prepared: commands that made what runs learn from.
+        started: run -> the entries that its training was begun with, and goes on with.
+        spent: run -> seconds of training before the session, or the round, that finished it.
+        changing: the run of the blend whose predictions are being changed; empty: none.
+        unblended: whether something was decided that no blend has shown yet.
         viewed: choices of views that were made -> whether they were taken.
         completed: models of all data that were added.
         asked_hub: whether weights of further backbones were asked for.
@@ -95,6 +103,10 @@ class State:
     settled: set[str] = field(default_factory=set)
     unmeasured: set[str] = field(default_factory=set)
     prepared: set[str] = field(default_factory=set)
+    started: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
+    changing: str = ""
+    unblended: bool = False
     viewed: dict[str, bool] = field(default_factory=dict)
     completed: set[str] = field(default_factory=set)
     asked_hub: bool = False
@@ -147,18 +159,26 @@ def pace_of(idea: str, strategy: str) -> str:
 def _trained(state: State, entry: Entry) -> None:
     run = str(entry["run"])
     how = entry["strategy"], tuple(entry.get("entries", ()))
-    state.tried[run] = Tried(run, entry["idea"], entry["model"], entry["seconds"], number_or_nan(entry["score"]), *how)
+    seconds = entry["seconds"] + entry.get("before", 0.0)
+    state.tried[run] = Tried(run, entry["idea"], entry["model"], seconds, number_or_nan(entry["score"]), *how)
     state.keep_pace(pace_of(entry["idea"], entry["strategy"]), entry)
 
 
 def _judged(state: State, entry: Entry) -> None:
     tried = state.tried[entry["run"]]
-    if not entry["better"]:
+    if entry["better"]:
+        state.unblended = True
+    else:
         state.settled.add(tried.run)
     state.realised.setdefault(tried.idea, []).append(number_or_nan(entry["gain"]))
 
 
+def _dropped(state: State, entry: Entry) -> None:  # noqa: ARG001
+    state.unblended = True
+
+
 def _blended(state: State, entry: Entry) -> None:
+    state.unblended = False
     state.kept, state.method = tuple(entry["runs"]), entry["method"]
     state.settled.update(state.kept)
     state.score, state.blend, state.verdict = number_or_nan(entry["score"]), entry["blend"], entry["verdict"]
@@ -177,18 +197,47 @@ def _not_measured(state: State, entry: Entry) -> None:
     state.unmeasured.add(entry["model"])
 
 
+def _starts(state: State, entry: Entry) -> None:
+    state.started[entry["run"]] = tuple(entry["entries"])
+
+
+def _stopped(state: State, entry: Entry) -> None:
+    state.spent[entry["run"]] = state.spent.get(entry["run"], 0.0) + entry["seconds"]
+
+
+def _changes(state: State, entry: Entry) -> None:
+    state.changing = str(entry["run"])
+
+
+def _restored(state: State, entry: Entry) -> None:  # noqa: ARG001
+    state.changing = ""
+
+
+def _gone(state: State, entry: Entry) -> None:
+    """What was in the blend may be trained again; what was not is not worth it."""
+    run = str(entry["run"])
+    state.tried.pop(run, None)
+    state.settled.discard(run)
+    if run in state.kept:
+        state.kept = tuple(one for one in state.kept if one != run)
+    else:
+        state.failed[run] = "its folder is gone"
+
+
 def _prepared(state: State, entry: Entry) -> None:
     state.prepared.add(entry["command"])
 
 
 def _viewed(state: State, entry: Entry) -> None:
     state.viewed[entry["run"]] = bool(entry["better"])
+    state.changing, state.unblended = "", state.unblended or bool(entry["better"])
     state.realised.setdefault("views", []).append(number_or_nan(entry["gain"]))
     state.keep_pace("views", entry)
 
 
 def _completed(state: State, entry: Entry) -> None:
     state.completed.add(entry["run"])
+    state.changing = ""
 
 
 def _fetched(state: State, entry: Entry) -> None:  # noqa: ARG001
@@ -197,7 +246,9 @@ def _fetched(state: State, entry: Entry) -> None:  # noqa: ARG001
 
 def _mirrors(state: State, entry: Entry) -> None:
     state.mirrors = bool(entry["mirrors"])
-    state.plain = "" if entry.get("better", state.mirrors) else str(entry["run"])
+    better = bool(entry.get("better", state.mirrors))
+    state.plain = "" if better else str(entry["run"])
+    state.changing, state.unblended = "", state.unblended or better
 
 
 def _failed(state: State, entry: Entry) -> None:
@@ -206,6 +257,7 @@ def _failed(state: State, entry: Entry) -> None:
 
 def _raced(state: State, entry: Entry) -> None:
     state.raced[entry["run"]] = number_or_nan(entry["gain"])
+    state.spent[entry["run"]] = state.spent.get(entry["run"], 0.0) + float(entry.get("seconds") or 0)
     # A race leaves out the prediction that the estimate has in it: it can tell of being slower, not of being quicker.
     if float(entry.get("seconds") or 0) > float(entry.get("estimate") or math.inf):
         state.keep_pace(pace_of(entry["idea"], entry["strategy"]), entry)
@@ -215,7 +267,13 @@ _TAKERS: Mapping[str, Callable[[State, Entry], None]] = {
     "begun": _begun,
     "trained": _trained,
     "judged": _judged,
+    "dropped": _dropped,
     "blended": _blended,
+    "starts": _starts,
+    "stopped": _stopped,
+    "changes": _changes,
+    "restored": _restored,
+    "gone": _gone,
     "measured": _measured,
     "not measured": _not_measured,
     "prepared": _prepared,

@@ -1,124 +1,23 @@
-"""The search on a made workspace: commands are played by a fake project, whose clock stands still between them."""
+"""The search on a made workspace."""
 
 import math
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from factories import Made, make_workspace, write_run
+from factories import write_run
+from fake_project import HEADS, LARGE, SMALL, TUNED, entries
 
 from kaggle_kit import files
-from kaggle_kit.auto import AutoOptions, ideas, run_auto, scene, search
+from kaggle_kit.auto import AutoOptions, ideas, scene, search
 from kaggle_kit.auto.journal import Journal
 from kaggle_kit.auto.page import commands, decisions
 from kaggle_kit.auto.state import State, Tried
-from kaggle_kit.blending.blend import blend
 from kaggle_kit.competition import open_setup
 from kaggle_kit.errors import ConfigError, KaggleKitError, LockedError, WeightsError
-from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.models import backbones
-from kaggle_kit.models.backbones import LocalBackbone
-from kaggle_kit.runs import OOF_VIEWS, TEST
 from kaggle_kit.runs.blend_record import read_blend_record
-
-SMALL, LARGE = LocalBackbone("small", 224, 1000), LocalBackbone("large", 224, 2000)
-TUNED = ("finetune", "mix", "larger", "soft", "again", "snapshots", "specialists", "ordinal")
-HEADS = {"probe": 10.0, "teacher": 10.0, "lda": 3.0, "svm": 6.0, "look": 12.0}
-ACCURACY = {**dict.fromkeys(HEADS, 0.8), **dict.fromkeys(TUNED, 0.9)}
-
-
-@dataclass
-class FakeProject:
-    """Runs of known quality that take a known time.
-
-    Attributes:
-        seconds: of training a run of an idea, all folds.
-        accuracy: of the runs of an idea.
-        kills: run -> how often its training is interrupted by Ctrl-C.
-        broken: model -> its error.
-        rate: measured images a second in training.
-    """
-
-    made: Made
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TUNED, 100.0) | HEADS)
-    accuracy: dict[str, float] = field(default_factory=lambda: dict(ACCURACY))
-    kills: dict[str, int] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    rate: float = 40.0
-    clock: float = 0.0
-    calls: list[str] = field(default_factory=list)
-
-    @property
-    def workspace(self):
-        return self.made.workspace
-
-    def train(self, *entries, run, strategy, fold, time_limit, **where):
-        self.calls.append(f"train {run} {fold}")
-        self.last = entries
-        model = entries[0].removeprefix("model=")
-        if model in self.broken:
-            raise WeightsError(self.broken[model])
-        if self.kills.get(run, 0):
-            self.kills[run] -= 1
-            raise KeyboardInterrupt
-        idea = run.split("-")[1]
-        if fold == "full":
-            self.clock += self.seconds[idea] / self.made.spec.n_folds
-            return SimpleNamespace(cut_short=False, stopped=None, failed={}, oof_score=np.nan)
-        share = (1.0 if fold == "all" else 1 / self.made.spec.n_folds) * (0.5 if run.endswith("-1ep") else 1.0)
-        if self.seconds[idea] * share > time_limit:
-            self.clock += time_limit
-            return SimpleNamespace(cut_short=False, stopped="the time limit is reached", failed={}, oof_score=np.nan)
-        self.clock += self.seconds[idea] * share
-        spec = replace(self.made.spec, accuracy=self.accuracy[idea])
-        if fold != "all":
-            spec = replace(spec, unfinished={run: range(1, spec.n_folds)})
-        cycles = [f"{run}-cycle{number}" for number in (1, 2)] if "snapshots=2" in entries else []
-        for name in (run, *cycles):
-            write_run(replace(self.made, spec=spec), name, seed=sum(map(ord, name)))
-            for file in (TEST, OOF_VIEWS):  # they come with the prediction
-                for path in self.workspace.run_dir(name).glob(f"fold*/{file}"):
-                    path.rename(path.with_suffix(".made"))
-        return SimpleNamespace(cut_short=False, stopped=None, failed={}, oof_score=self.accuracy[idea])
-
-    def folds(self, *, name, pairs_of):
-        self.calls.append(f"folds {name} {pairs_of}")
-
-    def predict(self, *, run, tta, time_limit):
-        self.calls.append(f"predict {run} {tta}")
-        self.clock += 2.0
-        for path in self.workspace.run_dir(run).glob("fold*/*.made"):
-            path.rename(path.with_suffix(".parquet"))
-        return [SimpleNamespace(left_out=())]
-
-    def plan(self, *entries, seconds, tta):
-        self.clock += seconds
-        work = Work(folds=3, epochs=10, n_train=240, n_valid=120, n_test=120)
-        return Plan("m", "cpu", "fp32", (224, 224), 32, Rates(self.rate, 100.0), work, 1.0)
-
-    def blend(self, *, runs, method):
-        self.calls.append(f"blend {','.join(runs)}")
-        self.clock += 1.0
-        return blend(self.made.setup, runs=list(runs), method=method)
-
-    def auto(self, limit=10_000.0, goal="fast", **options):
-        said: list[str] = []
-        result = run_auto(self, AutoOptions(limit, goal, **options), say=said.append, now=lambda: self.clock)
-        return result, said
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: [SMALL, LARGE])
-    monkeypatch.setattr(scene, "find_weights", lambda name, pretrained: (_ for _ in ()).throw(WeightsError("offline")))
-    monkeypatch.setattr(scene, "_usual_side", lambda competition: 224)
-    return FakeProject(make_workspace(tmp_path / "work", n_train=300, n_runs=0, views="hflip", n_folds=3))
-
-
-def entries(project, kind):
-    return [entry for entry in Journal(project.workspace.root / "auto" / "auto.jsonl").read() if entry["kind"] == kind]
 
 
 def test_the_first_submission_is_of_a_probe_of_the_smallest_backbone_and_the_best_is_the_latest(project):

@@ -70,6 +70,9 @@ class Sums:
     def blended(self, names, method):
         return sum(self.worth[name] for name in names)
 
+    def no_worse(self, before, after):
+        return self.better(after - before)
+
     def judge(self, before, after):
         return Judgement(before, after, after - before, 0.0, 0.0, self.better(after - before), "")
 
