@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kaggle_kit import files
+from kaggle_kit.auto.desk import FOLDER, NAME, AutoOptions
 from kaggle_kit.auto.result import AutoResult
-from kaggle_kit.auto.search import FOLDER, NAME, AutoOptions, run_auto
+from kaggle_kit.auto.search import run_auto
 from kaggle_kit.auto.steps import Commands
 from kaggle_kit.errors import MissingFileError
 from kaggle_kit.kernel.bundle import find_bundle, search

@@ -10,8 +10,11 @@ from factories import write_run
 from fake_project import HEADS, LARGE, SMALL, TUNED, entries
 
 from kaggle_kit import files
-from kaggle_kit.auto import AutoOptions, ideas, scene, search
+from kaggle_kit.auto import AutoOptions, ideas, scene
+from kaggle_kit.auto import blend as auto_blend
+from kaggle_kit.auto.desk import Desk
 from kaggle_kit.auto.journal import Journal
+from kaggle_kit.auto.judge import Rows
 from kaggle_kit.auto.page import commands, decisions
 from kaggle_kit.auto.state import State, Tried
 from kaggle_kit.competition import open_setup
@@ -174,7 +177,7 @@ def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_dat
 
 def test_a_model_of_all_data_counts_as_one_in_the_bundle(project, monkeypatch):
     monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])
-    monkeypatch.setattr(search._Search, "_bytes_of", lambda *_: 3000)
+    monkeypatch.setattr(Desk, "bytes_of", lambda *_: 3000)
     project.auto(9000.0, goal="best", max_bytes=6500)  # one more of three folds does not fit
     assert [entry["of"] for entry in entries(project, "completed")] == ["auto-probe-small"]
 
@@ -193,10 +196,8 @@ def test_where_the_order_of_classes_counts_grades_are_tried(project):
 def test_where_probabilities_are_scored_a_temperature_is_tried(project, monkeypatch, metric):
     path = project.workspace.root / "kk.yaml"
     path.write_text(path.read_text().replace("metric: accuracy", f"metric: {metric}"))
-    tried, plain = set(), search.Rows.blended
-    monkeypatch.setattr(
-        search.Rows, "blended", lambda rows, names, method="mean": tried.add(method) or plain(rows, names, method)
-    )
+    tried, plain = set(), Rows.blended
+    monkeypatch.setattr(Rows, "blended", lambda rows, names, method="mean": tried.add(method) or plain(rows, names, method))
     project.auto(300.0)
     assert tried == {"mean", "weights"} | ({"temperature"} if metric == "log_loss" else set())
     blends = entries(project, "blended")
@@ -357,7 +358,7 @@ def test_other_heads_take_the_features_that_a_probe_has_left(project):
 
 def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_later_day(project, monkeypatch):
     """The large probe is no help to the small one, but is beside the fine-tuned run."""
-    plain = search.Rows.judge
+    plain = Rows.judge
 
     def judge(rows, before, after, *, fold=None):
         found = plain(rows, before, after, fold=fold)
@@ -366,7 +367,7 @@ def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_lat
         joined = np.array_equal(after, rows.blended(rows.names))
         return replace(found, better=joined and "auto-finetune-small" in rows.names, difference=0.1)
 
-    monkeypatch.setattr(search.Rows, "judge", judge)
+    monkeypatch.setattr(Rows, "judge", judge)
     names = ("probe", "finetune")
     monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name in names])
     project.auto(60.0)  # the probes alone fit
@@ -386,11 +387,11 @@ def test_a_run_of_the_blend_is_left_out_again_where_the_blend_is_better_without_
     journal = Journal(project.workspace.root / "auto" / "auto.jsonl")
     journal.add("trained", used=61.0, **trained, commands=[])
     journal.add("blended", used=62.0, **blended, command="kk blend")
-    found = search._Search(project, AutoOptions(1000.0, "fast"), lambda line: None, lambda: project.clock)
-    found.setup = open_setup(project.workspace)
-    found._reconsider()
+    desk = Desk(project, AutoOptions(1000.0, "fast"), lambda line: None, lambda: project.clock)
+    desk.setup = open_setup(project.workspace)
+    auto_blend.Blend(desk).reconsider()
     assert [entry["run"] for entry in entries(project, "dropped")] == ["auto-bad-small"]
-    assert set(good) <= set(found.state.kept)
+    assert set(good) <= set(desk.state.kept)
     assert "auto-bad-small" not in entries(project, "blended")[-1]["runs"]
     assert decisions(journal.read())["what"].str.contains("auto-bad-small is left out again").any()
 
@@ -492,13 +493,13 @@ def test_backbones_that_are_not_asked_for_are_not_learnt_from_random_weights(pro
 
 
 def test_where_mirrored_images_mean_something_else_nothing_is_mirrored(tmp_path, project, monkeypatch):
-    made, plain = project.made, search.read_oof
+    made, plain = project.made, auto_blend.read_oof
 
     def mirrored_is_bad(run, *, tta="none"):
         found = plain(run, tta="none")
         return replace(found, probs=found.probs[:, ::-1].copy()) if tta == "hflip" else found
 
-    monkeypatch.setattr(search, "read_oof", mirrored_is_bad)
+    monkeypatch.setattr(auto_blend, "read_oof", mirrored_is_bad)
     project.made = replace(made, spec=replace(made.spec, views="none"))
     project.auto()
     assert entries(project, "mirrors")[0]["mirrors"] is False
