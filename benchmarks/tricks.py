@@ -116,8 +116,8 @@ TRICKS = (
     _tuned("mixup and CutMix, off at the end", "mixup=0.2", "cutmix=1.0", "augment.mix_off_epochs=1"),
     _tuned("weighted sampler", "sampler=weighted"),
     _tuned("two epochs in one", "data.samples_per_epoch=2x"),
-    _tuned("small classes augmented alone", "augment=heavy", "augment.only_below=60"),
-    _tuned("at most 50 images of a class", "data.samples_per_class=50"),
+    _tuned("classes below 25 augmented alone", "augment=heavy", "augment.only_below=25"),
+    _tuned("at most 15 images of a class", "data.samples_per_class=15"),
     # Training.
     _tuned("EMA 0.99", "ema=0.99"),
     _tuned("mean of the last epochs (SWA)", "average.name=swa", "average.share=0.67"),
