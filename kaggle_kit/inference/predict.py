@@ -33,7 +33,7 @@ from kaggle_kit.inference.groups import GroupEngine, ModelGroup, group_models, m
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.tta import Change, ViewPass, merge_views, normalised, plan_views, to_probs
 from kaggle_kit.machine.device import choose_device, half_dtype, memory_errors
-from kaggle_kit.machine.host import kept_heap
+from kaggle_kit.machine.host import give_back_memory, kept_heap
 from kaggle_kit.models import LoadedModel, unwrap
 from kaggle_kit.sparse import SparseRows, kept_columns, require_room, together
 from kaggle_kit.tables import Classes, shown
@@ -47,6 +47,7 @@ Part: TypeAlias = tuple[npt.NDArray[np.int64], Said]
 """Row numbers (B,), and what is said of them, (M, B)."""
 _LOG = logging.getLogger(__name__)
 _CHUNK = 4096  # rows of features that are in memory at once
+_GIVE_BACK = 1024  # rows after which freed memory is given back to the system
 _LOGITS = 1 << 26  # logits that are computed of them at once: 256 MB of float32
 
 
@@ -244,7 +245,7 @@ class Predictor:
                 sized.share.update(zip(one.members, one.views.share.tolist(), strict=True))
                 probs = sized.probs
             with kept_heap(self._how.device.type):
-                for positions, said in self._said(number, one, part, advance):
+                for positions, said in _giving_back(self._said(number, one, part, advance)):
                     probs[members, positions - part.start] = said["probs"]
                     for field in self._type.names[1:] if one.size == 0 and self._type.names else ():
                         result[field][members, positions - part.start] = said[field]
@@ -333,6 +334,17 @@ class Predictor:
         for batch in batches:
             self.origins |= batch.origins or {}
             yield batch
+
+
+def _giving_back(parts: Iterable[Part]) -> Iterator[Part]:
+    """Pass parts on; memory stays flat."""
+    done = 0
+    for positions, said in parts:
+        yield positions, said
+        done += len(positions)
+        if done >= _GIVE_BACK:
+            give_back_memory()
+            done = 0
 
 
 @dataclass(frozen=True)

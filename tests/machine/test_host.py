@@ -38,6 +38,38 @@ def test_blocks_are_reused_inside_and_given_back_after():
     assert after > pages / 2
 
 
+GIVE_BACK = """
+import ctypes
+from pathlib import Path
+from kaggle_kit.machine.host import give_back_memory, kept_heap
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+def own_mb():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+with kept_heap("cpu"):
+    large, small = [], []
+    for _ in range(40):  # what is kept lies between what is freed
+        large.append(libc.malloc(2**21))
+        ctypes.memset(large[-1], 1, 2**21)
+        small.append(libc.malloc(64))
+    for block in large:
+        libc.free(block)
+    before = own_mb()
+    give_back_memory()
+    print(before - own_mb())
+"""
+
+
+@needs_glibc
+def test_memory_is_given_back_between_what_is_kept():
+    done = subprocess.run([sys.executable, "-c", GIVE_BACK], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 60  # of 80 MB
+
+
 @needs_glibc
 def test_an_error_ends_it_too():
     with pytest.raises(ValueError), kept_heap("cpu"):
