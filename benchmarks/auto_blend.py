@@ -9,10 +9,9 @@ them, as a search does it. "rule, other rows": decided on all folds but one, sco
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,15 @@ class Search:
     blends: dict[frozenset[str], Any] = field(default_factory=dict)
 
     @cached_property
-    def entries(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.root / "auto" / "auto.jsonl").read_text(encoding="utf-8").splitlines()]
+    def state(self) -> Any:
+        from kaggle_kit.auto.journal import Journal
+        from kaggle_kit.auto.state import State
 
-    @cached_property
+        return State.of(Journal(self.root / "auto" / "auto.jsonl").read())
+
+    @property
     def names(self) -> Names:
-        return tuple(entry["run"] for entry in self.entries if entry["kind"] == "trained")
-
-    @cached_property
-    def method(self) -> str:
-        return str([entry for entry in self.entries if entry["kind"] == "blended"][-1]["method"])
+        return tuple(self.state.tried)
 
     @cached_property
     def rows(self) -> Any:
@@ -72,15 +70,12 @@ class Search:
 
     def decided_on(self, chosen: Any) -> Names:
         """The runs that are left when the rule sees some of the rows."""
-        from kaggle_kit.auto.judge import better_changes
+        from kaggle_kit.auto.judge import better_changes, one_run_changed
 
+        changes = partial(one_run_changed, others=self.names)
         seen: Any = Seen(self.blended, self.judge_on(chosen), self.may_be_better)
-        found = list(better_changes(seen, self.names, self.method, self.changes, lambda: True))
+        found = list(better_changes(seen, self.names, self.state.method, changes, lambda: True))
         return found[-1][1] if found else self.names
-
-    def changes(self, kept: Names) -> Mapping[str, Names]:
-        more = {run: (*kept, run) for run in self.names if run not in kept}
-        return more | {run: tuple(one for one in kept if one != run) for run in kept if len(kept) > 2}
 
 
 @dataclass(frozen=True)
@@ -97,21 +92,21 @@ def table(search: Search) -> list[dict[str, Any]]:
     from kaggle_kit.scores import log_loss
 
     rows, everything = search.rows, np.arange(len(search.rows.folds))
-    found, unseen, sizes = search.decided_on(everything), search.blended(search.names, search.method).copy(), []
+    found, unseen, sizes = search.decided_on(everything), search.blended(search.names, search.state.method).copy(), []
     for fold in np.unique(rows.folds):
         at = rows.folds == fold
         names = search.decided_on(np.flatnonzero(~at))
-        unseen[at] = search.blended(names, search.method)[at]
+        unseen[at] = search.blended(names, search.state.method)[at]
         sizes.append(len(names))
     blends = {
-        "all runs": (len(search.names), search.blended(search.names, search.method)),
-        "rule": (len(found), search.blended(found, search.method)),
+        "all runs": (len(search.names), search.blended(search.names, search.state.method)),
+        "rule": (len(found), search.blended(found, search.state.method)),
         "rule, other rows": ("/".join(str(size) for size in sizes), unseen),
     }
     return [
         {
             "search": search.root.name,
-            "blend": f"{name}, {search.method}",
+            "blend": f"{name}, {search.state.method}",
             "runs": count,
             "metric": rows.metric.name,
             "score": f"{rows.score(probs):.4f}",

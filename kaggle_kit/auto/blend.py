@@ -13,7 +13,7 @@ import numpy as np
 
 from kaggle_kit.auto.desk import Desk, Ended
 from kaggle_kit.auto.ideas import Candidate, views_of
-from kaggle_kit.auto.judge import Judgement, Rows, better_changes, compare, read_rows
+from kaggle_kit.auto.judge import Judgement, Rows, better_changes, compare, one_run_changed, read_rows
 from kaggle_kit.auto.steps import Step
 from kaggle_kit.errors import ConfigError, KaggleKitError
 from kaggle_kit.runs import read_oof, read_run
@@ -162,12 +162,12 @@ class Blend:
             self.write(names, method)
 
     def _changes(self, kept: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Return run -> the blend with it, where it was left out, or without it, as long as two are left."""
+        """Return run -> the blend with it, where it was left out and there is room for it, or without it."""
         most = self.desk.options.max_bytes
-        more = {run: (*kept, run) for run in self.state.tried if run in self.state.settled and run not in kept}
-        more = {run: names for run, names in more.items() if most is None or self.desk.bytes_of(names) <= most}
-        fewer = {run: tuple(one for one in kept if one != run) for run in kept if len(kept) > 2}
-        return more | fewer
+        changes = one_run_changed(kept, (run for run in self.state.tried if run in self.state.settled))
+        return {
+            run: names for run, names in changes.items() if run in kept or most is None or self.desk.bytes_of(names) <= most
+        }
 
     @property
     def _methods(self) -> tuple[str, ...]:

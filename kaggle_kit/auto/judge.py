@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +145,12 @@ def better_changes(
         kept, judged = found[best]
         done.add(best)
         yield best, kept, judged
+
+
+def one_run_changed(kept: tuple[str, ...], others: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return run -> the blend with it, of ``others`` that are not in it, or without it, as long as two are left."""
+    more = {run: (*kept, run) for run in others if run not in kept}
+    return more | {run: tuple(one for one in kept if one != run) for run in kept if len(kept) > 2}
 
 
 def _views(run: Run) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +40,7 @@ _AT_ONCE = 256  # files a task of the thread pool
 _SETTLED_NS = 2_000_000_000  # file systems tell times in steps of up to two seconds
 _FORMAT = 1
 _ENTRY = np.dtype([("path", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8"), ("content", "<u8")])
-"""What the cache knows of a file, path and content by their hashes: as text they would take twenty times the memory."""
+"""What the cache knows of a file, path and content by their hashes: as text they would take some ten times the memory."""
 Entries = npt.NDArray[np.void]
 
 
@@ -179,7 +178,7 @@ class _Known:
 
 
 def _short(path: str) -> int:
-    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(path.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 
 
 def _hash(path: str, known: _Known) -> _Hashed:

@@ -57,11 +57,11 @@ def kept_heap(device_type: str) -> Iterator[None]:
 
 
 def give_back_memory() -> None:
-    """Give freed memory back to the system, also inside :func:`kept_heap`.
+    """Give freed memory back to the system inside :func:`kept_heap`; elsewhere it is not kept.
 
-    There it becomes more with every batch: what is kept of each lies between what is freed, and leaves gaps.
+    It becomes more with every batch: what is kept of each lies between what is freed, and leaves gaps.
     """
-    libc = _glibc()
+    libc = _glibc() if _depth else None
     if libc is not None:
         libc.malloc_trim(0)
 

@@ -29,6 +29,7 @@ class FakeProject:
         accuracy: of the runs of an idea.
         kills: run -> how often its training is interrupted by Ctrl-C.
         broken: model -> its error.
+        chosen: accuracy of a run with views that were chosen; None: as it was.
         rate: measured images a second in training.
     """
 
@@ -37,6 +38,7 @@ class FakeProject:
     accuracy: dict[str, float] = field(default_factory=lambda: dict(ACCURACY))
     kills: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    chosen: float | None = None
     rate: float = 40.0
     clock: float = 0.0
     calls: list[str] = field(default_factory=list)
@@ -79,6 +81,8 @@ class FakeProject:
 
     def predict(self, *, run, tta, time_limit):
         self.calls.append(f"predict {run} {tta}")
+        if tta == "auto" and self.chosen is not None:
+            write_run(replace(self.made, spec=replace(self.made.spec, accuracy=self.chosen)), run, seed=7)
         self.clock += 2.0
         for path in self.workspace.run_dir(run).glob("fold*/*.made"):
             path.rename(path.with_suffix(".parquet"))

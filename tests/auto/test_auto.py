@@ -124,14 +124,7 @@ def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_bett
     first = viewed[0]
     took = 1.15 * first["seconds"] / first["estimate"]  # as a multiple of what is expected without it
     assert State.of(viewed).slowness("views") == pytest.approx(took)
-    plain = project.predict
-
-    def predict(*, run, tta, time_limit):
-        if tta == "auto":
-            write_run(replace(project.made, spec=replace(project.made.spec, accuracy=0.99)), run, seed=7)
-        return plain(run=run, tta=tta, time_limit=time_limit)
-
-    monkeypatch.setattr(project, "predict", predict)
+    project.chosen = 0.99
     path = project.workspace.root / "auto" / "auto.jsonl"
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"viewed"' not in line))
     project.calls.clear()

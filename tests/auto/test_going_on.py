@@ -90,15 +90,8 @@ def test_a_kill_while_views_are_chosen_brings_the_views_back_that_the_blend_was_
     assert project.calls[:2] == [f"predict {of} {plain}", f"predict {of} auto"]
 
 
-def test_views_that_were_taken_are_blended_after_a_kill(project, probes_only, monkeypatch):
-    plain = project.predict
-
-    def predict(*, run, tta, time_limit):
-        if tta == "auto":
-            write_run(replace(project.made, spec=replace(project.made.spec, accuracy=0.99)), run, seed=7)
-        return plain(run=run, tta=tta, time_limit=time_limit)
-
-    monkeypatch.setattr(project, "predict", predict)
+def test_views_that_were_taken_are_blended_after_a_kill(project, probes_only):
+    project.chosen = 0.99
     project.auto(500.0, "balanced")
     viewed = [entry["better"] for entry in entries(project, "viewed")]
     assert True in viewed

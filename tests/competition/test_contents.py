@@ -130,6 +130,13 @@ def test_the_cache_is_bounded_and_keeps_what_was_asked_for_last(rows, tmp_path, 
     assert held(cache) == [contents._short(str(row.path)) for row in rows[8:]]
 
 
+def test_a_name_that_cannot_be_one_of_a_file_does_not_matter(rows, tmp_path, settled):
+    odd = ImageRow("odd", tmp_path / "\ud800.png")
+    found = contents_of([*rows, odd], tmp_path / "cache")
+    assert found.hashes["odd"] == UNREADABLE
+    assert len(held(tmp_path / "cache")) == len(rows)
+
+
 def test_what_is_no_regular_file_is_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "endless.png").symlink_to("/dev/zero")
