@@ -203,7 +203,8 @@ class Blend:
         facts = {"runs": names, "method": method, "score": made.scores.cross_fitted, "verdict": verdict}
         self.desk.note("blended", **facts, blend="" if made.path is None else made.path.stem, command=step.text)
         scored = f"{made.scores.metric} {made.scores.cross_fitted:.4f}"
-        self.desk.say(f"{format_duration(self.desk.used)}: {scored}, check {verdict}: {made.path}")
+        written = "no test images" if made.path is None else f"check {verdict}: {made.path}"
+        self.desk.say(f"{format_duration(self.desk.used)}: {scored}, {written}")
         if verdict == "FAILED":
             raise Ended("the check of the submission failed; `kk check` says what is wrong")
 

@@ -27,7 +27,9 @@ def write_auto_page(path: Path, entries: Entries, *, metric: str) -> None:
         times, scores = [entry["used"] / 60 for entry in blends], [entry["score"] for entry in blends]
         figure = svg_of(plot_progress(times, scores, metric, end=entries[-1]["used"] / 60))
     ended = entries[-1]
-    best = f"{metric} {blends[-1]['score']:.4f} out of fold, cross-fitted; check {blends[-1]['verdict']}" if blends else ""
+    best = f"{metric} {blends[-1]['score']:.4f} out of fold, cross-fitted" if blends else ""
+    if blends and blends[-1]["blend"]:
+        best += f"; check {blends[-1]['verdict']}"
     write_page(
         path,
         "auto.html",

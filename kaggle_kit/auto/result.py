@@ -64,9 +64,9 @@ class AutoResult(Result):
         """Return the best submission with its score, why the search ended, and what more time would be used for."""
         if not self.runs:
             return f"no submission yet: {self.ended}"
-        what = self.submission or "no test images"
+        what, check = (self.submission, f"; check {self.verdict}") if self.submission else ("no test images", "")
         lines = [
-            f"{what}: {self.metric} {self.score:.4f} out of fold, cross-fitted; check {self.verdict}",
+            f"{what}: {self.metric} {self.score:.4f} out of fold, cross-fitted{check}",
             f"{format_duration(self.seconds)} of {format_duration(self.limit)} used; ended since {self.ended}",
         ]
         if self.more:

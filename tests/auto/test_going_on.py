@@ -49,8 +49,9 @@ def test_without_test_images_the_best_blend_is_found_all_the_same(project, monke
 
     monkeypatch.setattr(search, "open_setup", without)
     monkeypatch.setattr(project, "blend", lambda runs, method: _blended_without_tests(project, runs, method))
-    result, _ = project.auto(2000.0, "best")
+    result, said = project.auto(2000.0, "best")
     assert not any(call.startswith("predict") for call in project.calls)
+    assert not any("PASSED" in text for text in (*said, result.describe(), result.page.read_text()))
     assert len(result.runs) > 1
     assert result.submission is None
     told = commands(Journal(result.journal).read())
