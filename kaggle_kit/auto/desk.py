@@ -53,7 +53,7 @@ class Desk:
         say: shows a line to who is watching.
         now: a clock in seconds.
         session: seconds of this session at most.
-        tail: seconds that judgement and blend need after prediction.
+        tail: seconds to keep free behind prediction, for judgement and blend.
         setup: set as soon as there is a fold table.
     """
 
@@ -66,7 +66,8 @@ class Desk:
         self.state = State.of(self.entries)
         self._before, self._start = self.state.used, now()
         self.session = math.inf if options.session is None else options.session
-        self.tail = min(60.0, 0.2 * min(options.limit, self.session))
+        limit = min(options.limit, self.session)
+        self.tail, self._least = min(60.0, 0.2 * limit), min(15.0, 0.05 * limit)
 
     @property
     def used(self) -> float:
@@ -77,6 +78,10 @@ class Desk:
     def left(self) -> float:
         """Seconds until the limit, or until this session's."""
         return min(self.options.limit - self.used, self.session - (self.now() - self._start))
+
+    def keep_free(self, seconds: float) -> None:
+        """Set ``tail`` by what it took this time; after a quick head it does not fall to nothing, a network takes longer."""
+        self.tail = max(self._least, self.tail / 2, 1.5 * seconds)
 
     @property
     def has_tests(self) -> bool:

@@ -312,7 +312,7 @@ class _Search:
             score = self.blend.scored(run, "none").score
             self.desk.note("trained", **facts, entries=candidate.step.entries, **times, score=score, commands=commands)
             joined = self.blend.join(run)
-            self.desk.tail = 1.5 * (self.desk.now() - trained)
+            self.desk.keep_free(self.desk.now() - trained)
             if joined:
                 self.blend.reconsider()
 

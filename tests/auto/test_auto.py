@@ -211,12 +211,21 @@ def test_where_there_is_no_time_for_all_epochs_there_are_fewer(project):
     assert result.seconds == pytest.approx(project.clock)
 
 
-@pytest.mark.parametrize(("seconds", "trained"), [(156.0, {"small"}), (168.0, {"small", "large-1ep"})])
+@pytest.mark.parametrize(("seconds", "trained"), [(156.0, {"small"}), (174.0, {"small", "large-1ep"})])
 def test_what_was_trained_in_full_is_not_trained_again_for_fewer_epochs(project, seconds, trained):
     project.rate, project.seconds["finetune"] = 10.0, 60.0
     project.auto(seconds)
     tuned = [call.split()[1] for call in project.calls if call.startswith("train") and "finetune" in call]
     assert {run.removeprefix("auto-finetune-") for run in tuned} == trained
+
+
+def test_quick_heads_do_not_use_up_the_time_kept_free_behind_a_network(project):
+    desk = Desk(project, AutoOptions(240.0, "fast"), print, lambda: 0.0)
+    kept = [desk.tail]
+    for seconds in (1.0, 1.0, 1.0, 20.0, 1.0):
+        desk.keep_free(seconds)
+        kept.append(desk.tail)
+    assert kept == [48.0, 24.0, 12.0, 12.0, 30.0, 15.0]
 
 
 def test_what_more_time_would_be_used_for_is_told_for_that_time_and_not_for_the_rest_of_this(project):
