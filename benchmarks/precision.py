@@ -1,44 +1,68 @@
-"""Is training in bfloat16 faster on this CPU, and do its models score the same? What ``precision: auto`` decides by.
+"""Is training in bfloat16, or by torch.compile, faster on this CPU, and do models of bfloat16 score the same?
 
     python benchmarks/precision.py [--models MODEL ...] [--sizes 64 160 224]     # speed of training steps, in turns
+    python benchmarks/precision.py --compile                                     # and compiled ones, which takes minutes
     python benchmarks/precision.py --scores FOLDER [--size 96] [--epochs 3]      # the same folds of a competition in both
 
-Steps are those that training itself measures (`kaggle_kit/training/rounding.py`), of 8 images. Scores are of out-of-fold rows,
-which a CPU predicts in float32 whatever a run was trained in; differences are paired by row, over the folds that are trained.
+Steps are timed as training itself does to decide (`kaggle_kit/training/steps.py`), of 32 images; and once more with the heap of
+the C library as it is by default ("fp32, heap not kept"). Scores are of out-of-fold rows, which a CPU predicts in float32
+whatever a run was trained in; differences are paired by row, over the folds that are trained.
 A processor that only emulates bfloat16 gives the same scores, slowly.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import describe, hardware, print_table, say
 
+_BATCH = 32
 MODELS = ("tf_efficientnet_lite0", "resnet18", "convnext_atto")
 
 
-def steps(models: list[str], sizes: list[int]) -> list[dict[str, Any]]:
+def steps(models: list[str], sizes: list[int], *, by_compiler: bool) -> list[dict[str, Any]]:
     """A row for each network and size: images a second in training."""
     import torch
 
     from kaggle_kit.config import RunConfig, derive
     from kaggle_kit.models import build_model
-    from kaggle_kit.training.rounding import measure_steps
+    from kaggle_kit.training.rounding import ways_to_round
+    from kaggle_kit.training.steps import time_steps
 
     rows = []
     for name in models:
         model = build_model(derive(RunConfig(), [f"model={name}", "pretrained=false"]).model, 17)
+        model = model.train().to(memory_format=torch.channels_last)
         for size in sizes:
-            speeds = measure_steps(model, torch.rand(8, 3, size, size))
-            gain = round(speeds["bf16"] / speeds["fp32"], 2)
-            rows.append({"model": name, "size": size, **{key: round(one, 1) for key, one in speeds.items()}, "gain": gain})
+            images = torch.rand(_BATCH, 3, size, size).contiguous(memory_format=torch.channels_last)
+            ways = ways_to_round(model)
+            if by_compiler:
+                ways |= {f"compiled {way}": step for way, step in ways_to_round(torch.compile(model)).items()}
+            with _default_heap():
+                plain = time_steps(images, {"fp32": ways["fp32"]})["fp32"]
+            speeds = {**time_steps(images, ways), "fp32, heap not kept": plain}
+            rows.append({"model": name, "size": size, **{way: round(speed, 1) for way, speed in speeds.items()}})
             say(str(rows[-1]))
     return rows
+
+
+@contextlib.contextmanager
+def _default_heap() -> Iterator[None]:
+    from kaggle_kit.training import steps
+
+    kept = steps.kept_heap
+    steps.kept_heap = lambda _: contextlib.nullcontext()
+    try:
+        yield
+    finally:
+        steps.kept_heap = kept
 
 
 def scores(data: Path, size: int, epochs: int, folds: list[int]) -> list[dict[str, Any]]:
@@ -77,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 160, 224])
+    parser.add_argument("--compile", action="store_true", help="time compiled steps, too")
     parser.add_argument("--scores", type=Path, help="a competition's folder; trains instead of timing steps")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=3)
@@ -89,7 +114,7 @@ def main() -> None:
     if args.scores:
         print_table(scores(args.scores, args.size, args.epochs, args.folds))
     else:
-        print_table(steps(args.models, args.sizes))
+        print_table(steps(args.models, args.sizes, by_compiler=args.compile))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ _TAIL_EPOCHS, _TAIL_RATE = 4, "lr=0.0002"
 _FROZEN, _TAIL_TIME = 0.6, 0.45
 """The share of the stages that are left alone where later ones are trained, and the time of an epoch beside one of the whole
 model: what comes before needs no gradients (docs/tricks.md)."""
-_COMPILED = 1.4  # compiled training of small networks on a CPU, as a multiple of what is measured without
 _FROM_SCRATCH = 2.0  # times as large a gain where images are so tiny that a network from random weights is tried beside others
 _NEW_HEAD = "head_lr=0.003"
 _JOINED = (-2, -3)
@@ -394,9 +393,7 @@ def _seconds(idea: Idea, backbone: LocalBackbone, scene: Scene, state: State, en
     told = _told(entries)
     side, epochs, strategy = float(told.get("image_size", backbone.side)), _epochs_of(entries), idea.strategy_of(backbone)
     head = probe if strategy == "probe-then-finetune" and math.isfinite(probe) else 0.0
-    pixels = measured.work.n_train / measured.work.folds * epochs * side**2
-    faster = _COMPILED if pixels >= scene.compiled_from else 1.0
-    trained = measured.seconds(side=side, epochs=epochs, share=idea.share, faster=faster)
+    trained = measured.seconds(side=side, epochs=epochs, share=idea.share)
     seconds = (trained + head) * state.slowness(pace_of(idea.name, strategy))
     lacking = idea.teacher and any(step.text not in state.prepared for step in _teacher(backbone, scene, state))
     return seconds + (_TEACHER_PROBES * probe if lacking else 0.0)

@@ -13,7 +13,6 @@ from kaggle_kit.competition import Competition, Setup
 from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import ImageError, WeightsError
 from kaggle_kit.images.decode import image_facts
-from kaggle_kit.machine.device import choose_device
 from kaggle_kit.models import find_weights
 from kaggle_kit.models.backbones import WORTH_FETCHING, LocalBackbone, chosen_by, local_backbones, require_some
 from kaggle_kit.models.weights import weights_folder
@@ -43,7 +42,6 @@ class Scene:
         folds: name of the fold table.
         n_folds: of it.
         shorter: backbone -> the epochs of the goal are divided by this, where there is no time for them.
-        compiled_from: pixels to train on, images times epochs, from which training is compiled, and faster than measured.
     """
 
     backbones: Sequence[LocalBackbone]
@@ -54,7 +52,6 @@ class Scene:
     folds: str = "folds"
     n_folds: int = 5
     shorter: Mapping[str, int] = field(default_factory=dict)
-    compiled_from: float = math.inf
 
     @property
     def pretrained(self) -> bool:
@@ -100,7 +97,6 @@ def find_scene(setup: Setup, goal: str, only: Sequence[str], *, internet: bool, 
         greater=metric.greater_is_better,
         folds=run.folds,
         n_folds=n_folds,
-        compiled_from=_compiled_from(run),
     )
 
 
@@ -145,14 +141,6 @@ def _find_backbones(run: RunConfig, only: Sequence[str], *, internet: bool, say:
 def _with_scratch(found: Sequence[LocalBackbone], only: Sequence[str], side: float) -> Sequence[LocalBackbone]:
     """Return backbones, and before them where images are tiny one that begins from random weights: it learns those quickly."""
     return [_SCRATCH, *found] if side < _TINY and chosen_by(only, _SCRATCH.name) else found
-
-
-def _compiled_from(run: RunConfig) -> float:
-    """Pixels to train on from which training is compiled, which the measurement, for its few seconds, is not."""
-    from kaggle_kit.training.learner import COMPILE_PAYS_FROM  # torch
-
-    pays = run.model.compile == "auto" and choose_device(run.hardware.accelerator).type == "cpu"
-    return COMPILE_PAYS_FROM["cpu"] if pays else math.inf
 
 
 def _usual_side(competition: Competition) -> float:

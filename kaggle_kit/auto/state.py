@@ -24,16 +24,15 @@ class Measured:
     side: float
     work: Work
 
-    def seconds(self, *, side: float, epochs: int, share: float = 1.0, faster: float = 1.0) -> float:
+    def seconds(self, *, side: float, epochs: int, share: float = 1.0) -> float:
         """Return what training all folds, and predicting, takes at another size: time goes with the pixels.
 
         Args:
             share: of the time of an epoch that one takes.
-            faster: how many times as fast training is as it was measured.
         """
         rates = self.rates.times((self.side / side) ** 2)
         train, valid, predict = rates.seconds(replace(self.work, epochs=epochs, share=share, validate_every=0))
-        return train / faster + valid + predict
+        return train + valid + predict
 
     def prediction(self, side: float) -> float:
         """Return what predicting alone takes at another size."""

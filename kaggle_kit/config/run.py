@@ -125,7 +125,7 @@ class ModelConfig(Section):
     grad_checkpointing: bool = Field(False, description="compute activations twice, to keep fewer: less memory, slower")
     channels_last: bool = Field(True, description="memory layout of the images; faster for convolutions")
     compile: bool | Literal["auto"] = Field(
-        "auto", description="torch.compile; auto: when there is enough to train for it to pay, and a compiler"
+        "auto", description="torch.compile; auto: where there is enough to train, and on CPUs only if steps are faster with it"
     )
     options: dict[str, Any] = Field({}, description="arguments of timm.create_model, or of an own function")
 

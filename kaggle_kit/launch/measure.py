@@ -30,6 +30,7 @@ from kaggle_kit.inference.tta import count_passes
 from kaggle_kit.launch.plan import Plan, Rates, Work
 from kaggle_kit.launch.proposals import less, more
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
+from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import find_weights, image_spec, model_name, set_train_mode, unwrap
 from kaggle_kit.tables import FoldTable
 from kaggle_kit.training import FoldJob, Stop
@@ -83,7 +84,10 @@ def plan_run(
     found = Found(dict.fromkeys(numbers, find_weights(run.model.name, False)))
     jobs = list(make_jobs(setup.with_run(run), folds, run="plan", fold_list=numbers, found=found))
     fabric = make_fabric(jobs[0].config.hardware)
-    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+    with (
+        torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []),
+        kept_heap(fabric.device.type),  # as in training and prediction
+    ):
         plan = _measured(jobs, fabric, seconds, config)
     n_views = count_passes([tta], ImageSpec(*plan.image_size))
     plan = replace(plan, limit=allowed, work=replace(plan.work, views=n_views, devices=devices))

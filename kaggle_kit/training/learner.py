@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import logging
-import math
-import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,28 +15,21 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kaggle_kit.config import RunConfig
 from kaggle_kit.errors import DataError
 from kaggle_kit.events import Phase, Reporter, silent
 from kaggle_kit.images.loaders import Batch
 from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.machine.device import memory_errors
-from kaggle_kit.machine.host import user_cache
-from kaggle_kit.models import build_model, freeze, image_spec, set_train_mode
+from kaggle_kit.models import build_model, freeze, image_spec
 from kaggle_kit.seeds import derive_seed
+from kaggle_kit.training.compiling import compile_pays, compiled
 from kaggle_kit.training.data import FoldData
 from kaggle_kit.training.job import FoldJob
 from kaggle_kit.training.losses import HeadLoss, build_loss
 from kaggle_kit.training.optimizers import build_optimizer
 from kaggle_kit.training.schedules import build_schedule, restore_schedule, schedule_state
 
-logger = logging.getLogger(__name__)
-
 _HEAD = 1  # purpose of the seed
-COMPILE_PAYS_FROM = {"cpu": 2_000 * 224 * 224, "cuda": 250_000 * 224 * 224}
-"""Device -> pixels to train on, images times epochs, from which compiling (about a minute) pays when ``model.compile`` is auto.
-
-A rule about the work and not about measured time, so that a run which goes on after an interruption decides the same."""
 
 
 def make_model(job: FoldJob) -> tuple[nn.Module, ImageSpec]:
@@ -101,82 +87,11 @@ def make_learner(
         if compile_pays(config, data, fabric):
             if fabric.is_global_zero:
                 reporter(Phase(job.fold, "compiling the model (about a minute)"))
-            candidate = compiled(model, config, data.spec, fabric)
+            candidate = compiled(model, config, data, fabric)
         ready, wrapped = fabric.setup(candidate, optimizer)
         # Early updates move the average more, so that it does not remember the untrained head (timm's warm-up).
         ema = ema or (ModelEmaV3(model, decay=config.ema, use_warmup=True) if config.ema else None)
     return Learner(fabric, ready, model, wrapped, schedule, loss.to(fabric.device), ema, job.starts_trained)
-
-
-def compile_pays(config: RunConfig, data: FoldData, fabric: Fabric) -> bool:
-    """Whether to compile: as configured, or for "auto" by ``COMPILE_PAYS_FROM``."""
-    choice = config.model.compile
-    if isinstance(choice, bool):
-        return choice
-    pixels = data.loader.images * fabric.world_size * config.schedule.epochs * data.spec.height * data.spec.width
-    return bool(pixels >= COMPILE_PAYS_FROM.get(fabric.device.type, math.inf))
-
-
-class Compiled(nn.Module):
-    """``module`` through torch.compile for batches of one shape; any other batch, such as an epoch's last, runs as it is.
-
-    Left to itself torch would compile a second time for the odd batch, for lengths of any kind, and from then on choose between
-    the two, so that a run which goes on after an interruption would not give the same numbers.
-    """
-
-    def __init__(self, module: nn.Module, shape: torch.Size) -> None:
-        super().__init__()
-        self.module = module
-        self._shape = shape
-        # In a tuple, which hides it from parameters() and state_dict().
-        self._compiled = (torch.compile(module, dynamic=False),)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) to (B, C)."""
-        output: torch.Tensor = self._compiled[0](images) if images.shape == self._shape else self.module(images)
-        return output
-
-
-def keep_compiled(folder: Path) -> None:
-    """Let the compiler keep in ``folder`` what it makes, unless a place is set or the folder cannot be made.
-
-    It is there, then, after the system has emptied its temporary folder; PyTorch names it by versions, processor and graph. It
-    is not kept in the workspace: PyTorch reads it back by pickle, and workspaces are passed around.
-    """
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-
-
-def compiled(model: nn.Module, config: RunConfig, spec: ImageSpec, fabric: Fabric) -> nn.Module:
-    """``model`` through torch.compile where that works, else ``model`` and one line of why.
-
-    Compiling happens at the first batch, so one of zeros is tried, and what it did to the model is undone.
-    """
-    keep_compiled(user_cache() / "compiled")
-    before = copy.deepcopy(model.state_dict())
-    shape = (config.data.batch_size // fabric.world_size, spec.channels, *spec.size)
-    images = torch.zeros(*shape, device=fabric.device)
-    if config.model.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    candidate: nn.Module = Compiled(model, images.shape)
-    set_train_mode(candidate, config.model)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # warns of a missing GPU on machines without one
-    started = time.monotonic()
-    try:
-        with fabric.strategy.precision.forward_context():
-            candidate(images).float().sum().backward()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # compilers fail in their own ways: no C compiler, an operation not covered, a defect
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        logger.warning("torch.compile does not work here, training without it: %s", reason)
-        candidate = model
-    else:
-        logger.info("compiled in %.0f s", time.monotonic() - started)
-    model.zero_grad(set_to_none=True)
-    model.load_state_dict(before)
-    return candidate
 
 
 class WeightMean:

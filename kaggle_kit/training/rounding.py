@@ -7,19 +7,18 @@ predictions here, in a kernel and after an export agree.
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 
-import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kaggle_kit.config import ChannelsConfig, RunConfig, derive
 from kaggle_kit.machine.device import choose_device
 from kaggle_kit.machine.host import CPUINFO, has_bf16
-from kaggle_kit.machine.speeds import keep_speeds, known_speed
 from kaggle_kit.models import build_model, image_spec
+from kaggle_kit.training.steps import known_steps, measure_steps
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ WORTH_MEASURING = 2_000 * 224 * 224
 """Pixels to train on, images times epochs, from which some seconds of measurement pay: a few minutes of training."""
 FASTER = 1.1
 """How many times faster bfloat16 must be; for less, float32 has more digits."""
-_BATCH, _STEPS = 8, 2
+_BATCH = 16  # at most: the gain of larger ones is about the same, that of smaller ones is less
 _PRECISIONS = ("fp32", "bf16")
 
 
@@ -54,36 +53,24 @@ def with_precision(
         spec = image_spec(model, data, channels)
         if images * config.total_epochs * spec.height * spec.width < WORTH_MEASURING:
             return config
-        speeds = _speeds(model, config.model.name, torch.zeros(_BATCH, spec.channels, *spec.size))
+        batch = torch.Size((min(data.batch_size, _BATCH), spec.channels, *spec.size))
+        speeds = known_steps(config.model.name, batch, _PRECISIONS)
+        if speeds is None:
+            model = model.train().to(memory_format=torch.channels_last)
+            batch_of_zeros = torch.zeros(batch).contiguous(memory_format=torch.channels_last)
+            speeds = measure_steps(config.model.name, batch_of_zeros, ways_to_round(model))
     gain = speeds["bf16"] / speeds["fp32"]
     chosen = "bf16" if gain > FASTER else "fp32"
     logger.info("precision %s: steps of training are %.2f times as fast in bfloat16 as in float32 here", chosen, gain)
     return derive(config, [f"hardware.precision={chosen}"])
 
 
-def _speeds(model: nn.Module, name: str, images: torch.Tensor) -> dict[str, float]:
-    """Images a second in each precision: as they were measured before, or now."""
-    device = f"training, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    size = f"{images.shape[2]}x{images.shape[3]}"
-    known = {precision: known_speed(device, name, size, precision) for precision in _PRECISIONS}
-    speeds = {precision: speed for precision, speed in known.items() if speed is not None}
-    if len(speeds) < len(_PRECISIONS):
-        speeds = measure_steps(model, images)
-        rows = [(name, size, precision, len(images), speed) for precision, speed in speeds.items()]
-        keep_speeds(device, pd.DataFrame(rows, columns=["model", "size", "engine", "batch", "img/s"]))
-    return speeds
+def ways_to_round(model: nn.Module) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Precision -> forward pass of ``model`` in it, as Fabric has it on a CPU."""
 
+    def forward(images: Tensor, *, half: bool) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found: Tensor = model(images)
+        return found
 
-def measure_steps(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
-    """Return the images a second of training steps on a CPU, in float32 and bfloat16: medians, taken in turns."""
-    model = model.train().to(memory_format=torch.channels_last)
-    images = images.contiguous(memory_format=torch.channels_last)
-    seconds: dict[str, list[float]] = {precision: [] for precision in _PRECISIONS}
-    for _ in range(1 + _STEPS):  # the first of each also chooses its kernels
-        for precision, measured in seconds.items():
-            started = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                loss = model(images).float().square().mean()
-            loss.backward()
-            measured.append(time.perf_counter() - started)
-    return {precision: len(images) / median(measured[1:]) for precision, measured in seconds.items()}
+    return {precision: partial(forward, half=precision == "bf16") for precision in _PRECISIONS}

@@ -1,5 +1,4 @@
 import math
-import os
 
 import numpy as np
 import pandas as pd
@@ -8,17 +7,12 @@ import torch
 from tiny_competition import make_tiny
 
 from kaggle_kit import runs
-from kaggle_kit.config import derive
 from kaggle_kit.errors import ConfigError, DeviceMemoryError, TrainingError
 from kaggle_kit.files import read_json
-from kaggle_kit.machine.device import make_fabric
 from kaggle_kit.models import load_model
-from kaggle_kit.stop import Stop
 from kaggle_kit.tables import read_predictions
 from kaggle_kit.training import learner, loop, losses
-from kaggle_kit.training.data import make_data
 from kaggle_kit.training.fold import train_fold
-from kaggle_kit.training.learner import make_model
 from kaggle_kit.training.prepare import prepare_run
 
 
@@ -294,72 +288,6 @@ def test_seeds_and_folds_shape_the_result(shared):
         found[name] = history(job)["train_loss"].iloc[1]
     assert found["a"] == found["again"]
     assert len(set(found.values())) == 3
-
-
-def test_compile_falls_back_with_a_line(shared, monkeypatch, caplog):
-    def broken(model, **_):
-        class Broken(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self._orig_mod = model
-
-            def forward(self, images):
-                model(images)
-                raise RuntimeError("no compiler\nand a long story")
-
-        return Broken()
-
-    plain = job_of(shared, "epochs=1", "seed=3")
-    train_fold(plain)
-    expected = history(plain)["train_loss"].iloc[1]
-    monkeypatch.setattr(torch, "compile", broken)
-    job = job_of(shared, "epochs=1", "seed=3", "model.compile=true")
-    train_fold(job)
-    assert "training without it: no compiler" in caplog.text
-    assert history(job)["train_loss"].iloc[1] == expected  # the trial left nothing behind
-
-
-def test_what_is_compiled_is_kept_for_the_user_unless_a_place_is_set(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
-    learner.keep_compiled(tmp_path / "cache" / "compiled")
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    (tmp_path / "file").touch()
-    learner.keep_compiled(tmp_path / "file" / "compiled")  # cannot be made
-    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
-    learner.keep_compiled(tmp_path / "cache" / "compiled")
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "cache" / "compiled")
-
-
-def test_compiling_is_left_to_long_trainings(shared):
-    job = job_of(shared)
-    fabric = make_fabric(job.config.hardware)
-    _model, spec = make_model(job)
-    with make_data(job, spec, fabric, Stop()) as data:
-        images = data.loader.images * job.config.schedule.epochs
-        least = learner.COMPILE_PAYS_FROM["cpu"] // (spec.height * spec.width)
-        assert images < least
-        assert not learner.compile_pays(job.config, data, fabric)
-        more = derive(job.config, [f"epochs={-(-least // data.loader.images)}"])
-        assert learner.compile_pays(more, data, fabric)
-        assert not learner.compile_pays(derive(more, ["model.compile=false"]), data, fabric)
-        assert learner.compile_pays(derive(job.config, ["model.compile=true"]), data, fabric)
-
-
-def test_a_batch_of_another_shape_is_not_compiled(monkeypatch):
-    seen = []
-
-    def spy(module, **options):
-        assert options == {"dynamic": False}
-        return lambda images: seen.append(images.shape) or module(images)
-
-    monkeypatch.setattr(torch, "compile", spy)
-    plain = torch.nn.Conv2d(3, 2, 1)
-    wrapped = learner.Compiled(plain, torch.Size((4, 3, 8, 8)))
-    assert wrapped(torch.zeros(4, 3, 8, 8)).shape == (4, 2, 8, 8)
-    assert wrapped(torch.zeros(3, 3, 8, 8)).shape == (3, 2, 8, 8)
-    assert seen == [(4, 3, 8, 8)]
-    assert [name for name, _ in wrapped.named_parameters()] == ["module.weight", "module.bias"]
 
 
 def test_a_rate_that_plateau_lowers_counts_from_the_next_update(tiny):

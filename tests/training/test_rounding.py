@@ -7,8 +7,8 @@ from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.machine.host import has_bf16
 from kaggle_kit.machine.speeds import known_speeds
-from kaggle_kit.training import rounding
-from kaggle_kit.training.rounding import measure_steps, with_precision
+from kaggle_kit.training import rounding, steps
+from kaggle_kit.training.rounding import ways_to_round, with_precision
 
 MODEL = ("model=resnet10t", "image_size=32", "epochs=2", "hardware.accelerator=cpu")
 
@@ -30,7 +30,7 @@ def measured(monkeypatch):
 
     def let(gain):
         monkeypatch.setattr(
-            rounding, "measure_steps", lambda model, images: asked.append(images.shape) or {"fp32": 10.0, "bf16": 10.0 * gain}
+            steps, "time_steps", lambda images, ways: asked.append(images.shape) or {"fp32": 10.0, "bf16": 10.0 * gain}
         )
         return asked
 
@@ -46,10 +46,12 @@ def test_what_is_faster_by_a_margin_is_taken_and_measured_once(measured, gain, e
     asked = measured(gain)
     before = torch.random.get_rng_state()
     assert chosen() == chosen("seed=5", "lr=0.1") == expected
-    assert asked == [torch.Size([8, 3, 32, 32])]
+    assert asked == [torch.Size([16, 3, 32, 32])]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert chosen("image_size=64") == expected
     assert len(asked) == 2
+    assert chosen("batch_size=4") == expected
+    assert asked[2:] == [torch.Size([4, 3, 32, 32])]
     assert known_speeds("cpu").empty  # those of prediction are another matter
 
 
@@ -95,7 +97,7 @@ def test_steps_are_really_taken_in_both_precisions():
             return out
 
     net = Net().eval()
-    speeds = measure_steps(net, torch.zeros(2, 3, 8, 8))
+    speeds = steps.time_steps(torch.zeros(2, 3, 8, 8), ways_to_round(net))
     assert set(speeds) == {"fp32", "bf16"}
     assert min(speeds.values()) > 0
     assert seen == [torch.float32, torch.bfloat16] * 3
