@@ -80,7 +80,7 @@ def train_ours(job: dict[str, Any], stage: Stage) -> None:
     init_workspace(Path(job["folder"]) / "data", root)
     overrides = [f"model={job['model']}", f"image_size={job['size']}", f"epochs={job['epochs']}", f"batch_size={BATCH}"]
     overrides += [f"pretrained={'true' if job['model'] == MODEL else 'false'}", f"workers={job['workers']}", "lr=1e-3"]
-    # What "auto" comes to in the fold that the last column speaks of, see "Precision and compiling on a CPU"; this run is too short.
+    # What "auto" comes to in the fold of the last column ("Precision and compiling on a CPU"); this run is too short for it.
     config = load_config(root / "kk.yaml", [*overrides, "augment=light", "model.compile=false"])
     competition = load_competition(Workspace(root), config.competition)
     validated = {Path(path).relative_to(Path(job["folder"]) / "data" / "train").as_posix() for path, _ in job["valid"]}
