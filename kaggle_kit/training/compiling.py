@@ -127,9 +127,9 @@ def _faster(model: nn.Module, candidate: nn.Module, network: str, images: Tensor
         return candidate  # it was faster before, or would not have been compiled
     speeds = measure_steps(network, images, {eager: forward(model), by_compiler: forward(candidate)})
     gain = speeds[by_compiler] / speeds[eager]
-    chosen = "training compiled" if gain > FASTER else "training without it"
-    logger.info("%s: steps are %.2f times as fast by torch.compile as without here", chosen, gain)
-    return candidate if gain > FASTER else model
+    chosen, said = (candidate, "training compiled") if gain > FASTER else (model, "training without it")
+    logger.info("%s: steps are %.2f times as fast by torch.compile as without here", said, gain)
+    return chosen
 
 
 def _ways(fabric: Fabric) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from kaggle_kit.config import RunConfig, derive
 from kaggle_kit.errors import ConfigError
 from kaggle_kit.folds import chosen_folds, folds_for
 from kaggle_kit.machine.device import device_name, make_fabric, precision_of
+from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import model_name, set_train_mode
 from kaggle_kit.results import Result
 from kaggle_kit.reviews import review_for
@@ -186,7 +187,7 @@ def find_lr(
     with torch.random.fork_rng(devices=[]):
         job = _job(setup.with_run(config), folds, fold)
     fabric = make_fabric(job.config.hardware)
-    with random_state_kept(fabric):
+    with random_state_kept(fabric), kept_heap(fabric.device.type):
         model, spec = make_model(job)
         with make_data(job, spec, fabric, Stop()) as data:
             learner = make_learner(job, model, data, fabric)

@@ -2,7 +2,6 @@
 
 import os
 
-import pandas as pd
 import pytest
 import torch
 from test_loop import history, job_of
@@ -10,7 +9,6 @@ from tiny_competition import make_tiny
 
 from kaggle_kit.config import derive
 from kaggle_kit.machine.device import make_fabric
-from kaggle_kit.machine.speeds import keep_speeds
 from kaggle_kit.stop import Stop
 from kaggle_kit.training import compiling, steps
 from kaggle_kit.training.compiling import compile_pays
@@ -65,7 +63,11 @@ def test_what_is_compiled_is_kept_for_the_user_unless_a_place_is_set(tmp_path, m
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "cache" / "compiled")
 
 
-def test_compiling_is_left_to_long_trainings_and_to_what_was_not_slower_before(shared, caplog):
+def test_compiling_is_left_to_long_trainings_and_to_what_was_not_slower_before(shared, monkeypatch):
+    def keep(config, speeds):
+        monkeypatch.setattr(steps, "time_steps", lambda images, ways: speeds)
+        steps.measure_steps(config.model.name, torch.zeros(config.data.batch_size, 3, *spec.size), speeds)
+
     job = job_of(shared)
     fabric = make_fabric(job.config.hardware)
     _model, spec = make_model(job)
@@ -77,18 +79,12 @@ def test_compiling_is_left_to_long_trainings_and_to_what_was_not_slower_before(s
         more = derive(job.config, [f"epochs={-(-least // data.loader.images)}"])
         for speed, expected in ((None, True), (8.0, False), (10.0, False), (12.0, True)):
             if speed is not None:
-                keep(more, spec, {"eager fp32": 10.0, "compiled fp32": speed})
+                keep(more, {"eager fp32": 10.0, "compiled fp32": speed})
             assert compile_pays(more, data, fabric) == expected
             assert not compile_pays(derive(more, ["model.compile=false"]), data, fabric)
             assert compile_pays(derive(job.config, ["model.compile=true"]), data, fabric)
-        keep(more, spec, {"eager fp32": 10.0, "compiled fp32": 8.0})
+        keep(more, {"eager fp32": 10.0, "compiled fp32": 8.0})
         assert compile_pays(derive(more, ["batch_size=3"]), data, fabric)  # nothing is known of that
-
-
-def keep(config, spec, speeds):
-    shape = torch.Size((config.data.batch_size, 3, *spec.size))
-    rows = [(config.model.name, f"{spec.height}x{spec.width}", way, shape[0], speed) for way, speed in speeds.items()]
-    keep_speeds(steps._device(shape), pd.DataFrame(rows, columns=["model", "size", "engine", "batch", "img/s"]))
 
 
 @pytest.mark.parametrize("gain", [0.8, 1.3])
