@@ -3,6 +3,8 @@
 import contextlib
 import os
 
+import torch
+
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 FAST = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 8}
@@ -16,8 +18,11 @@ def two_nodes(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # what is trained here beside the nodes is to have their very numbers
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": FAST})
     try:
         yield cluster, cluster.add_node(**NODE)
     finally:
         cluster.shutdown()
+        torch.set_num_threads(before)
