@@ -2,6 +2,7 @@
 
     python benchmarks/precision.py [--models MODEL ...] [--sizes 64 160 224]     # speed of training steps, in turns
     python benchmarks/precision.py --compile                                     # and compiled ones, which takes minutes
+    python benchmarks/precision.py --features FOLDER             # a probe's features by PyTorch, heap kept and not, in turns
     python benchmarks/precision.py --scores FOLDER [--size 96] [--epochs 3]      # the same folds of a competition in both
 
 Steps are timed as training itself does to decide (`kaggle_kit/training/steps.py`), of 32 images; and once more with the heap of
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from common import describe, hardware, print_table, say
 
-_BATCH = 32
+_BATCH, _IMAGES, _ROUNDS = 32, 384, 3
 MODELS = ("tf_efficientnet_lite0", "resnet18", "convnext_atto")
 
 
@@ -45,7 +46,7 @@ def steps(models: list[str], sizes: list[int], *, by_compiler: bool) -> list[dic
             ways = ways_to_round(model)
             if by_compiler:
                 ways |= {f"compiled {way}": step for way, step in ways_to_round(torch.compile(model)).items()}
-            with _default_heap():
+            with _default_heap("kaggle_kit.training.steps"):
                 plain = time_steps(images, {"fp32": ways["fp32"]})["fp32"]
             speeds = {**time_steps(images, ways), "fp32, heap not kept": plain}
             rows.append({"model": name, "size": size, **{way: round(speed, 1) for way, speed in speeds.items()}})
@@ -54,15 +55,44 @@ def steps(models: list[str], sizes: list[int], *, by_compiler: bool) -> list[dic
 
 
 @contextlib.contextmanager
-def _default_heap() -> Iterator[None]:
-    from kaggle_kit.training import steps
+def _default_heap(module: str) -> Iterator[None]:
+    """Have ``module`` leave the heap of the C library as it is."""
+    from importlib import import_module
+    from unittest.mock import patch
 
-    kept = steps.kept_heap
-    steps.kept_heap = lambda _: contextlib.nullcontext()
-    try:
+    with patch.object(import_module(module), "kept_heap", lambda _: contextlib.nullcontext()):
         yield
-    finally:
-        steps.kept_heap = kept
+
+
+def features(data: Path, models: list[str], size: int) -> list[dict[str, Any]]:
+    """A row for each network: images a second from files to features, as `kk train --strategy probe` without OpenVINO."""
+    import torch
+
+    from kaggle_kit.config import DataConfig, ModelConfig
+    from kaggle_kit.inference.engines import EngineOptions, make_engine
+    from kaggle_kit.inference.features import Extractor, FeatureCache, ViewPlan
+    from kaggle_kit.models import build_model, image_spec
+
+    rows, device = [(str(path), path) for path in sorted(data.resolve().rglob("*.jpg"))[:_IMAGES]], torch.device("cpu")
+    table = []
+    for name in models:
+        model = build_model(ModelConfig(name=name), 0, image_size=size).eval()
+        spec = image_spec(model, DataConfig(image_size=size))
+        extractor = Extractor(make_engine("torch", model, spec, options=EngineOptions(device)), spec, device)
+        speeds: dict[str, list[float]] = {"heap kept": [], "heap not kept": []}
+        for turn in range(2 * _ROUNDS + 2):  # the first of each does not count
+            way = list(speeds)[turn % 2]
+            with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as heap:
+                if way == "heap not kept":
+                    heap.enter_context(_default_heap("kaggle_kit.inference.features"))
+                started = time.perf_counter()
+                extractor.complete(FeatureCache(Path(folder), "train").table("", spec, device, "fp32"), rows, ViewPlan())
+                speeds[way].append(len(rows) / (time.perf_counter() - started))
+        table.append(
+            {"model": name, "size": size, **{way: round(float(np.median(found[1:])), 1) for way, found in speeds.items()}}
+        )
+        say(str(table[-1]))
+    return table
 
 
 def scores(data: Path, size: int, epochs: int, folds: list[int]) -> list[dict[str, Any]]:
@@ -102,6 +132,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 160, 224])
     parser.add_argument("--compile", action="store_true", help="time compiled steps, too")
+    parser.add_argument("--features", type=Path, help="a folder of images; computes a probe's features instead")
     parser.add_argument("--scores", type=Path, help="a competition's folder; trains instead of timing steps")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=3)
@@ -113,6 +144,8 @@ def main() -> None:
     say(f"{describe(hardware())}; bfloat16 {'in hardware' if native else 'emulated'}")
     if args.scores:
         print_table(scores(args.scores, args.size, args.epochs, args.folds))
+    elif args.features:
+        print_table(features(args.features, args.models, args.sizes[-1]))
     else:
         print_table(steps(args.models, args.sizes, by_compiler=args.compile))
 

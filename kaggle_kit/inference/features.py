@@ -39,6 +39,7 @@ from kaggle_kit.inference.engines import Engine
 from kaggle_kit.inference.inputs import to_input
 from kaggle_kit.inference.tta import make_views
 from kaggle_kit.machine.device import half_dtype
+from kaggle_kit.machine.host import give_back_memory, kept_heap
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +265,7 @@ class Extractor:
         if table.has([path for _, path in rows], plan.names).all():
             return 0
         table.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(table.folder / ".lock"):
+        with FileLock(table.folder / ".lock"), kept_heap(self.device.type):
             table.reload()  # another process may have added them while this one waited
             return self.add(table, rows, plan)
 
@@ -349,3 +350,4 @@ class _Part:
         stamps = [self._stamps[position] for position in np.concatenate(positions).tolist()]
         together = {view: np.concatenate([of_batch[view] for of_batch in features]) for view in features[0]}
         self._table.add(stamps, together, np.concatenate(hashes))
+        give_back_memory()

@@ -18,6 +18,7 @@ from kaggle_kit.images.transforms import ImageSpec
 from kaggle_kit.inference.engines import Engine, EngineOptions, make_engine, usable_engines
 from kaggle_kit.inference.predict import Rows
 from kaggle_kit.machine.device import choose_device, device_text
+from kaggle_kit.machine.host import kept_heap
 from kaggle_kit.models import build_model, image_spec, load_model, model_name
 from kaggle_kit.results import Result
 from kaggle_kit.runs import Run
@@ -97,12 +98,14 @@ def measure_latency(
         DependencyError: an engine's package is not installed.
     """
     where, rows = choose_device(device), []
+    options = EngineOptions(where, calibration=calibration)
     for one in timed:
         for name in engines or usable_engines(where):
-            engine = make_engine(name, one.model, one.spec, options=EngineOptions(where, calibration=calibration))
+            engine = make_engine(name, one.model, one.spec, options=options)
             for size in batch_sizes:
                 images = torch.zeros(size, one.spec.channels, *one.spec.size, device=where)
-                taken = float(np.median(seconds_each(engine, images.contiguous(memory_format=torch.channels_last))))
+                with kept_heap(where.type):  # as in kk predict
+                    taken = float(np.median(seconds_each(engine, images.contiguous(memory_format=torch.channels_last))))
                 rows.append(_row(one, name, size, taken))
                 say(f"{one.run or one.name} by {name}, batches of {size}: {1000 * taken:.1f} ms")
     return Latency(device_text(where), pd.DataFrame(rows))

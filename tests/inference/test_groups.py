@@ -17,6 +17,7 @@ from kaggle_kit.inference import Compute, predict_rows
 from kaggle_kit.inference.engines import EngineOptions, TorchEngine
 from kaggle_kit.inference.features import Extractor, FeatureCache, ViewPlan
 from kaggle_kit.inference.groups import backbone_engine, group_models
+from kaggle_kit.machine import host
 from kaggle_kit.models import backbone_fingerprint, load_model, save_model, split_model
 from kaggle_kit.serve.models import LiveModels
 
@@ -136,6 +137,13 @@ def test_an_interrupted_extraction_keeps_what_it_has_and_leaves_nothing_half_don
     folder = next((tmp_path / "features").iterdir())
     assert not list(folder.glob(".*.tmp"))
     assert keep(models[0], rows, tmp_path, role="train") == len(rows) - 4  # but for a batch
+
+
+def test_the_heap_is_kept_while_features_are_computed(models, rows, tmp_path):
+    depths = []
+    keep(models[0], rows, tmp_path, role="train", on_batch=lambda _images: depths.append(host._depth))
+    assert set(depths) == {1}
+    assert host._depth == 0
 
 
 def keep(model, rows, cache_dir, *, role, **options):

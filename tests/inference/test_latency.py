@@ -8,6 +8,7 @@ from handmade_run import make_world
 from kaggle_kit import runs
 from kaggle_kit.inference import latency
 from kaggle_kit.inference.latency import latency_of_one, measure_latency, models_to_time
+from kaggle_kit.machine import host
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def test_each_model_is_timed_by_each_engine_with_each_batch(tmp_path, monkeypatc
         compute = engine.logits
 
         def logits(batch):
-            seen.append((name, tuple(batch.shape)))
+            seen.append((name, tuple(batch.shape), host._depth))
             return compute(batch)
 
         engine.logits = logits
@@ -38,7 +39,8 @@ def test_each_model_is_timed_by_each_engine_with_each_batch(tmp_path, monkeypatc
     assert list(zip(rows["run"], rows["engine"], rows["batch"], strict=True)) == [
         (run, engine, batch) for run in ("", "r") for engine in ("torch", "openvino") for batch in (1, 3)
     ]
-    assert {shape for name, shape in seen if name == "openvino"} == {(n, 3, s, s) for n in (1, 3) for s in (32, 48)}
+    assert {shape for name, shape, _ in seen if name == "openvino"} == {(n, 3, s, s) for n in (1, 3) for s in (32, 48)}
+    assert {depth for *_, depth in seen} == {1}  # the heap is kept, as by kk predict
     np.testing.assert_allclose(rows["img/s"], 1000 * rows["batch"] / rows["ms"], rtol=0.05)
     assert rows["MB"][4] == round((world.fold(0) / runs.MODEL).stat().st_size / 1e6, 1)
     assert len(said) == 8
