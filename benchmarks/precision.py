@@ -18,6 +18,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +75,21 @@ def features(data: Path, models: list[str], size: int) -> list[dict[str, Any]]:
     from kaggle_kit.models import build_model, image_spec
 
     rows, device = [(str(path), path) for path in sorted(data.resolve().rglob("*.jpg"))[:_IMAGES]], torch.device("cpu")
+    heaps = {"heap kept": contextlib.nullcontext, "heap not kept": partial(_default_heap, "kaggle_kit.inference.features")}
     table = []
     for name in models:
         model = build_model(ModelConfig(name=name), 0, image_size=size).eval()
         spec = image_spec(model, DataConfig(image_size=size))
         extractor = Extractor(make_engine("torch", model, spec, options=EngineOptions(device)), spec, device)
-        speeds: dict[str, list[float]] = {"heap kept": [], "heap not kept": []}
-        for turn in range(2 * _ROUNDS + 2):  # the first of each does not count
-            way = list(speeds)[turn % 2]
-            with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as heap:
-                if way == "heap not kept":
-                    heap.enter_context(_default_heap("kaggle_kit.inference.features"))
-                started = time.perf_counter()
-                extractor.complete(FeatureCache(Path(folder), "train").table("", spec, device, "fp32"), rows, ViewPlan())
-                speeds[way].append(len(rows) / (time.perf_counter() - started))
-        table.append(
-            {"model": name, "size": size, **{way: round(float(np.median(found[1:])), 1) for way, found in speeds.items()}}
-        )
+        speeds: dict[str, list[float]] = {way: [] for way in heaps}
+        for _ in range(_ROUNDS + 1):  # the first does not count
+            for way, heap in heaps.items():
+                with tempfile.TemporaryDirectory() as folder, heap():
+                    started = time.perf_counter()
+                    extractor.complete(FeatureCache(Path(folder), "train").table("", spec, device, "fp32"), rows, ViewPlan())
+                    speeds[way].append(len(rows) / (time.perf_counter() - started))
+        medians = {way: round(float(np.median(found[1:])), 1) for way, found in speeds.items()}
+        table.append({"model": name, "size": size, **medians})
         say(str(table[-1]))
     return table
 
@@ -132,7 +131,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 160, 224])
     parser.add_argument("--compile", action="store_true", help="time compiled steps, too")
-    parser.add_argument("--features", type=Path, help="a folder of images; computes a probe's features instead")
+    parser.add_argument("--features", type=Path, help="a folder of images; computes a probe's features, at the last size")
     parser.add_argument("--scores", type=Path, help="a competition's folder; trains instead of timing steps")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=3)
