@@ -18,8 +18,9 @@ __version__ = "0.2.0"
 __all__ = ["KaggleKitError", "Project", "__version__"]
 
 # Threads of GNU's OpenMP spin for milliseconds before they sleep, and so take the CPUs from another process that computes: of
-# two that train at 224 pixels each gets a third to a tenth of what one gets alone. 3,000 rounds instead of 300,000 make it a half
-# and cost one that is alone next to nothing (benchmarks/waiting.py). It is read when PyTorch is loaded; child processes inherit it.
+# two that train at 224 pixels each gets a third to a tenth of what one gets alone. 3,000 rounds instead of 300,000 make it a
+# half, and cost one that is alone next to nothing (benchmarks/waiting.py). PyTorch reads it when it is loaded; child processes
+# inherit it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
