@@ -2,8 +2,8 @@
 
     python benchmarks/metrics.py
 
-Made-up probabilities, right for two rows of three or so; the sizes are those of a tiny competition, of scenes, of flowers and of
-a large one. Milliseconds a score, the median of the turns. `difference` is the furthest that the two are apart. Log loss was
+Made-up probabilities, right for two rows of three or so; the sizes are those of a tiny competition, of scenes, of flowers and
+of a large one. Milliseconds a score, the median of the turns. `difference` is the furthest that the two are apart. Log loss was
 computed without scikit-learn before, too.
 """
 

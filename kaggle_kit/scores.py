@@ -59,7 +59,7 @@ def _counts(truth: Array, labels: Array, *, average: str = "macro") -> _Counts:
 
 def _ratio(part: Array, whole: Array, *, empty: float) -> Array:
     """``part`` / ``whole``, and ``empty`` where that is 0 / 0."""
-    return np.divide(part, whole, out=np.full(len(whole), empty), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), empty), where=whole > 0))
 
 
 def f_beta(truth: Array, labels: Array, *, average: str, beta: float = 1.0) -> float:

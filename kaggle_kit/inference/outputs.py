@@ -118,7 +118,7 @@ class Outputs:
             self._predict_oof(job, now, about)
         unreadable = {
             row_id: self.unreadable[paths[0]]
-            for row_id, paths in self.test.items()
+            for row_id, paths in (self.test.items() if self.unreadable else ())
             if all(path in self.unreadable for path in paths)  # of several, the others speak for the id
         }
         return RunPrediction(job.run.name, now.folds, current, *counts, tuple(left_out), unreadable, late)
@@ -151,7 +151,7 @@ class Outputs:
     ) -> None:
         """Part the stream again: one file of test rows, one of control rows. ``rows`` are those of the stream to write."""
         said: Said = self.result.said[job.run.name, fold.fold][rows]
-        owners = owners_of([self.stream.rows[row] for row in rows.tolist()])
+        owners = owners_of(self.stream.rows[row] for row in rows.tolist())
         classes = self.stream.models[job.run.name, fold.fold].classes
         ids, probs = owners.ids, job.merged(fold, probs_of(said, len(classes)), owners)
         at_test = [at for at, row_id in enumerate(ids) if row_id in self.test]

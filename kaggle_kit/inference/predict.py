@@ -252,7 +252,7 @@ class Predictor:
         for of_input in sizes.values():
             models = sorted(of_input[0].share)
             result["probs"][models] = _over_sizes(list(of_input.values()), models, self._how)
-        _require_every_row(result["probs"], [self._rows[position] for position in part])
+        _require_every_row(result["probs"], self._rows, part)
         return result
 
     def _said(self, number: int, one: _Pass, part: range, advance: Callable[[int], None]) -> Iterator[Part]:
@@ -627,10 +627,10 @@ def _all_unreadable(rows: Rows, workers: int | None, first: ImageError) -> Image
     )
 
 
-def _require_every_row(result: Probs, rows: Rows) -> None:
-    missing = [rows[position][0] for position in np.flatnonzero(~np.all(np.isfinite(result), axis=(0, 2))).tolist()]
+def _require_every_row(result: Probs, rows: Rows, part: range) -> None:
+    missing = [rows[part[at]][0] for at in np.flatnonzero(~np.all(np.isfinite(result), axis=(0, 2))).tolist()]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(rows)} rows came out without a finite probability: {shown(missing)}. The model's weights "
+            f"{len(missing)} of {len(part)} rows came out without a finite probability: {shown(missing)}. The model's weights "
             "are damaged or overflow; try precision fp32, or train it again."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,10 @@ class Owners:
         return np.asarray(function.reduceat(values[order], starts, axis=0))
 
 
-def owners_of(rows: Sequence[tuple[str, Path]]) -> Owners:
+def owners_of(rows: Iterable[tuple[str, Path]]) -> Owners:
     """Return which id each image of ``rows``, pairs of id and file, belongs to."""
     place: dict[str, int] = {}
-    of = np.array([place.setdefault(row_id, len(place)) for row_id, _ in rows], dtype=np.int64)
+    of = np.fromiter((place.setdefault(row_id, len(place)) for row_id, _ in rows), dtype=np.int64)
     return Owners(tuple(place), of)
 
 

@@ -81,6 +81,8 @@ def prediction_pixels(
     if cache is None or not cache.enabled:
         return {}
     readers = [run for run in chosen if run.record.config.strategy != "probe"]
+    if not readers:
+        return {}
     sizes = [prepare_size(run) for run in readers]
     train, test = ([path for row in rows for path in row.paths] for rows in (competition.train, competition.test))
     stores = {}
