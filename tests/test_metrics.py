@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kaggle_kit.errors import ConfigError, DataError
 from kaggle_kit.metrics import METRICS, Metric, get_metric
@@ -184,6 +187,44 @@ class TestConformance:
         for bad_truth, bad_probs in wrong:
             with pytest.raises(DataError, match=f"metric {metric.name}"):
                 metric(bad_truth, bad_probs)
+
+
+COUNTED: dict[str, Callable[..., float]] = {
+    "accuracy": sk.accuracy_score,
+    "precision_macro": partial(sk.precision_score, average="macro", zero_division=0),
+    "recall_macro": partial(sk.recall_score, average="macro", zero_division=0),
+    "f1_macro": partial(sk.f1_score, average="macro", zero_division=1),
+    "f1_micro": partial(sk.f1_score, average="micro", zero_division=1),
+    "f1_weighted": partial(sk.f1_score, average="weighted", zero_division=1),
+    "f2_macro": partial(sk.fbeta_score, beta=2, average="macro", zero_division=1),
+    "jaccard_macro": partial(sk.jaccard_score, average="macro", zero_division=1),
+}
+"""What scikit-learn says of truths and labels, where the package counts by itself."""
+CELLS = st.tuples(st.integers(0, 4), st.integers(0, 4))
+TABLES = st.integers(2, 5).flatmap(lambda width: st.lists(st.lists(CELLS, min_size=width, max_size=width), min_size=1))
+"""Of some rows and columns what is true and what is said, in quarters, so that much is equal."""
+
+
+@settings(max_examples=60)
+@given(table=TABLES)
+def test_ties_and_classes_that_hardly_occur_count_as_in_scikit_learn(table: list[list[tuple[int, int]]]) -> None:
+    true, probs = np.moveaxis(np.array(table), 2, 0) / 4
+    single, several = true.argmax(axis=1), (true >= 0.5).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of classes that do not occur
+        for truth in (single, several):
+            for name, reference in COUNTED.items():
+                assert METRICS[name](truth, probs) == pytest.approx(reference(truth, hard(truth, probs))), name
+            hot = one_hot(truth, probs.shape[1])
+            pairs = [(hot[:, at], probs[:, at]) for at in range(hot.shape[1]) if 0 < hot[:, at].sum() < len(hot)]
+            areas = [sk.roc_auc_score(*pair) for pair in pairs]
+            assert METRICS["roc_auc_columns"](truth, probs) == pytest.approx(np.mean(areas) if areas else np.nan, nan_ok=True)
+        assert METRICS["mcc"](single, probs) == pytest.approx(sk.matthews_corrcoef(single, hard(single, probs)))
+        present = np.unique(single)
+        if len(present) > 2:
+            kept = probs[:, present] + 1e-12
+            area = sk.roc_auc_score(single, kept / kept.sum(axis=1, keepdims=True), multi_class="ovo", labels=present)
+            assert METRICS["roc_auc_macro"](single, probs) == pytest.approx(area)
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
