@@ -29,7 +29,8 @@ def accuracy(truth: Array, labels: Array) -> float:
 def balanced_accuracy(truth: Array, labels: Array) -> float:
     """Mean recall of the classes that occur; for multi-label the mean over classes of the binary balanced accuracy."""
     if truth.ndim == 2:
-        return float(np.mean([balanced_accuracy(*columns) for columns in zip(truth.T, labels.T, strict=True)]))
+        columns = zip(truth.T.astype(bool), labels.T.astype(bool), strict=True)
+        return float(np.mean([balanced_accuracy(*column) for column in columns]))
     counts = _counts(truth, labels)
     occurs = counts.true > 0
     return float(np.mean(counts.hit[occurs] / counts.true[occurs]))
@@ -229,9 +230,11 @@ def _positive(truth: Array, probs: Array, name: str) -> Array:
 
 def matthews(truth: Array, labels: Array) -> float:
     """Matthews' correlation coefficient, for any number of classes."""
-    counts, n = _Counts(*(count.astype(np.float64) for count in _counts(truth, labels))), float(len(truth))
-    together, said, true = (n * counts.hit.sum() - counts.said @ counts.true, *(n**2 - one @ one for one in counts[1:]))
-    return float(together / np.sqrt(said * true)) if said and true else 0.0
+    rows = float(len(truth))
+    hit, said, true = (count.astype(np.float64) for count in _counts(truth, labels))
+    covariance = rows * hit.sum() - said @ true
+    of_said, of_true = rows**2 - said @ said, rows**2 - true @ true  # 0 where all rows are of one class
+    return float(covariance / np.sqrt(of_said * of_true)) if of_said and of_true else 0.0
 
 
 def jaccard(truth: Array, labels: Array, *, average: str) -> float:

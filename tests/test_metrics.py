@@ -159,6 +159,11 @@ class TestConformance:
         order = np.random.default_rng(1).permutation(len(truth))
         assert metric(truth[order], probs[order]) == pytest.approx(metric(truth, probs), abs=1e-12)
 
+    def test_truths_of_any_number_type_will_do(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
+        truth, probs = rows(n_classes, multilabel=multilabel)
+        for kind in (np.uint8, np.int32, *((bool, np.float32) if multilabel else ())):
+            assert metric(truth.astype(kind), probs) == metric(truth, probs)
+
     def test_inputs_are_left_alone_and_lists_will_do(self, metric: Metric, n_classes: int, multilabel: bool) -> None:
         truth, probs = rows(n_classes, multilabel=multilabel)
         before = truth.copy(), probs.copy()
