@@ -28,6 +28,7 @@ from kaggle_kit.blending import (
     get_blender,
     tune_thresholds,
 )
+from kaggle_kit.blending.alignment import Aligned
 from kaggle_kit.blending.names import claimed_path, require_free
 from kaggle_kit.blending.open_class import opened
 from kaggle_kit.blending.sources import (
@@ -181,6 +182,14 @@ class BlendResult(Result, Plots):
 
 
 @dataclass(frozen=True)
+class _Answers:
+    """Blended test rows, and control rows where every model has some."""
+
+    blended: Predictions
+    control: Predictions | None
+
+
+@dataclass(frozen=True)
 class _Fit:
     """A fitted blend with its scores."""
 
@@ -240,34 +249,46 @@ def blend(
         fit = _fit(blender, oof_rows, setup, seed=seed, tuned=thresholds == "tuned")
         notes += _note_of_grades(blender, oof_rows, setup, fit)
         scores = _run_scores(chosen, fit, views, oof_rows.oof_views)
-        if test is None:
-            notes.append(ONLY_SCORED)
-            control = blended = None
-        else:
-            blended = Predictions(test.ids, fit.fitted.apply(test.stack), competition.classes, {})
-            control = _blend_control(workspace, competition, chosen, fit.fitted, notes)
-        with claimed_path(workspace, name, force=force, latest=blended is not None) as path:
+        answers = _answer(workspace, competition, chosen, fit.fitted, test, notes)
+        with claimed_path(workspace, name, force=force, latest=answers is not None) as path:
             about = replace(_about(competition, chosen, scores, folds, fit, seed), name=path.stem, notes=tuple(notes))
-            if blended is None:
-                record, report = _write_scores(path, oof_rows, fit, about), None
+            if answers is None:
+                record = _write_scores(path, oof_rows, fit, about)
             else:
-                record = _write(path, competition, blended, control, oof_rows, fit, about)
-        if blended is not None:
+                record = _write(path, competition, answers, oof_rows, fit, about)
+        report = None
+        if answers is not None:
             report = check_submission(path, workspace=workspace, config=setup.config, competition=competition)
-    return _told(
-        BlendResult(
-            path=None if blended is None else path,
-            method=blender.name,
-            description=fit.fitted.describe(),
-            runs=scores,
-            scores=fit.scores,
-            thresholds=record.thresholds,
-            notes=tuple(notes),
-            record=record,
-            report=report,
-            oof=path.with_suffix(OOF_SUFFIX),
-        )
+    for note in notes:
+        _LOG.warning(note)
+    return BlendResult(
+        path=None if answers is None else path,
+        method=blender.name,
+        description=fit.fitted.describe(),
+        runs=scores,
+        scores=fit.scores,
+        thresholds=record.thresholds,
+        notes=tuple(notes),
+        record=record,
+        report=report,
+        oof=path.with_suffix(OOF_SUFFIX),
     )
+
+
+def _answer(
+    workspace: Workspace,
+    competition: Competition,
+    chosen: Sequence[Run],
+    fitted: Fitted,
+    test: Aligned | None,
+    notes: list[str],
+) -> _Answers | None:
+    """Blend what the runs say of test and control rows; None without test rows. Adds to ``notes`` what is missing."""
+    if test is None:
+        notes.append(ONLY_SCORED)
+        return None
+    blended = Predictions(test.ids, fitted.apply(test.stack), competition.classes, {})
+    return _Answers(blended, _blend_control(workspace, competition, chosen, fitted, notes))
 
 
 def _run_scores(
@@ -287,12 +308,6 @@ def _run_scores(
         )
         for run, score, weight in zip(chosen, fit.run_scores, weights, strict=True)
     )
-
-
-def _told(result: BlendResult) -> BlendResult:
-    for note in result.notes:
-        _LOG.warning(note)
-    return result
 
 
 def _require_thresholds_make_sense(thresholds: str, competition: Competition) -> None:
@@ -401,13 +416,13 @@ def _model_fingerprint(fold: run_files.FoldRun) -> str | None:
 def _write(
     path: Path,
     competition: Competition,
-    blended: Predictions,
-    control: Predictions | None,
+    answers: _Answers,
     oof_rows: OutOfFoldRows,
     fit: _Fit,
     about: BlendRecord,
 ) -> BlendRecord:
     """Write the submission and what belongs to it; returns the record."""
+    blended, control = answers.blended, answers.control
     header = sample_header(competition.sample_path) if competition.sample_path else []
 
     def write(target: Path, predictions: Predictions, ids: Sequence[str]) -> str:
