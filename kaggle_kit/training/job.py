@@ -198,29 +198,14 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
     workspace, competition = setup.workspace, setup.competition
     sizes = {"images": len(folds), "n_classes": len(folds.classes)}
     config = with_precision(setup.config.run, **sizes, root=workspace.root, channels=competition.channels)
-    paths = images_of(competition, folds.ids)
-    out = set(found.left_out)
-    readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)
-    everything = _images(folds, paths, np.flatnonzero(readable))
-    test = _test_images(competition, folds, out)
-    taught, wanted = taught_by(found.review, folds)
-    # What an open class holds is alike in nothing but that it is none of the others: there is nothing to learn.
-    shown_as = wanted & np.array([competition.open_class not in labels for labels in taught.labels], dtype=bool)
+    material = _material(competition, folds, found)
     for fold in fold_list:
-        weights, lesson = found.weights[fold], lesson_for(setup, folds, fold=fold)
-        groups = groups_of(setup, folds, fold=fold)
+        lesson, groups = lesson_for(setup, folds, fold=fold), groups_of(setup, folds, fold=fold)
         last_epoch = epochs_of_folds(workspace, run) if fold == FULL else None
         inputs = _inputs(setup, folds, fold=fold, found=found, more=_of_fold(last_epoch, lesson, groups))
-        seen = () if weights.path is None else seen_by(weights.path)
-        train_rows, valid_rows = (rows[readable[rows]] for rows in folds.split(fold))
-        train = _rows(taught, paths, train_rows[shown_as[train_rows]], fold=fold, purpose="train").each_image()
+        train, valid = material.rows_of(fold)
         if lesson is not None:
             train = _taught_by(lesson, train, competition, decided=() if found.review is None else found.review.entries)
-            seen = tuple(dict.fromkeys((*seen, *lesson.seen)))
-        if groups is not None:
-            seen = tuple(dict.fromkeys((*seen, *groups.seen)))
-        # Validated on the labels as given, whatever a review says, so that scores with and without it can be compared.
-        valid = _rows(folds, paths, valid_rows, fold=fold, purpose="validate")
         yield FoldJob(
             config=config,
             fold=fold,
@@ -232,7 +217,7 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             classes=folds.classes,
             train=train,
             valid=valid,
-            weights=weights,
+            weights=found.weights[fold],
             origin={
                 "competition": competition.name,
                 "competition_fingerprint": competition.fingerprint,
@@ -243,11 +228,11 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
                 "folds_fingerprint": folds.fingerprint,
                 "config_fingerprint": config.fingerprint,
                 "inputs_fingerprint": inputs,
-                **({"seen": to_entries(seen)} if seen else {}),
+                **_seen(found.weights[fold], lesson, groups),
             },
             inputs=inputs,
-            all_images=list(dict.fromkeys((*everything, *train.images))),
-            test_images=test,
+            all_images=list(dict.fromkeys((*material.images, *train.images))),
+            test_images=material.test,
             left_out=found.left_out,
             source=found.source,
             contents=found.contents,
@@ -255,6 +240,54 @@ def make_jobs(setup: Setup, folds: FoldTable, *, run: str, fold_list: Sequence[i
             channels=competition.channels,
             groups=() if groups is None else groups.names,
         )
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What the folds of a run are cut from.
+
+    Attributes:
+        folds: the labels as given; ``taught`` those to train on.
+        paths: of the images of each row.
+        readable: (N,) whether they can be read; ``learnt``, (N,), whether the row may be trained on.
+        images: of all readable rows; ``test`` of the test set, with control rows.
+    """
+
+    folds: FoldTable
+    taught: FoldTable
+    paths: Sequence[Paths]
+    readable: npt.NDArray[np.bool_]
+    learnt: npt.NDArray[np.bool_]
+    images: Images
+    test: Images
+
+    def rows_of(self, fold: int) -> tuple[Rows, Rows]:
+        """Return the rows that a fold trains on, a row an image, and those that it is validated on.
+
+        These have the labels as given, whatever a review says, so that scores with and without it can be compared.
+        """
+        train, valid = (rows[self.readable[rows]] for rows in self.folds.split(fold))
+        rows = _rows(self.taught, self.paths, train[self.learnt[train]], fold=fold, purpose="train")
+        return rows.each_image(), _rows(self.folds, self.paths, valid, fold=fold, purpose="validate")
+
+
+def _material(competition: Competition, folds: FoldTable, found: Found) -> _Material:
+    paths = images_of(competition, folds.ids)
+    out = set(found.left_out)
+    readable = np.array([row_id not in out for row_id in folds.ids], dtype=bool)
+    everything = _images(folds, paths, np.flatnonzero(readable))
+    taught, wanted = taught_by(found.review, folds)
+    # What an open class holds is alike in nothing but that it is none of the others: there is nothing to learn.
+    closed = np.array([competition.open_class not in labels for labels in taught.labels], dtype=bool)
+    return _Material(folds, taught, paths, readable, wanted & closed, everything, _test_images(competition, folds, out))
+
+
+def _seen(weights: Weights, lesson: Lesson | None, groups: Groups | None) -> dict[str, Any]:
+    """Return the entry that says which rows the weights and the teachers of a fold have seen, where they have seen any."""
+    seen = () if weights.path is None else seen_by(weights.path)
+    for teacher in (lesson, groups):
+        seen = seen if teacher is None else tuple(dict.fromkeys((*seen, *teacher.seen)))
+    return {"seen": to_entries(seen)} if seen else {}
 
 
 def epochs_of_folds(workspace: Workspace, run: str) -> int:
