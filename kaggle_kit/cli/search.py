@@ -26,7 +26,7 @@ from kaggle_kit.project import Project
 from kaggle_kit.workspace import CONFIG_NAME
 
 
-@command(app, then="kk check", see=lambda found: str(found.page))
+@command(app, then=lambda found: "kk check" if found.submission else "", see=lambda found: str(found.page))
 def auto(
     data_dir: Annotated[Path | None, typer.Argument(help="the competition's files, where there is no kk.yaml yet")] = None,
     time_limit: Annotated[str, typer.Option("--time-limit", "--time", help="of all calls together, e.g. 2h")] = "1h",

@@ -12,6 +12,8 @@ import typer
 from factories import make_workspace
 
 from kaggle_kit import __version__, cli
+from kaggle_kit.auto.result import AutoResult
+from kaggle_kit.auto.state import State
 from kaggle_kit.project import Project
 from kaggle_kit.project_parts import Cache, Kernel, Weights
 
@@ -173,6 +175,19 @@ def test_quiet_says_no_more_than_the_result(kk, tmp_path):
     assert "Next:" not in out
     assert err == ""
     assert "5 folds, scheme stratified" in out
+
+
+@pytest.mark.parametrize(("submission", "following"), [(Path("submissions/blend-0001.csv"), True), (None, False)])
+def test_a_check_follows_a_search_that_has_made_a_submission(kk, tmp_path, monkeypatch, submission, following):
+    root, page = make_workspace(tmp_path / "work").workspace.root, Path("report/auto.html")
+    found = AutoResult(
+        submission, "accuracy", 0.9, "PASSED", 1.0, 2.0, ("a",), "it is over", (), Path("auto.jsonl"), page, State()
+    )
+    monkeypatch.setattr(Project, "auto", lambda project, **_: found)
+    code, out, _ = kk("auto", folder=root)
+    assert code == 0
+    assert f"See: {page}" in out
+    assert ("Next: kk check" in out) == following
 
 
 def test_a_choice_without_a_value_is_a_usage_error(kk, tmp_path):
