@@ -13,8 +13,8 @@ NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
 @contextlib.contextmanager
-def two_nodes(monkeypatch):
-    """A cluster of two nodes with a CPU each, and the one that may be lost."""
+def one_node(monkeypatch):
+    """A cluster of one node with a CPU; to start it takes longer than most tests."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -22,7 +22,18 @@ def two_nodes(monkeypatch):
     torch.set_num_threads(1)  # what is trained here beside the nodes is to have their very numbers
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": FAST})
     try:
-        yield cluster, cluster.add_node(**NODE)
+        yield cluster
     finally:
         cluster.shutdown()
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def another_node(cluster):
+    """One more node, which may be lost."""
+    node = cluster.add_node(**NODE)
+    try:
+        yield node
+    finally:
+        if node in cluster.worker_nodes:
+            cluster.remove_node(node)

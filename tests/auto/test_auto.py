@@ -116,8 +116,8 @@ def test_runs_learn_from_a_teacher_that_is_made_once_and_the_cycles_of_a_trainin
     assert {entry["run"] for entry in entries(project, "judged")} | {"auto-probe-small"} == told.keys()
 
 
-def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_better(project, monkeypatch):
-    monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])  # probes
+def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_better(project, only_ideas):
+    only_ideas("probe")
     project.auto(500.0, "balanced")
     viewed = entries(project, "viewed")
     assert [entry["better"] for entry in viewed] == [False, False]
@@ -137,8 +137,8 @@ def test_views_are_chosen_for_runs_of_the_blend_and_kept_where_the_blend_is_bett
     assert f"kk predict --run {better[0]['of']} --tta auto" in commands(Journal(result.journal).read())
 
 
-def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_data(project, monkeypatch):
-    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name in ("probe", "finetune")])
+def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_data(project, only_ideas):
+    only_ideas("probe", "finetune")
     project.auto(5000.0, goal="balanced")
     assert not entries(project, "completed")
     before = entries(project, "blended")[-1]
@@ -168,14 +168,15 @@ def test_when_nothing_else_is_left_each_run_of_the_blend_gets_a_model_of_all_dat
     assert not project.calls
 
 
-def test_a_model_of_all_data_counts_as_one_in_the_bundle(project, monkeypatch):
-    monkeypatch.setattr(ideas, "IDEAS", ideas.IDEAS[:1])
+def test_a_model_of_all_data_counts_as_one_in_the_bundle(project, monkeypatch, only_ideas):
+    only_ideas("probe")
     monkeypatch.setattr(Desk, "bytes_of", lambda *_: 3000)
     project.auto(9000.0, goal="best", max_bytes=6500)  # one more of three folds does not fit
     assert [entry["of"] for entry in entries(project, "completed")] == ["auto-probe-small"]
 
 
-def test_where_the_order_of_classes_counts_grades_are_tried(project):
+def test_where_the_order_of_classes_counts_grades_are_tried(project, only_ideas):
+    only_ideas("probe", "finetune", "ordinal")
     project.auto()
     assert not any("ordinal" in call for call in project.calls)
     path = project.workspace.root / "kk.yaml"
@@ -310,7 +311,8 @@ def test_a_line_that_a_kill_cut_off_does_not_matter(project):
 
 
 @pytest.mark.parametrize(("accuracy", "whole"), [(0.7, True), (0.9, False)])
-def test_the_better_look_at_images_is_taken_for_all_that_follows(project, accuracy, whole):
+def test_the_better_look_at_images_is_taken_for_all_that_follows(project, only_ideas, accuracy, whole):
+    only_ideas("probe", "look", "finetune", "mix")
     project.accuracy["look"] = accuracy
     project.auto(9000.0, "balanced")
     trained = {entry["run"]: "data.crop_pct=1.0" in entry["entries"] for entry in entries(project, "trained")}
@@ -349,7 +351,8 @@ def test_later_stages_are_trained_alone_where_it_is_known_which_they_are(project
     assert pace["tail"] == [pytest.approx(1.15 * tail["seconds"] / tail["estimate"])]
 
 
-def test_other_heads_take_the_features_that_a_probe_has_left(project):
+def test_other_heads_take_the_features_that_a_probe_has_left(project, only_ideas):
+    only_ideas("probe", "lda", "svm")
     project.auto(9000.0, "balanced")
     trained = {entry["run"]: entry["entries"] for entry in entries(project, "trained")}
     for model in ("small", "large"):
@@ -358,7 +361,7 @@ def test_other_heads_take_the_features_that_a_probe_has_left(project):
             assert list(trained).index(f"auto-{head}-{model}") > list(trained).index(f"auto-probe-{model}")
 
 
-def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_later_day(project, monkeypatch):
+def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_later_day(project, monkeypatch, only_ideas):
     """The large probe is no help to the small one, but is beside the fine-tuned run."""
     plain = Rows.judge
 
@@ -370,8 +373,7 @@ def test_a_run_that_was_left_out_joins_when_it_is_worth_it_beside_those_of_a_lat
         return replace(found, better=joined and "auto-finetune-small" in rows.names, difference=0.1)
 
     monkeypatch.setattr(Rows, "judge", judge)
-    names = ("probe", "finetune")
-    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name in names])
+    only_ideas("probe", "finetune")
     project.auto(60.0)  # the probes alone fit
     assert [entry["better"] for entry in entries(project, "judged") if entry["run"] == "auto-probe-large"] == [False]
     result, _ = project.auto(220.0)
@@ -398,9 +400,9 @@ def test_a_run_of_the_blend_is_left_out_again_where_the_blend_is_better_without_
     assert decisions(journal.read())["what"].str.contains("auto-bad-small is left out again").any()
 
 
-def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project, monkeypatch):
+def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_goes_on(project, only_ideas):
     # Without the cheap heads, whose made-up mistakes are independent, so that a few of them leave nothing to gain.
-    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name == "probe" or idea.name in TUNED])
+    only_ideas("probe", *TUNED)
     project.accuracy |= {"mix": 0.97, "finetune": 0.6, "larger": 0.6, "soft": 0.6}
     project.seconds |= {"mix": 36.0, "finetune": 30.0, "larger": 36.0, "soft": 30.0}
     result, _ = project.auto(200.0, "balanced")
@@ -416,8 +418,8 @@ def test_when_not_all_fits_fine_tuned_runs_race_on_one_fold_and_the_better_half_
 
 
 @pytest.mark.parametrize("limit", [80.0, 90.0, 100.0])
-def test_no_more_runs_race_than_leave_time_to_finish_half_of_them(project, monkeypatch, limit):
-    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name == "probe" or idea.name in TUNED])
+def test_no_more_runs_race_than_leave_time_to_finish_half_of_them(project, only_ideas, limit):
+    only_ideas("probe", *TUNED)
     project.rate = 80.0  # as fast as the runs will be
     project.seconds |= dict.fromkeys(("mix", "finetune", "larger", "soft"), 30.0)
     project.auto(limit, "balanced")

@@ -17,8 +17,8 @@ from kaggle_kit.errors import ConfigError, DataError
 
 
 @pytest.fixture
-def probes_only(monkeypatch):
-    monkeypatch.setattr(ideas, "IDEAS", [idea for idea in ideas.IDEAS if idea.name == "probe"])
+def probes_only(only_ideas):
+    only_ideas("probe")
 
 
 def journal_of(project):
@@ -38,7 +38,7 @@ def test_a_kill_before_a_run_has_its_record_does_not_matter(project):
     assert "auto-probe-small" in result.runs
 
 
-def test_without_test_images_the_best_blend_is_found_all_the_same(project, monkeypatch):
+def test_without_test_images_the_best_blend_is_found_all_the_same(project, monkeypatch, only_ideas):
     from kaggle_kit.auto import search
 
     plain = search.open_setup
@@ -49,6 +49,7 @@ def test_without_test_images_the_best_blend_is_found_all_the_same(project, monke
 
     monkeypatch.setattr(search, "open_setup", without)
     monkeypatch.setattr(project, "blend", lambda runs, method: _blended_without_tests(project, runs, method))
+    only_ideas("probe", "finetune", "mix")
     result, said = project.auto(2000.0, "best")
     assert not any(call.startswith("predict") for call in project.calls)
     assert not any("PASSED" in text for text in (*said, result.describe(), result.page.read_text()))
@@ -156,7 +157,8 @@ def test_other_errors_of_a_prediction_are_told(project, monkeypatch):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_run_whose_folder_was_deleted_is_out(project, kept):
+def test_a_run_whose_folder_was_deleted_is_out(project, only_ideas, kept):
+    only_ideas("probe", "look", "finetune")
     project.accuracy["finetune"] = 0.35
     first, _ = project.auto(600.0)
     left_out = [run for run in State.of(Journal(first.journal).read()).tried if run not in first.runs]
@@ -203,8 +205,9 @@ def test_specialists_look_at_images_as_the_run_that_they_begin_from(project):
 
 
 @pytest.mark.parametrize("goal", ["fast", "balanced"])
-def test_a_later_session_with_other_backbones_alone_goes_on_with_those(project, monkeypatch, goal):
+def test_a_later_session_with_other_backbones_alone_goes_on_with_those(project, monkeypatch, only_ideas, goal):
     monkeypatch.setattr(scene, "local_backbones", lambda only=(), pretrained=True: [SMALL if only == ("small",) else LARGE])
+    only_ideas("probe", "finetune")
     project.auto(100.0, goal, only=("small",))
     project.auto(2000.0, goal, only=("large",))
     models = {(entry["idea"], entry["model"]) for entry in entries(project, "trained")}

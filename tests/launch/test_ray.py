@@ -1,7 +1,7 @@
 """A real cluster of two nodes on this machine, one of which is lost while it trains."""
 
 import pytest
-from ray_nodes import two_nodes
+from ray_nodes import another_node, one_node
 from small_workspace import make_small
 
 from kaggle_kit import Project, runs
@@ -16,10 +16,16 @@ pytest.importorskip("ray")
 OVERRIDES = ("epochs=40", "checkpoint_minutes=0.001")
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    with two_nodes(monkeypatch) as found:
+@pytest.fixture(scope="module")
+def head():
+    with pytest.MonkeyPatch.context() as monkeypatch, one_node(monkeypatch) as found:
         yield found
+
+
+@pytest.fixture
+def cluster(head):
+    with another_node(head) as node:
+        yield head, node
 
 
 class LoseNode:

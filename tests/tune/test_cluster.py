@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from ray_nodes import two_nodes
+from ray_nodes import another_node, one_node
 from tiny_search import Silent
 
 from kaggle_kit.competition import Setup
@@ -20,8 +20,8 @@ RUN = (
 
 @pytest.fixture
 def cluster(monkeypatch):
-    with two_nodes(monkeypatch) as found:
-        yield found
+    with one_node(monkeypatch) as head, another_node(head) as node:
+        yield head, node
 
 
 class LoseNode(Silent):
